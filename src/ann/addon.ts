@@ -1,0 +1,134 @@
+/**
+ * The native addon: the only loader of the `.node` file, and the true types of what crosses into C++.
+ * Row numbers cross, never ids. Options cross as one object, read by name. Nothing here blocks the event loop for more
+ * than 1 ms: what may take longer returns a promise and runs on the core's own thread pool.
+ */
+import type { Metric } from '../types.js';
+
+/** Kernel sets, best first. Integer dot products are bit-equal on all of them. */
+export type KernelName = 'amx' | 'avx512vnni' | 'avx2' | 'portable';
+
+export type NpyDtype = 'f2' | 'f4' | 'f8' | 'i1' | 'i2' | 'i4' | 'i8' | 'u1' | 'u2' | 'u4' | 'u8';
+
+export interface NpyInfo {
+  readonly path: string;
+  /** Format version, 1 to 3. */
+  readonly version: number;
+  readonly dtype: NpyDtype;
+  readonly bigEndian: boolean;
+  readonly fortranOrder: boolean;
+  readonly shape: readonly number[];
+  readonly dataOffset: number;
+  readonly fileBytes: number;
+}
+
+/** What a pass over all rows saw. Row lists hold the first 16. */
+export interface VectorProfile {
+  readonly rows: number;
+  readonly dims: number;
+  readonly nonFiniteRows: Uint32Array;
+  readonly nonFiniteCount: number;
+  readonly zeroRows: Uint32Array;
+  readonly zeroCount: number;
+  /** f8 values that overflow f4, or (when the target is f2) values beyond 65504. */
+  readonly overflowCount: number;
+  /** Euclidean norms of the finite rows: min, mean, max; 0 when there are none. */
+  readonly normMin: number;
+  readonly normMean: number;
+  readonly normMax: number;
+}
+
+/**
+ * Copies a foreign `.npy` (any supported dtype, byte order and memory order) to a little-endian C-order `.npy`
+ * (f2 stays f2, all else becomes f4) by reads on one descriptor, never by mapping: a file truncated under our hands is
+ * an error (BELFRY_FILE_CHANGED), not a SIGBUS.
+ */
+export interface NativeImport {
+  readonly info: NpyInfo;
+  readonly rows: number;
+  readonly dims: number;
+  /** Reads, checks, converts and writes up to `rows` more rows. Resolves to the rows done so far. */
+  step(rows: number): Promise<number>;
+  /** After the last step: fsyncs and closes the output, checks that the source has not changed. */
+  finish(): Promise<VectorProfile>;
+  /** Stops and closes both files; the caller removes the output. Safe at any time. */
+  abort(): void;
+}
+
+/** A memory-mapped 2-D `.npy` of f2, f4 or f8, any byte and memory order. */
+export interface NativeMatrix {
+  readonly info: NpyInfo;
+  readonly rows: number;
+  readonly dims: number;
+  /** Copies rows out as f32, row-major. At most 16,384 rows a call (a copy of that size is below 1 ms... 10 MB). */
+  readRows(rows: Uint32Array): Float32Array;
+  close(): void;
+}
+
+export interface NativeIndexInfo {
+  readonly rows: number;
+  readonly dims: number;
+  readonly metric: Metric;
+  /** The kernel set that searches run on. */
+  readonly kernel: KernelName;
+  readonly threads: number;
+  /** Bytes held by codes, scales and norms (the vectors themselves stay mapped). */
+  readonly codeBytes: number;
+}
+
+export interface NativeSearch {
+  /** count x dims, row-major, finite. */
+  readonly queries: Float32Array;
+  readonly k: number;
+  /**
+   * `codes`: 8-bit scan, the best max(3k, 30) (or `rescore`) rescored in f32.
+   * `exact`: 8-bit scan, and every row whose code score plus its error bound reaches the k-th rescored score is rescored too.
+   * `f32`: plain f32 scan, the judge of the other two.
+   */
+  readonly mode: 'codes' | 'exact' | 'f32';
+  /** Rows to rescore in mode `codes`; at least k. */
+  readonly rescore?: number;
+  /** Bit r (byte r>>3, bit r&7) set: row r may be returned. Length ceil(rows/8). Shared by all queries. */
+  readonly filter?: Uint8Array;
+  /** Rows that are never returned, in any order, duplicates allowed. Shared by all queries. */
+  readonly exclude?: Uint32Array;
+}
+
+export interface NativeHits {
+  /** count x k; the first counts[q] entries of each query are hits, best first; ties in score by smaller row. */
+  readonly rows: Uint32Array;
+  /** Scores in the metric's larger-is-better form, f32. */
+  readonly scores: Float32Array;
+  readonly counts: Uint32Array;
+  /** Wall time on the pool, milliseconds: waiting for a thread, and running. */
+  readonly queueMs: number;
+  readonly runMs: number;
+}
+
+export interface NativeIndex {
+  readonly info: NativeIndexInfo;
+  search(options: NativeSearch): Promise<NativeHits>;
+  /** Scores of given rows for one query, f32, in the order of `rows`. At most 16,384 rows. */
+  scoreRows(query: Float32Array, rows: Uint32Array): Float32Array;
+  /** Running searches finish and keep the memory alive; later calls reject with BELFRY_CLOSED. Safe to call twice. */
+  close(): void;
+}
+
+export interface NativeAddon {
+  /** Kernel sets that this CPU (and operating system, for AMX) can run, best first; never empty. */
+  readonly kernels: readonly KernelName[];
+  readonly cpu: { readonly vendor: string; readonly model: string; readonly features: readonly string[] };
+  /** Header and size check of any supported `.npy`. */
+  npyInfo(path: string): Promise<NpyInfo>;
+  /** A 1-D integer `.npy` of ids. */
+  readIds(path: string): Promise<BigInt64Array>;
+  openImport(options: { readonly path: string; readonly out: string }): Promise<NativeImport>;
+  openMatrix(path: string): Promise<NativeMatrix>;
+  /** Packs the codes; `kernel` defaults to the best, `threads` to the number of CPUs (one pool per process). */
+  createIndex(options: {
+    readonly matrix: NativeMatrix;
+    readonly metric: Metric;
+    readonly kernel?: KernelName;
+    readonly threads?: number;
+  }): Promise<NativeIndex>;
+}

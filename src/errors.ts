@@ -1,0 +1,109 @@
+/**
+ * The one error class and the one table of codes. A code is never renamed; its status and meaning stand here only.
+ *
+ * 4xx: the caller can mend it, the message says how. 5xx: the operator can; the HTTP layer shows the code and the
+ * request id, the text goes to the log. 0: never leaves over HTTP (builds, command line).
+ */
+export const ERROR_TABLE = {
+  // requests
+  BELFRY_INVALID_ARGUMENT: { status: 400, meaning: 'a value is outside its bounds or has the wrong form' },
+  BELFRY_INVALID_JSON: { status: 400, meaning: 'the body is not JSON' },
+  BELFRY_INVALID_QUERY_VECTOR: { status: 422, meaning: 'a query vector is not finite, is zero, or has the wrong dims' },
+  BELFRY_DIMS_MISMATCH: { status: 422, meaning: 'query, tower and index disagree on dims' },
+  BELFRY_INVALID_FEATURES: { status: 422, meaning: 'request features do not fit the user tower' },
+  BELFRY_UNKNOWN_FIELD: { status: 400, meaning: 'a filter or with_metadata names a column that the item table lacks' },
+  BELFRY_UNKNOWN_ITEM: { status: 404, meaning: 'an item id is not in the generation' },
+  BELFRY_UNKNOWN_USER: { status: 404, meaning: 'a user id is not in the generation' },
+  BELFRY_UNKNOWN_RERANKER: { status: 400, meaning: 'the named reranker is not in the registry, or cannot run' },
+  BELFRY_NO_USER_TOWER: { status: 409, meaning: 'features were sent and the models folder has no user tower' },
+  BELFRY_NO_USERS: { status: 409, meaning: 'a user was named and the export has no user embeddings' },
+  BELFRY_NO_RERANKER: { status: 409, meaning: 're-ranking was asked for and no reranker is configured' },
+  BELFRY_NOT_FOUND: { status: 404, meaning: 'no such route' },
+  BELFRY_METHOD_NOT_ALLOWED: { status: 405, meaning: 'the route exists, the method does not' },
+  BELFRY_BODY_TOO_LARGE: { status: 413, meaning: 'the body is over the limit' },
+  BELFRY_UNSUPPORTED_MEDIA_TYPE: { status: 415, meaning: 'the body is not application/json, or is compressed' },
+  BELFRY_REQUEST_TIMEOUT: { status: 408, meaning: 'the request did not arrive in time' },
+  // service
+  BELFRY_NOT_READY: { status: 503, meaning: 'no generation is serving yet, or the server is draining' },
+  BELFRY_OVERLOADED: { status: 503, meaning: 'a queue is full' },
+  BELFRY_DEADLINE_EXCEEDED: { status: 504, meaning: 'the deadline passed with nothing useful to answer' },
+  BELFRY_MODEL_OUTPUT_INVALID: { status: 500, meaning: 'a model returned a wrong shape or non-finite values' },
+  BELFRY_MODEL_FAILED: { status: 500, meaning: 'a model could not be run' },
+  BELFRY_INTERNAL: { status: 500, meaning: 'a defect in Belfry' },
+  // models folder and builds
+  BELFRY_MODELS_FOLDER: { status: 0, meaning: 'the models folder lacks what it must hold' },
+  BELFRY_NPY_INVALID: { status: 0, meaning: 'a file is not a well-formed .npy' },
+  BELFRY_NPY_UNSUPPORTED: { status: 0, meaning: 'a well-formed .npy of a dtype or shape that cannot be embeddings' },
+  BELFRY_NPY_SIZE: { status: 0, meaning: 'a .npy is shorter or longer than its header says' },
+  BELFRY_FILE_CHANGED: { status: 0, meaning: 'a file changed while it was read' },
+  BELFRY_BAD_VECTOR: { status: 0, meaning: 'NaN, infinite, overflowing or (for cosine) zero vectors in the export' },
+  BELFRY_DUPLICATE_ID: { status: 0, meaning: 'an id stands in two rows' },
+  BELFRY_INVALID_ID: { status: 0, meaning: 'an id cannot be represented' },
+  BELFRY_COUNT_MISMATCH: { status: 0, meaning: 'ids and vectors differ in number' },
+  BELFRY_REGISTRY_INVALID: { status: 0, meaning: 'registry.yaml does not follow its schema' },
+  BELFRY_EXPORT_INVALID: { status: 0, meaning: 'export.json does not follow its schema' },
+  BELFRY_FEATURES_INVALID: { status: 0, meaning: 'a feature table cannot be read' },
+  BELFRY_MODEL_INVALID: { status: 0, meaning: 'a model cannot be loaded, or is not the file that the registry pins' },
+  BELFRY_BINDING_MISMATCH: { status: 0, meaning: 'model inputs or outputs differ from the binding in the registry' },
+  BELFRY_SKEW: { status: 0, meaning: 'the user tower does not reproduce user_embeddings.npy' },
+  BELFRY_DISK_SPACE: { status: 0, meaning: 'not enough free disk for the build' },
+  BELFRY_LOCKED: { status: 0, meaning: 'another process writes this data directory' },
+  BELFRY_GENERATION_CORRUPT: { status: 0, meaning: 'a generation fails its checksums' },
+  // process
+  BELFRY_CONFIG_INVALID: { status: 0, meaning: 'a setting is unknown or out of bounds' },
+  BELFRY_PORT_TAKEN: { status: 0, meaning: 'another program listens on the port' },
+  BELFRY_SERVER_UNREACHABLE: { status: 0, meaning: 'no server answers at the address' },
+  BELFRY_FILE_UNREADABLE: { status: 0, meaning: 'a file is missing or cannot be opened' },
+  BELFRY_ADDON_LOAD: { status: 0, meaning: 'the native addon cannot be loaded' },
+  BELFRY_CLOSED: { status: 0, meaning: 'a handle was used after close' },
+} as const satisfies Record<`BELFRY_${string}`, { status: number; meaning: string }>;
+
+export type ErrorCode = keyof typeof ERROR_TABLE;
+
+export interface ErrorDetails {
+  /** The request field, setting or file at fault, dotted: `filter.must.0.field`. */
+  field?: string;
+  /** The bound that was passed, in the unit of the field. */
+  limit?: number | string;
+  cause?: unknown;
+}
+
+export class BelfryError extends Error {
+  readonly code: ErrorCode;
+  /** HTTP status; 0 for errors of builds and of the command line, which the HTTP layer answers with 500. */
+  readonly statusCode: number;
+  readonly field?: string;
+  readonly limit?: number | string;
+
+  constructor(code: ErrorCode, message: string, details: ErrorDetails = {}) {
+    super(message, details.cause === undefined ? undefined : { cause: details.cause });
+    this.name = 'BelfryError';
+    this.code = code;
+    this.statusCode = ERROR_TABLE[code].status;
+    if (details.field !== undefined) this.field = details.field;
+    if (details.limit !== undefined) this.limit = details.limit;
+  }
+}
+
+/** One sentence shape for bad input: `k: expected an integer from 1 to 1000, received 0`. */
+export function invalid(field: string, expected: string, received: unknown, details: ErrorDetails = {}): BelfryError {
+  return new BelfryError('BELFRY_INVALID_ARGUMENT', `${field}: expected ${expected}, received ${show(received)}`, {
+    field,
+    ...details,
+  });
+}
+
+/** A value as shown in a message: short, quoted, never a dump. */
+export function show(value: unknown): string {
+  let text: string;
+  if (typeof value === 'bigint') text = value.toString();
+  else if (typeof value === 'number') text = String(value);
+  else text = JSON.stringify(value) ?? String(value);
+  return text.length > 80 ? `${text.slice(0, 77)}...` : text;
+}
+
+/** Wraps whatever was thrown; a BelfryError passes unchanged. */
+export function asBelfryError(error: unknown, code: ErrorCode = 'BELFRY_INTERNAL'): BelfryError {
+  if (error instanceof BelfryError) return error;
+  return new BelfryError(code, error instanceof Error ? error.message : String(error), { cause: error });
+}

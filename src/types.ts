@@ -1,0 +1,27 @@
+/** Words shared by every layer; definitions only. */
+
+/** How a query and an item are compared. Scores are larger-is-better: `ip` ⟨q,x⟩, `cosine`, `l2` −‖q−x‖². */
+export type Metric = 'ip' | 'cosine' | 'l2';
+export const METRICS: readonly Metric[] = ['ip', 'cosine', 'l2'];
+
+/** External id of an item or user: a string, or an integer up to 2^53. */
+export type Id = string | number;
+
+/** Position of an item or user in its `.npy` file; never leaves the process. */
+export type Row = number;
+
+/** A value of a feature table or of a request's `features`. */
+export type FeatureValue = string | number | boolean | null | readonly (string | number)[];
+
+/** Features by column name, as a caller types them. */
+export type Features = Readonly<Record<string, FeatureValue>>;
+
+/** Why an answer is useful but not all that was asked for. */
+export type Degradation = 'rerank_timeout' | 'rerank_skipped' | 'rerank_scores_invalid' | 'cold_start' | 'recall_lowered' | 'features_default';
+
+/** Row-major matrix: `data.length === rows * dims`. */
+export interface Matrix {
+  readonly data: Float32Array;
+  readonly rows: number;
+  readonly dims: number;
+}

@@ -25,3 +25,35 @@ export interface Matrix {
   readonly rows: number;
   readonly dims: number;
 }
+
+/** Tensor element types that Belfry reads and writes; the names are those of ONNX Runtime. */
+export type TensorDtype =
+  'float32' | 'float64' | 'float16' | 'int8' | 'uint8' | 'int16' | 'uint16' | 'int32' | 'uint32' | 'int64' | 'uint64' | 'bool' | 'string';
+
+/** float16 travels as its bits, bool as 0 and 1. */
+export type TensorValues =
+  | Float32Array
+  | Float64Array
+  | Int8Array
+  | Uint8Array
+  | Int16Array
+  | Uint16Array
+  | Int32Array
+  | Uint32Array
+  | BigInt64Array
+  | BigUint64Array
+  | readonly string[];
+
+/** A dense row-major tensor. */
+export interface TensorData {
+  readonly dtype: TensorDtype;
+  readonly dims: readonly number[];
+  readonly data: TensorValues;
+}
+
+/** What a model declares of one input or output: null for a dynamic dim, and for a shape that the model does not state. */
+export interface TensorSpec {
+  readonly name: string;
+  readonly dtype: TensorDtype | 'other';
+  readonly shape: readonly (number | null)[] | null;
+}

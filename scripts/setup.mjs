@@ -1,0 +1,68 @@
+// Makes a checkout runnable: checks the tools, installs the packages, builds the addon and the TypeScript.
+// Built-in modules only: this runs before anything is installed. `npm run setup` forces every step,
+// `ensure.mjs` runs only the stale ones.
+import { spawnSync } from 'node:child_process';
+import { cpSync, existsSync, rmSync } from 'node:fs';
+import { join } from 'node:path';
+import { pathToFileURL } from 'node:url';
+import { root, run, withLock, writeStamp } from './steps.mjs';
+
+const MIN_NODE = [20, 19];
+
+/** Names everything that is missing, with the command that installs it, and stops. */
+export function checkTools({ native }) {
+  const [major, minor] = process.versions.node.split('.').map(Number);
+  if (major < MIN_NODE[0] || (major === MIN_NODE[0] && minor < MIN_NODE[1])) {
+    fail(`Belfry needs Node.js ${MIN_NODE.join('.')} or newer; this is ${process.versions.node}. Install Node.js 22 or 24.`);
+  }
+  if (!native) return;
+  const has = (command) => spawnSync(command, ['--version'], { stdio: 'ignore' }).status === 0;
+  const missing = [];
+  if (!has('cmake')) missing.push('cmake');
+  if (!process.env.CXX && !has('c++') && !has('g++') && !has('clang++')) missing.push('g++');
+  if (!has('ninja') && !has('make')) missing.push('ninja-build');
+  if (missing.length > 0) {
+    const cure = process.platform === 'darwin' ? 'xcode-select --install; brew install cmake ninja' : `apt-get install -y ${missing.join(' ')}`;
+    fail(`The native core needs ${missing.join(', ')}. Install with:\n  ${cure}`);
+  }
+}
+
+export const STEPS = {
+  install() {
+    // The skip keeps onnxruntime-node's postinstall from fetching GPU libraries; the CPU provider is in the package.
+    run('npm', ['ci', '--include=dev', '--no-audit', '--no-fund', '--loglevel=error'], 'install packages', {
+      ONNXRUNTIME_NODE_INSTALL: 'skip',
+    });
+  },
+  native() {
+    run(process.execPath, ['scripts/build-native.mjs'], 'build the native core');
+  },
+  typescript() {
+    rmSync(join(root, 'dist'), { recursive: true, force: true });
+    const tsc = join('node_modules', 'typescript', 'bin', 'tsc');
+    run(process.execPath, [tsc, '-p', 'tsconfig.json'], 'compile the TypeScript');
+    const web = join(root, 'src', 'console', 'web');
+    if (existsSync(join(web, 'tsconfig.json'))) {
+      run(process.execPath, [tsc, '-p', join('src', 'console', 'web', 'tsconfig.json')], 'compile the console page');
+      cpSync(web, join(root, 'dist', 'console', 'web'), {
+        recursive: true,
+        filter: (path) => !path.endsWith('.ts') && !path.endsWith('tsconfig.json'),
+      });
+    }
+  },
+};
+
+export function fail(message) {
+  process.stderr.write(`${message}\n`);
+  process.exit(1);
+}
+
+if (process.argv[1] && import.meta.url === pathToFileURL(process.argv[1]).href) {
+  checkTools({ native: true });
+  withLock(() => {
+    for (const [name, step] of Object.entries(STEPS)) {
+      step();
+      writeStamp(name);
+    }
+  });
+}

@@ -1,0 +1,231 @@
+/**
+ * The conventions of a models folder (docs: embeddings/README.md): which files it holds, its registry and its export
+ * description. Nothing here opens a vector or a model.
+ */
+import { lstatSync, readFileSync, realpathSync, statSync } from 'node:fs';
+import { join, relative, sep } from 'node:path';
+import { type Static, type TSchema, Type } from 'typebox';
+import { Value } from 'typebox/value';
+import { parse as parseYaml } from 'yaml';
+import { BelfryError, type ErrorCode } from '../errors.js';
+import { explain, type SchemaError } from './explain.js';
+
+export const STAGES = ['production', 'ab-test', 'shadow', 'archived'] as const;
+export type Stage = (typeof STAGES)[number];
+
+const ModelRowSchema = Type.Object(
+  {
+    model: Type.String({ minLength: 1, maxLength: 64 }),
+    version: Type.String({ minLength: 1, maxLength: 64 }),
+    format: Type.Union([Type.Literal('onnx'), Type.Literal('torchscript'), Type.Literal('tensorrt')]),
+    path: Type.String({ minLength: 1 }),
+    stage: Type.Union([
+      Type.Literal('production'),
+      Type.Literal('ab-test'),
+      Type.Literal('shadow'),
+      Type.Literal('staging'),
+      Type.Literal('archived'),
+    ]),
+    role: Type.Optional(Type.Union([Type.Literal('user_tower'), Type.Literal('reranker')])),
+    sha256: Type.Optional(Type.String({ pattern: '^[0-9a-f]{64}$' })),
+    notes: Type.Optional(Type.String()),
+    // The binding of inputs and output is checked where it is compiled (features/binding.ts).
+    inputs: Type.Optional(Type.Record(Type.String(), Type.Unknown())),
+    output: Type.Optional(Type.Unknown()),
+  },
+  { additionalProperties: false },
+);
+const RegistrySchema = Type.Object({ models: Type.Array(ModelRowSchema, { maxItems: 256 }) }, { additionalProperties: false });
+
+const ExportSchema = Type.Object({
+  model: Type.Optional(Type.String()),
+  version: Type.Optional(Type.String()),
+  metric: Type.Optional(Type.Union([Type.Literal('ip'), Type.Literal('cosine'), Type.Literal('l2')])),
+  normalised: Type.Optional(Type.Boolean()),
+  created: Type.Optional(Type.String()),
+  checkpoint: Type.Optional(Type.String()),
+  dims: Type.Optional(Type.Integer({ minimum: 1 })),
+});
+export type ExportDescription = Static<typeof ExportSchema>;
+
+export interface ModelRow {
+  /** As written: `Two-Tower`. */
+  readonly model: string;
+  /** For machines: `two-tower`. */
+  readonly name: string;
+  readonly version: string;
+  readonly format: 'onnx' | 'torchscript' | 'tensorrt';
+  /** Relative to the models folder. */
+  readonly path: string;
+  readonly stage: Stage;
+  readonly role: 'user_tower' | 'reranker';
+  readonly sha256?: string;
+  readonly notes?: string;
+  readonly inputs?: Readonly<Record<string, unknown>>;
+  readonly output?: unknown;
+}
+
+export interface ModelsFolder {
+  readonly path: string;
+  /** Relative paths of what is there. */
+  readonly itemEmbeddings: string;
+  readonly userEmbeddings?: string;
+  readonly itemIds?: string;
+  readonly userIds?: string;
+  readonly items?: string;
+  readonly users?: string;
+  readonly exportDescription: ExportDescription;
+  readonly models: readonly ModelRow[];
+  /** The row that serves as user tower; absent when the folder has none. */
+  readonly userTower?: ModelRow;
+}
+
+/** Reads the folder's conventions. Errors: BELFRY_MODELS_FOLDER, BELFRY_REGISTRY_INVALID, BELFRY_EXPORT_INVALID. */
+export function readModelsFolder(path: string): ModelsFolder {
+  if (!isDirectory(path)) {
+    throw new BelfryError('BELFRY_MODELS_FOLDER', `models folder ${path} does not exist or is not a folder`, { field: 'models' });
+  }
+  const itemEmbeddings = first(path, ['embeddings/item_embeddings.npy']);
+  if (itemEmbeddings === undefined) {
+    throw new BelfryError(
+      'BELFRY_MODELS_FOLDER',
+      `${path} holds no embeddings/item_embeddings.npy; export the item tower's output there (N x dims, f2, f4 or f8)`,
+      { field: 'models' },
+    );
+  }
+  const models = readRegistry(path);
+  const userTower = chooseTower(models);
+  return {
+    path,
+    itemEmbeddings,
+    ...optional('userEmbeddings', first(path, ['embeddings/user_embeddings.npy'])),
+    ...optional('itemIds', first(path, ['embeddings/item_ids.npy', 'embeddings/item_ids.txt'])),
+    ...optional('userIds', first(path, ['embeddings/user_ids.npy', 'embeddings/user_ids.txt'])),
+    ...optional('items', first(path, ['features/items.parquet'])),
+    ...optional('users', first(path, ['features/users.parquet'])),
+    exportDescription: readExport(path),
+    models,
+    ...optional('userTower', userTower),
+  };
+}
+
+/**
+ * The absolute path of a file that the registry names. Absolute paths, `..` and links that leave the folder are
+ * refused: a registry must not be able to reach other files of the machine.
+ */
+export function insideFolder(folder: string, path: string, field: string, code: ErrorCode = 'BELFRY_REGISTRY_INVALID'): string {
+  const full = join(folder, path);
+  const outside = (target: string) => {
+    const way = relative(realpathSync(folder), target);
+    return way.startsWith(`..${sep}`) || way === '..' || way.startsWith(sep);
+  };
+  if (path.startsWith('/') || path.includes('\0') || relative(folder, full).startsWith('..')) {
+    throw new BelfryError(code, `${field}: ${path} leaves the models folder; use a path inside it`, { field });
+  }
+  try {
+    lstatSync(full);
+  } catch (error) {
+    throw new BelfryError(code, `${field}: ${path} does not exist in ${folder}`, { field, cause: error });
+  }
+  if (outside(realpathSync(full))) {
+    throw new BelfryError(code, `${field}: ${path} is a link that leaves the models folder`, { field });
+  }
+  return full;
+}
+
+function readRegistry(folder: string): ModelRow[] {
+  const file = first(folder, ['registry.yaml', 'registry.yml']);
+  if (file === undefined) return conventionRows(folder);
+  const parsed = parse(join(folder, file), parseYaml, 'BELFRY_REGISTRY_INVALID');
+  checkSchema(RegistrySchema, parsed, file, 'BELFRY_REGISTRY_INVALID');
+  const rows = (parsed as Static<typeof RegistrySchema>).models.map((row, position): ModelRow => {
+    insideFolder(folder, row.path, `${file}: models.${position}.path`);
+    const { stage, role, ...rest } = row;
+    return {
+      ...rest,
+      name: slug(row.model),
+      stage: stage === 'staging' ? 'shadow' : stage,
+      role: role ?? roleOf(row.path),
+    } as ModelRow;
+  });
+  const seen = new Set<string>();
+  for (const row of rows) {
+    const key = `${row.name}@${row.version}`;
+    if (seen.has(key)) {
+      throw new BelfryError('BELFRY_REGISTRY_INVALID', `${file}: ${key} stands twice; give each row its own version`, { field: key });
+    }
+    seen.add(key);
+  }
+  const towers = rows.filter((row) => row.role === 'user_tower' && row.stage === 'production');
+  if (towers.length > 1) {
+    const names = towers.map((row) => `${row.name}@${row.version}`).join(', ');
+    throw new BelfryError('BELFRY_REGISTRY_INVALID', `${file}: one user tower can be in production, found ${names}`, {
+      field: 'models',
+    });
+  }
+  return rows;
+}
+
+/** Without a registry: the files that the conventions name, all in production. */
+function conventionRows(folder: string): ModelRow[] {
+  const rows: ModelRow[] = [];
+  const version = readExport(folder).version ?? '0';
+  const add = (model: string, role: ModelRow['role'], candidates: string[]) => {
+    const path = first(folder, candidates);
+    if (path !== undefined) rows.push({ model, name: model, version, format: 'onnx', path, stage: 'production', role });
+  };
+  add('two-tower', 'user_tower', ['exported/onnx/user_tower.onnx', 'exported/onnx/two_tower.onnx']);
+  add('dlrm', 'reranker', ['exported/onnx/dlrm.onnx']);
+  return rows;
+}
+
+function chooseTower(models: readonly ModelRow[]): ModelRow | undefined {
+  const towers = models.filter((row) => row.role === 'user_tower' && row.format === 'onnx');
+  return towers.find((row) => row.stage === 'production') ?? towers.find((row) => row.stage === 'ab-test');
+}
+
+function readExport(folder: string): ExportDescription {
+  const file = first(folder, ['embeddings/export.json']);
+  if (file === undefined) return {};
+  const parsed = parse(join(folder, file), JSON.parse, 'BELFRY_EXPORT_INVALID');
+  checkSchema(ExportSchema, parsed, file, 'BELFRY_EXPORT_INVALID');
+  return parsed as ExportDescription;
+}
+
+function parse(path: string, parser: (text: string) => unknown, code: ErrorCode): unknown {
+  try {
+    return parser(readFileSync(path, 'utf8'));
+  } catch (error) {
+    throw new BelfryError(code, `${path}: ${(error as Error).message}`, { cause: error });
+  }
+}
+
+function checkSchema(schema: TSchema, value: unknown, file: string, code: ErrorCode): void {
+  if (Value.Check(schema, value)) return;
+  const { field, message } = explain([...Value.Errors(schema, value)] as SchemaError[], value);
+  throw new BelfryError(code, `${file}: ${message}`, { field });
+}
+
+export function slug(name: string): string {
+  return name.toLowerCase().replace(/[^a-z0-9._]+/g, '-').replace(/^-+|-+$/g, '') || 'model';
+}
+
+function roleOf(path: string): ModelRow['role'] {
+  return /tower/i.test(path.split('/').pop() ?? '') ? 'user_tower' : 'reranker';
+}
+
+function first(folder: string, candidates: readonly string[]): string | undefined {
+  return candidates.find((one) => isFile(join(folder, one)));
+}
+
+function isFile(path: string): boolean {
+  return statSync(path, { throwIfNoEntry: false })?.isFile() ?? false;
+}
+
+function isDirectory(path: string): boolean {
+  return statSync(path, { throwIfNoEntry: false })?.isDirectory() ?? false;
+}
+
+function optional<K extends string, V>(key: K, value: V | undefined): { [P in K]?: V } {
+  return value === undefined ? {} : ({ [key]: value } as { [P in K]?: V });
+}

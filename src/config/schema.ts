@@ -1,0 +1,83 @@
+/** Every setting of the process: its type, bounds, default, environment variable and help text. Read nowhere else. */
+import { type Static, Type } from 'typebox';
+
+/** Bounds of a request; the HTTP schemas and the docs read them here. */
+export const LIMITS = {
+  k: { default: 10, min: 1, max: 1000 },
+  candidates: { default: 500, min: 1, max: 5000 },
+  excludeIds: { max: 10_000 },
+  filterClauses: { max: 256 },
+  filterDepth: { max: 16 },
+  filterValues: { max: 1024 },
+  queryItems: { max: 1000 },
+  batchRequests: { max: 256 },
+  ef: { min: 1, max: 4096 },
+  timeoutMs: { default: 100, min: 1, max: 1000 },
+  idLength: { max: 256 },
+  dims: { max: 4096 },
+} as const;
+
+export const SettingsSchema = Type.Object(
+  {
+    models: Type.String({ minLength: 1, description: 'models folder (exported/, embeddings/, features/, registry.yaml)' }),
+    data: Type.String({ minLength: 1, description: 'folder of the generations; default .belfry/<name of the models folder>' }),
+    host: Type.String({ minLength: 1, description: 'address to listen on' }),
+    port: Type.Integer({ minimum: 0, maximum: 65535, description: 'port to listen on; 0 takes a free one' }),
+    metric: Type.Union([Type.Literal('ip'), Type.Literal('cosine'), Type.Literal('l2')], {
+      description: 'how queries and items compare; default from export.json, else ip',
+    }),
+    threads: Type.Integer({ minimum: 1, maximum: 1024, description: 'search threads; default one per CPU' }),
+    kernel: Type.Union(
+      [Type.Literal('amx'), Type.Literal('avx512vnni'), Type.Literal('avx2'), Type.Literal('portable')],
+      { description: 'instruction set of the search; default the best that this CPU has' },
+    ),
+    model_workers: Type.Integer({ minimum: 1, maximum: 64, description: 'worker threads per model' }),
+    on_bad_vector: Type.Union([Type.Literal('reject'), Type.Literal('skip')], {
+      description: 'NaN, infinite or (cosine) zero rows in item_embeddings.npy: fail the build, or leave them out',
+    }),
+    body_limit_bytes: Type.Integer({ minimum: 1024, maximum: 1 << 30, description: 'largest request body' }),
+    request_timeout_ms: Type.Integer({ minimum: 100, maximum: 600_000, description: 'time for a request to arrive whole' }),
+    max_connections: Type.Integer({ minimum: 1, maximum: 1_000_000, description: 'open sockets' }),
+    timeout_ms: Type.Integer({
+      minimum: LIMITS.timeoutMs.min,
+      maximum: LIMITS.timeoutMs.max,
+      description: 'deadline of a request that names none',
+    }),
+    log_level: Type.Union(
+      [
+        Type.Literal('trace'),
+        Type.Literal('debug'),
+        Type.Literal('info'),
+        Type.Literal('warn'),
+        Type.Literal('error'),
+        Type.Literal('fatal'),
+        Type.Literal('silent'),
+      ],
+      { description: 'least level that is logged' },
+    ),
+  },
+  { additionalProperties: false },
+);
+
+type All = Static<typeof SettingsSchema>;
+/** Settings that are found from the models folder or the machine when nobody sets them. */
+type Derived = 'data' | 'metric' | 'threads' | 'kernel';
+export type Settings = Omit<All, Derived> & { [K in Derived]?: All[K] | undefined };
+
+export const DEFAULTS: Omit<Settings, 'models'> = {
+  host: '127.0.0.1',
+  port: 8080,
+  model_workers: 1,
+  on_bad_vector: 'reject',
+  body_limit_bytes: 2 * 1024 * 1024,
+  request_timeout_ms: 10_000,
+  max_connections: 10_000,
+  timeout_ms: LIMITS.timeoutMs.default,
+  log_level: 'info',
+};
+
+/** `BELFRY_<SETTING>` sets any of them; PORT and HOST are what container platforms set. */
+export function environmentNames(setting: keyof All): string[] {
+  const own = `BELFRY_${setting.toUpperCase()}`;
+  return setting === 'port' ? [own, 'PORT'] : [own];
+}

@@ -1,0 +1,88 @@
+/**
+ * Runs in a Piscina worker thread: the only code that touches ONNX Runtime, whose `run()` blocks its thread whatever
+ * its promise says. One worker holds one session of one model. It is never terminated while it runs: that aborts the
+ * whole process (docs of the house rule: onnx-model.ts).
+ */
+import { workerData } from 'node:worker_threads';
+import { InferenceSession, Tensor } from 'onnxruntime-node';
+import { move, transferableSymbol, valueSymbol } from 'piscina';
+import type { TensorData, TensorDtype } from '../types.js';
+
+export interface WorkerSetup {
+  readonly source: string | Uint8Array;
+  readonly intraOpThreads: number;
+}
+
+export interface RunTask {
+  readonly feeds: Readonly<Record<string, TensorData>>;
+  readonly fetches: readonly string[] | null;
+}
+
+/** Failures of the model are values, so that a rejected task can only mean that the worker itself died. */
+export type LoadReply =
+  | { readonly inputs: readonly string[]; readonly outputs: readonly string[] }
+  | { readonly failure: string };
+
+export type RunReply =
+  | { readonly outputs: Readonly<Record<string, TensorData>>; readonly startedNs: bigint; readonly runMs: number }
+  | { readonly failure: string };
+
+let session: Promise<InferenceSession> | undefined;
+
+function load(): Promise<InferenceSession> {
+  const { source, intraOpThreads } = workerData as WorkerSetup;
+  const options: InferenceSession.SessionOptions = {
+    executionProviders: ['cpu'],
+    intraOpNumThreads: intraOpThreads,
+    interOpNumThreads: 1,
+    executionMode: 'sequential',
+    graphOptimizationLevel: 'all',
+    // Spinning threads would take the cores from the search kernels between two runs.
+    extra: { session: { intra_op: { allow_spinning: '0' }, inter_op: { allow_spinning: '0' } } },
+  };
+  session ??=
+    typeof source === 'string' ? InferenceSession.create(source, options) : InferenceSession.create(source, options);
+  return session;
+}
+
+export async function loadModel(): Promise<LoadReply> {
+  try {
+    const { inputNames, outputNames } = await load();
+    return { inputs: inputNames, outputs: outputNames };
+  } catch (error) {
+    return { failure: messageOf(error) };
+  }
+}
+
+export async function runModel(task: RunTask): Promise<RunReply> {
+  const startedNs = process.hrtime.bigint();
+  try {
+    const model = await load();
+    const feeds: Record<string, Tensor> = {};
+    for (const [name, { dtype, data, dims }] of Object.entries(task.feeds)) {
+      feeds[name] = new Tensor(dtype, data as Tensor.DataTypeMap[typeof dtype], dims);
+    }
+    const results = task.fetches === null ? await model.run(feeds) : await model.run(feeds, [...task.fetches]);
+    const outputs: Record<string, TensorData> = {};
+    const buffers: ArrayBuffer[] = [];
+    for (const [name, tensor] of Object.entries(results)) {
+      const data = tensor.data as TensorData['data'];
+      outputs[name] = { dtype: tensor.type as TensorDtype, dims: tensor.dims, data };
+      if (ArrayBuffer.isView(data)) buffers.push(data.buffer as ArrayBuffer);
+    }
+    const runMs = Number(process.hrtime.bigint() - startedNs) / 1e6;
+    return movedReply({ outputs, startedNs, runMs }, buffers);
+  } catch (error) {
+    return { failure: messageOf(error) };
+  }
+}
+
+/** Outputs leave by transfer. Piscina takes the buffers from this pair of symbols and posts the value. */
+function movedReply(reply: RunReply, buffers: ArrayBuffer[]): RunReply {
+  const movable = { [transferableSymbol]: buffers, [valueSymbol]: reply };
+  return move(movable as unknown as ArrayBuffer) as unknown as RunReply;
+}
+
+function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}

@@ -1,0 +1,197 @@
+/**
+ * Compiles the binding of a model's inputs against the graph, the tables and the vocabularies. All that can be wrong
+ * is found here, at load, and told at once as a list (fault M3); what remains per request is arithmetic.
+ */
+import { BelfryError } from '../errors.js';
+import type { TensorSpec } from '../types.js';
+import type { FeatureSource, InputBinding, InputBindings } from './binding-schema.js';
+import { type BoundInput, BoundInputs, type BoundSlot } from './bound-inputs.js';
+import { columnEncoder, makeSlot } from './feature-slot.js';
+import type { FeatureTable } from './feature-table.js';
+import { type BindableDtype, EXACT_INTEGERS, isBindable } from './tensor-writer.js';
+import { loadVocabulary, type Vocabulary, type VocabularySources } from './vocabulary.js';
+
+export interface CompileOptions {
+  /** What messages call the model, for example `dlrm@1.0`. */
+  readonly name: string;
+  readonly inputs: InputBindings;
+  readonly model: { readonly inputs: readonly TensorSpec[] };
+  readonly vocabularies: VocabularySources;
+  /** Width of user_embedding and item_embedding. */
+  readonly dims: number;
+  readonly users?: FeatureTable;
+  /** In the row order of the item embeddings (FeatureTable.alignTo). */
+  readonly items?: FeatureTable;
+  /** Sources that make no sense for this model, with the reason; a user tower knows no items. */
+  readonly refused?: (source: string) => string | null;
+}
+
+export async function compileBinding(options: CompileOptions): Promise<BoundInputs> {
+  const compiler = new Compiler(options);
+  const specs = options.model.inputs;
+  for (const name of Object.keys(options.inputs)) {
+    if (!specs.some((spec) => spec.name === name)) {
+      compiler.problems.push(
+        `input ${name}: bound, but the model has no such input; it has ${specs.map((spec) => spec.name).join(', ')}`,
+      );
+    }
+  }
+  const bound: BoundInput[] = [];
+  for (const spec of specs) {
+    const binding = options.inputs[spec.name];
+    if (binding === undefined) {
+      compiler.problems.push(
+        `input ${spec.name} ${describe(spec)}: not bound; add it under \`inputs:\` in registry.yaml`,
+      );
+      continue;
+    }
+    const input = await compiler.input(spec, binding);
+    if (input !== null) bound.push(input);
+  }
+  compiler.checkOffsets(bound);
+  if (compiler.problems.length > 0) {
+    throw new BelfryError(
+      'BELFRY_BINDING_MISMATCH',
+      `model ${options.name} does not fit its binding:\n  - ${compiler.problems.join('\n  - ')}`,
+      {
+        field: options.name,
+      },
+    );
+  }
+  return new BoundInputs(options.name, bound);
+}
+
+export function describe({ dtype, shape }: Pick<TensorSpec, 'dtype' | 'shape'>): string {
+  return `${dtype} [${shape === null ? '?' : shape.map((dim) => dim ?? 'N').join(', ')}]`;
+}
+
+class Compiler {
+  readonly problems: string[] = [];
+
+  constructor(private readonly options: CompileOptions) {}
+
+  async input(spec: TensorSpec, binding: InputBinding): Promise<BoundInput | null> {
+    const at = `input ${spec.name}`;
+    if (!isBindable(spec.dtype)) {
+      this.problems.push(`${at}: the model wants ${spec.dtype}, which no binding can feed; cast inside the graph`);
+      return null;
+    }
+    if (binding.dtype !== undefined && binding.dtype !== spec.dtype) {
+      this.problems.push(`${at}: bound as ${binding.dtype}, the model wants ${describe(spec)}`);
+      return null;
+    }
+    const dtype = spec.dtype;
+    if ('offsets_of' in binding) {
+      this.#checkRank(spec, 2, null, 'offsets [bags, N]');
+      return { name: spec.name, dtype, kind: 'offsets', bags: binding.offsets_of, rank: 2, width: 0, slots: [] };
+    }
+    const isBag = 'layout' in binding && binding.layout === 'bag';
+    const sources: readonly FeatureSource[] = 'pack' in binding ? binding.pack : [binding];
+    const slots: BoundSlot[] = [];
+    let width = 0;
+    for (const source of sources) {
+      const slot = await this.#slot(at, source, dtype, width, isBag);
+      if (slot === null) return null;
+      slots.push(slot);
+      width += slot.slot.width;
+    }
+    if (isBag) {
+      this.#checkRank(spec, 1, null, 'a flat list of indices');
+      return { name: spec.name, dtype, kind: 'bag', bags: [], rank: 1, width, slots };
+    }
+    const rank = spec.shape?.length ?? (width === 1 && !('pack' in binding) ? 1 : 2);
+    if (rank === 1 && width !== 1)
+      this.problems.push(`${at}: bound with width ${width}, the model wants ${describe(spec)}`);
+    else this.#checkRank(spec, rank === 1 ? 1 : 2, rank === 1 ? null : width, `width ${width}`);
+    return { name: spec.name, dtype, kind: 'dense', bags: [], rank: rank === 1 ? 1 : 2, width, slots };
+  }
+
+  checkOffsets(bound: readonly BoundInput[]): void {
+    const bags = bound.filter((input) => input.kind === 'bag').map((input) => input.name);
+    const named = bound.flatMap((input) => input.bags);
+    for (const name of named)
+      if (!bags.includes(name))
+        this.problems.push(`offsets_of names ${name}, which is not an input with \`layout: bag\``);
+    for (const name of bags)
+      if (!named.includes(name))
+        this.problems.push(`input ${name}: \`layout: bag\` needs an input with \`offsets_of\` that names it`);
+  }
+
+  #checkRank(spec: TensorSpec, rank: 1 | 2, width: number | null, bound: string): void {
+    if (spec.shape === null) return;
+    const inner = spec.shape[1];
+    const fits =
+      spec.shape.length === rank &&
+      (rank === 1 || width === null || inner === null || inner === undefined || inner === width);
+    if (!fits) this.problems.push(`input ${spec.name}: bound with ${bound}, the model wants ${describe(spec)}`);
+  }
+
+  async #slot(
+    input: string,
+    binding: FeatureSource,
+    dtype: BindableDtype,
+    column: number,
+    isBag: boolean,
+  ): Promise<BoundSlot | null> {
+    const { source } = binding;
+    const fail = (reason: string): null => {
+      this.problems.push(`${input}, source ${source}: ${reason}`);
+      return null;
+    };
+    const refused = this.options.refused?.(source) ?? null;
+    if (refused !== null) return fail(refused);
+    if (source === 'constant' && binding.value === undefined) return fail('needs `value`');
+    if (source !== 'constant' && binding.value !== undefined) return fail('`value` belongs to `source: constant`');
+    const side = source.startsWith('user.')
+      ? 'user'
+      : source.startsWith('item.')
+        ? 'item'
+        : source.startsWith('context.')
+          ? 'context'
+          : 'given';
+    if (side === 'given' && binding.vocabulary !== undefined) return fail('is a number, so it takes no vocabulary');
+    const isEmbedding = source === 'user_embedding' || source === 'item_embedding';
+    const width = binding.width ?? (isEmbedding ? this.options.dims : 1);
+    if (isEmbedding && width !== this.options.dims)
+      return fail(`has ${this.options.dims} dims, bound with width ${width}`);
+    if (source.startsWith('retrieval.') && width !== 1) return fail(`is one number, bound with width ${width}`);
+    const vocabulary =
+      binding.vocabulary === undefined ? null : await loadVocabulary(binding.vocabulary, this.options.vocabularies);
+    const imprecise = this.#imprecise(vocabulary, binding, dtype);
+    if (imprecise !== null) return fail(imprecise);
+    const table = side === 'user' ? this.options.users : side === 'item' ? this.options.items : undefined;
+    const name = source.slice(source.indexOf('.') + 1);
+    const found = table?.column(name);
+    const isList =
+      found === undefined ? width > 1 || isBag : found.kind === 'string_list' || found.kind === 'number_list';
+    // A bag is not padded: NaN marks the gaps that BoundInputs closes.
+    const slot = makeSlot(
+      isBag ? { ...binding, pad: Number.NaN } : binding,
+      vocabulary,
+      width,
+      isList,
+      dtype === 'int32' || dtype === 'int64',
+    );
+    const bound = { slot, side, column, source } as const;
+    if (found !== undefined) {
+      const encoder = columnEncoder(slot, found);
+      if (typeof encoder === 'string') return fail(`column ${name} of ${table!.name} does not fit: ${encoder}`);
+      return { ...bound, encoder };
+    }
+    if (side === 'item' && !slot.hasMissing) {
+      const columns = table?.columns.map((entry) => entry.name).join(', ') || 'none';
+      return fail(
+        `there is no such item column; columns: ${columns}; set \`missing:\` if the model may run without it`,
+      );
+    }
+    return { ...bound, encoder: null };
+  }
+
+  #imprecise(vocabulary: Vocabulary | null, binding: FeatureSource, dtype: BindableDtype): string | null {
+    const largest = vocabulary === null ? 0 : vocabulary.size - 1 + (binding.offset ?? 0);
+    const exact = EXACT_INTEGERS[dtype];
+    return largest <= exact
+      ? null
+      : `index ${largest} is not exact in ${dtype} (up to ${exact}); export the input with a wider dtype`;
+  }
+}

@@ -1,0 +1,215 @@
+/** A compiled binding: features in, tensors out. Synchronous and free of per-value objects: it runs once per request. */
+import { BelfryError } from '../errors.js';
+import type { Features, TensorData } from '../types.js';
+import { type ColumnEncoder, checkFeature, encodeValue, type Slot } from './feature-slot.js';
+import { type BindableDtype, toTensorValues } from './tensor-writer.js';
+
+export interface BoundSlot {
+  readonly slot: Slot;
+  readonly source: string;
+  readonly side: 'user' | 'item' | 'context' | 'given';
+  /** Where in the row of its tensor it starts. */
+  readonly column: number;
+  /** Present when a table has the column. */
+  readonly encoder: ColumnEncoder | null;
+}
+
+export interface BoundInput {
+  readonly name: string;
+  readonly dtype: BindableDtype;
+  /** `bag`: flat indices, lists end to end. `offsets`: where the lists of the named bags start, [bags, N]. */
+  readonly kind: 'dense' | 'bag' | 'offsets';
+  readonly bags: readonly string[];
+  readonly rank: 1 | 2;
+  readonly width: number;
+  readonly slots: readonly BoundSlot[];
+}
+
+/** What one call fills: N rows, of one user or of N users. */
+export interface BindingBatch {
+  readonly rows: number;
+  /** Features of one user, repeated for all rows. */
+  readonly user?: Features;
+  /** Or rows of the users table that the binding was compiled with, one per tensor row. */
+  readonly userRows?: ArrayLike<number>;
+  /** Or features of each row's own user. */
+  readonly users?: readonly Features[];
+  readonly context?: Features;
+  readonly userEmbedding?: Float32Array;
+  /** Rows of the aligned item table; negative is missing. */
+  readonly itemRows?: ArrayLike<number>;
+  /** Row-major, `rows` x dims. */
+  readonly itemEmbeddings?: Float32Array;
+  readonly retrievalScores?: ArrayLike<number>;
+  readonly retrievalRanks?: ArrayLike<number>;
+}
+
+export interface BindingNeeds {
+  readonly user: readonly string[];
+  readonly item: readonly string[];
+  readonly context: readonly string[];
+  readonly userEmbedding: boolean;
+  readonly itemEmbedding: boolean;
+}
+
+export class BoundInputs {
+  readonly needs: BindingNeeds;
+  readonly #slotsByFeature = new Map<string, Slot[]>();
+  // One buffer for all inputs: fill() is synchronous and each tensor is copied out of it.
+  #scratch = new Float64Array(0);
+
+  constructor(
+    readonly name: string,
+    readonly inputs: readonly BoundInput[],
+  ) {
+    const slots = inputs.flatMap((input) => input.slots);
+    const of = (side: BoundSlot['side']): string[] => [
+      ...new Set(slots.filter((slot) => slot.side === side).map((slot) => slot.slot.feature)),
+    ];
+    const has = (source: string): boolean => slots.some((slot) => slot.source === source);
+    this.needs = {
+      user: of('user'),
+      item: of('item'),
+      context: of('context'),
+      userEmbedding: has('user_embedding'),
+      itemEmbedding: has('item_embedding'),
+    };
+    for (const { slot } of slots) {
+      const known = this.#slotsByFeature.get(slot.source);
+      if (known === undefined) this.#slotsByFeature.set(slot.source, [slot]);
+      else known.push(slot);
+    }
+  }
+
+  /** Refuses features of a request that this model cannot take. Names that it does not read are not its business: see checkKnown. */
+  checkFeatures(
+    features: Features,
+    side: 'user' | 'context' = 'user',
+    field = side === 'user' ? 'features' : 'context',
+  ): void {
+    for (const [name, value] of Object.entries(features)) {
+      for (const slot of this.#slotsByFeature.get(`${side}.${name}`) ?? [])
+        checkFeature(slot, value, `${field}.${name}`);
+    }
+  }
+
+  fill(batch: BindingBatch): Record<string, TensorData> {
+    const feeds: Record<string, TensorData> = {};
+    const starts = new Map<string, number[]>();
+    for (const input of this.inputs) {
+      if (input.kind === 'dense') feeds[input.name] = this.#dense(input, batch);
+      else if (input.kind === 'bag') feeds[input.name] = this.#bag(input, batch, starts);
+    }
+    for (const input of this.inputs) {
+      if (input.kind !== 'offsets') continue;
+      const numbers = Float64Array.from(input.bags.flatMap((bag) => starts.get(bag)!));
+      feeds[input.name] = {
+        dtype: input.dtype,
+        dims: [input.bags.length, batch.rows],
+        data: toTensorValues(input.dtype, numbers, numbers.length),
+      };
+    }
+    return feeds;
+  }
+
+  #dense(input: BoundInput, batch: BindingBatch): TensorData {
+    const count = batch.rows * input.width;
+    if (this.#scratch.length < count) this.#scratch = new Float64Array(count);
+    for (const slot of input.slots) this.#write(slot, batch, this.#scratch, input.width, slot.column);
+    const dims = input.rank === 1 ? [batch.rows] : [batch.rows, input.width];
+    return { dtype: input.dtype, dims, data: toTensorValues(input.dtype, this.#scratch, count) };
+  }
+
+  /** A bag is encoded like a dense list with NaN as padding (see binding.ts), and then closed up. */
+  #bag(input: BoundInput, batch: BindingBatch, starts: Map<string, number[]>): TensorData {
+    const bound = input.slots[0]!;
+    const { width } = bound.slot;
+    const rows = new Float64Array(batch.rows * width);
+    this.#write(bound, batch, rows, width, 0);
+    const begins: number[] = [];
+    let filled = 0;
+    for (let row = 0; row < batch.rows; row++) {
+      begins.push(filled);
+      for (let i = 0; i < width; i++) {
+        const value = rows[row * width + i]!;
+        if (!Number.isNaN(value)) rows[filled++] = value;
+      }
+    }
+    starts.set(input.name, begins);
+    return { dtype: input.dtype, dims: [filled], data: toTensorValues(input.dtype, rows, filled) };
+  }
+
+  #write(bound: BoundSlot, batch: BindingBatch, out: Float64Array, stride: number, at: number): void {
+    const { slot, encoder, side, source } = bound;
+    if (encoder !== null && (side === 'item' || (side === 'user' && batch.userRows !== undefined))) {
+      encoder(this.#rowsOf(side, batch), out, stride, at);
+    } else if (side === 'user' && batch.users !== undefined) {
+      for (let row = 0; row < batch.rows; row++)
+        encodeValue(slot, batch.users[row]![slot.feature], out, row * stride + at);
+    } else if (side === 'user' || side === 'context') {
+      const features = side === 'user' ? batch.user : batch.context;
+      encodeValue(slot, features?.[slot.feature], out, at);
+      repeatFirst(out, batch.rows, stride, at, slot.width);
+    } else if (side === 'item') {
+      encodeValue(slot, null, out, at);
+      repeatFirst(out, batch.rows, stride, at, slot.width);
+    } else if (source === 'constant') {
+      for (let row = 0; row < batch.rows; row++)
+        out.fill(slot.constant, row * stride + at, row * stride + at + slot.width);
+    } else if (source === 'user_embedding') {
+      const embedding = this.#given(batch.userEmbedding, source, slot.width);
+      for (let i = 0; i < slot.width; i++) out[at + i] = embedding[i]!;
+      repeatFirst(out, batch.rows, stride, at, slot.width);
+    } else {
+      const values =
+        source === 'item_embedding'
+          ? batch.itemEmbeddings
+          : source === 'retrieval.score'
+            ? batch.retrievalScores
+            : batch.retrievalRanks;
+      const given = this.#given(values, source, batch.rows * slot.width);
+      for (let row = 0; row < batch.rows; row++) {
+        for (let i = 0; i < slot.width; i++) out[row * stride + at + i] = given[row * slot.width + i]!;
+      }
+    }
+  }
+
+  #rowsOf(side: BoundSlot['side'], batch: BindingBatch): ArrayLike<number> {
+    return this.#given(side === 'item' ? batch.itemRows : batch.userRows, `${side} rows`, batch.rows);
+  }
+
+  #given(values: ArrayLike<number> | undefined, what: string, length: number): ArrayLike<number> {
+    if (values?.length !== length) {
+      throw new BelfryError(
+        'BELFRY_INTERNAL',
+        `model ${this.name}: ${what} needs ${length} values, the caller gave ${values?.length ?? 'none'}`,
+      );
+    }
+    return values;
+  }
+}
+
+/** One user's encoding stands in row 0; the model wants it in each row. */
+function repeatFirst(out: Float64Array, rows: number, stride: number, at: number, width: number): void {
+  if (width === 1) {
+    const value = out[at]!;
+    for (let row = 1, to = at + stride; row < rows; row++, to += stride) out[to] = value;
+    return;
+  }
+  for (let row = 1; row < rows; row++) out.copyWithin(row * stride + at, at, at + width);
+}
+
+/** Names that no model reads are refused with the list of those that are. */
+export function checkKnownFeatures(features: Features, known: ReadonlySet<string>, field = 'features'): void {
+  for (const name of Object.keys(features)) {
+    if (!known.has(name)) {
+      throw new BelfryError(
+        'BELFRY_INVALID_FEATURES',
+        `${field}.${name}: unknown feature; expected one of ${[...known].sort().join(', ') || 'none'}`,
+        {
+          field: `${field}.${name}`,
+        },
+      );
+    }
+  }
+}

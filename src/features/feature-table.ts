@@ -1,0 +1,157 @@
+/** A feature and metadata table keyed by id: users.parquet or items.parquet of a models folder. */
+import { basename } from 'node:path';
+import { show } from '../errors.js';
+import type { Features, FeatureValue, Id } from '../types.js';
+import { type ColumnKind, type FeatureColumn, gatherColumn, valueAt } from './feature-column.js';
+import { type IgnoredColumn, invalidTable, readParquet } from './parquet-columns.js';
+
+export interface FeatureTableOptions {
+  /** What messages call the file, for example `features/items.parquet`. */
+  readonly name?: string;
+}
+
+const ID_COLUMN = 'id';
+
+export class FeatureTable {
+  readonly name: string;
+  readonly rows: number;
+  readonly ids: readonly Id[];
+  /** Columns of the file that cannot be features, with the reason; for the log and `inspect`. */
+  readonly ignored: readonly IgnoredColumn[];
+  readonly #columns: ReadonlyMap<string, FeatureColumn>;
+  #rowById: Map<Id, number> | undefined;
+
+  private constructor(
+    name: string,
+    ids: readonly Id[],
+    columns: readonly FeatureColumn[],
+    ignored: readonly IgnoredColumn[] = [],
+  ) {
+    this.name = name;
+    this.rows = ids.length;
+    this.ids = ids;
+    this.ignored = ignored;
+    this.#columns = new Map(columns.map((column) => [column.name, column]));
+  }
+
+  /** Without a path: a table of no rows and no columns, so that callers need no second case. */
+  static async open(path: string | undefined, options: FeatureTableOptions = {}): Promise<FeatureTable> {
+    if (path === undefined) return new FeatureTable(options.name ?? 'no table', [], []);
+    const name = options.name ?? basename(path);
+    const { columns, ignored } = await readParquet(path, name);
+    return FeatureTable.fromColumns(columns, { name, ignored });
+  }
+
+  /** `columns` hold the `id` column among them, all of one length. */
+  static fromColumns(
+    columns: readonly FeatureColumn[],
+    options: FeatureTableOptions & { ignored?: readonly IgnoredColumn[] } = {},
+  ): FeatureTable {
+    const name = options.name ?? 'table';
+    const idColumn = columns.find((column) => column.name === ID_COLUMN);
+    if (idColumn === undefined) {
+      throw invalidTable(
+        name,
+        `it has no column ${ID_COLUMN}; expected one that equals the ids of the embeddings, found ${columns.map((column) => column.name).join(', ') || 'none'}`,
+      );
+    }
+    const ids = idsOf(idColumn, name);
+    const table = new FeatureTable(
+      name,
+      ids,
+      columns.filter((column) => column !== idColumn),
+      options.ignored,
+    );
+    table.#index();
+    return table;
+  }
+
+  get columns(): { readonly name: string; readonly kind: ColumnKind }[] {
+    return [...this.#columns.values()].map(({ name, kind }) => ({ name, kind }));
+  }
+
+  column(name: string): FeatureColumn | undefined {
+    return this.#columns.get(name);
+  }
+
+  rowOf(id: Id): number | undefined {
+    return this.#index().get(id);
+  }
+
+  /** Null for an unknown column, as for a null cell. */
+  valueAt(row: number, name: string): FeatureValue {
+    const column = this.#columns.get(name);
+    return column === undefined ? null : valueAt(column, row);
+  }
+
+  /** Non-null values of one row; `names` limits them. */
+  featuresAt(row: number, names: Iterable<string> = this.#columns.keys()): Features {
+    const features: Record<string, FeatureValue> = {};
+    for (const name of names) {
+      const value = this.valueAt(row, name);
+      if (value !== null) features[name] = value;
+    }
+    return features;
+  }
+
+  featuresOf(id: Id): Features | undefined {
+    const row = this.rowOf(id);
+    return row === undefined ? undefined : this.featuresAt(row);
+  }
+
+  /** The same columns in the row order of `ids` (that of the embeddings); ids without a row become nulls. */
+  alignTo(ids: readonly Id[]): FeatureTable {
+    const index = this.#index();
+    const rows = Int32Array.from(ids, (id) => index.get(id) ?? -1);
+    const columns = [...this.#columns.values()].map((column) => gatherColumn(column, rows));
+    return new FeatureTable(this.name, ids, columns, this.ignored);
+  }
+
+  /** How many of `ids` have a row: a table whose ids are of the other type covers none, which is worth a warning. */
+  coverage(ids: readonly Id[]): number {
+    const index = this.#index();
+    return ids.reduce<number>((count, id) => count + (index.has(id) ? 1 : 0), 0);
+  }
+
+  // Built on first use: an aligned table is addressed by row and mostly needs none.
+  #index(): Map<Id, number> {
+    if (this.#rowById === undefined) {
+      const index = new Map<Id, number>();
+      this.ids.forEach((id, row) => {
+        const earlier = index.get(id);
+        if (earlier !== undefined) {
+          throw invalidTable(this.name, `id ${show(id)} stands in row ${earlier} and in row ${row}; keep one of them`, {
+            column: ID_COLUMN,
+          });
+        }
+        index.set(id, row);
+      });
+      this.#rowById = index;
+    }
+    return this.#rowById;
+  }
+}
+
+function idsOf(column: FeatureColumn, name: string): Id[] {
+  const bad = (row: number, received: unknown) =>
+    invalidTable(
+      name,
+      `column ${ID_COLUMN}, row ${row}: expected a string or a whole number up to 2^53, received ${show(received)}; correct the export`,
+      { column: ID_COLUMN },
+    );
+  if (column.kind === 'string') {
+    return Array.from(column.codes, (code, row) => {
+      if (code < 0 || column.dictionary[code] === '') throw bad(row, code < 0 ? null : '');
+      return column.dictionary[code]!;
+    });
+  }
+  if (column.kind === 'number') {
+    return Array.from(column.values, (value, row) => {
+      if (!Number.isSafeInteger(value) || value < 0) throw bad(row, Number.isNaN(value) ? null : value);
+      return value;
+    });
+  }
+  throw invalidTable(name, `column ${ID_COLUMN} is a ${column.kind}; expected strings or whole numbers`, {
+    column: ID_COLUMN,
+  });
+}

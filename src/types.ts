@@ -17,7 +17,7 @@ export type FeatureValue = string | number | boolean | null | readonly (string |
 export type Features = Readonly<Record<string, FeatureValue>>;
 
 /** Why an answer is useful but not all that was asked for. */
-export type Degradation = 'rerank_timeout' | 'rerank_skipped' | 'rerank_scores_invalid' | 'cold_start' | 'recall_lowered' | 'features_default';
+export type Degradation = 'rerank_timeout' | 'rerank_skipped' | 'rerank_scores_invalid' | 'cold_start' | 'recall_lowered' | 'features_default' | 'unknown_items_ignored';
 
 /** Row-major matrix: `data.length === rows * dims`. */
 export interface Matrix {

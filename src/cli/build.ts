@@ -1,0 +1,87 @@
+/** `belfry build`: a new generation from a models folder, checked and published; nothing is served. */
+import type { Command } from 'commander';
+import colors from 'picocolors';
+import { dataFolder, loadSettings } from '../config/load.js';
+import { buildGeneration, ensureGeneration } from '../generation/build.js';
+import type { Manifest } from '../generation/manifest.js';
+import { SAMPLE } from './sample.js';
+import { formatBytes, ProgressLine, print, printJson, table } from './terminal.js';
+
+interface BuildFlags {
+  models?: string;
+  sample?: boolean;
+  data?: string;
+  config?: string;
+  metric?: string;
+  onBadVector?: string;
+  force?: boolean;
+  json?: boolean;
+}
+
+export function addBuild(program: Command): void {
+  program
+    .command('build')
+    .description('check an export and publish it as a new generation')
+    .option('--models <dir>', 'models folder; default ./models')
+    .option('--sample', 'the sample export that ships with Belfry')
+    .option('--data <dir>', 'folder of the generations; default .belfry/<name of the models folder>')
+    .option('--config <file>', 'settings file; default belfry.yaml where it exists')
+    .option('--metric <metric>', 'ip, cosine or l2; default from export.json, else ip')
+    .option('--on-bad-vector <what>', 'reject (default) or skip rows that are not finite, or zero under cosine')
+    .option('--force', 'build even when the newest generation was made from this very export')
+    .option('--json', 'the report as JSON')
+    .action(build);
+}
+
+async function build(flags: BuildFlags): Promise<void> {
+  const settings = loadSettings({
+    file: flags.config,
+    flags: { models: flags.sample ? SAMPLE : flags.models, data: flags.data, metric: flags.metric, on_bad_vector: flags.onBadVector },
+  });
+  const progress = new ProgressLine();
+  const stop = new AbortController();
+  process.once('SIGINT', () => stop.abort(new Error('stopped by Ctrl-C; nothing was published')));
+  const options = {
+    models: settings.models,
+    data: dataFolder(settings),
+    metric: settings.metric,
+    onBadVector: settings.on_bad_vector,
+    onProgress: progress.update,
+    onPlan: progress.plan,
+    signal: stop.signal,
+  };
+  try {
+    const { published, reused } = flags.force ? { published: await buildGeneration(options), reused: false } : await ensureGeneration(options);
+    progress.finish();
+    const { manifest, folder } = published;
+    if (flags.json) printJson({ reused, folder, ...manifest });
+    else print(buildReport(manifest, folder, reused));
+  } finally {
+    progress.finish();
+  }
+}
+
+export function buildReport(manifest: Manifest, folder: string, reused: boolean): string {
+  const { items, users } = manifest;
+  const bytes = Object.values(manifest.files).reduce((sum, file) => sum + file.bytes, 0);
+  const rows: [string, string][] = [
+    ['generation', `${manifest.id}${reused ? ' (already built from this export)' : ''}`],
+    ['folder', folder],
+    ['items', `${items.count} x ${items.dims} ${items.dtype}, ids: ${items.idKind}, norms ${norms(items.norms)}`],
+    ['users', users === undefined ? 'none' : `${users.count} x ${users.dims} ${users.dtype}, ids: ${users.idKind}, norms ${norms(users.norms)}`],
+    ['metric', manifest.metric],
+    ['models', manifest.models.map((model) => `${model.name}@${model.version} (${model.format}, ${model.stage})`).join(', ') || 'none'],
+    ['size', formatBytes(bytes)],
+    ['built in', `${(manifest.buildMs / 1000).toFixed(2)} s`],
+  ];
+  const checks = manifest.checks.map((check) => [check.name, mark(check.status), check.detail]);
+  return `${rows.map(([key, value]) => `${colors.dim(key.padEnd(11))} ${value}`).join('\n')}\n\n${table([['check', 'status', 'detail'], ...checks])}`;
+}
+
+function norms({ min, mean, max }: Manifest['items']['norms']): string {
+  return [min, mean, max].map((one) => one.toPrecision(3)).join(' / ');
+}
+
+function mark(status: string): string {
+  return status.replace('_', ' ');
+}

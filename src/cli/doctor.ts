@@ -1,0 +1,96 @@
+/** `belfry doctor`: what this machine and this models folder lack, each with its cure. Exit code 3 when something fails. */
+import { createServer } from 'node:net';
+import { availableParallelism, totalmem } from 'node:os';
+import { statfs } from 'node:fs/promises';
+import type { Command } from 'commander';
+import colors from 'picocolors';
+import { loadAddon } from '../ann/addon.js';
+import { dataFolder, loadSettings } from '../config/load.js';
+import { readModelsFolder } from '../config/models-folder.js';
+import type { Settings } from '../config/schema.js';
+import { asBelfryError } from '../errors.js';
+import { DataFolder } from '../generation/data-folder.js';
+import { rehearseBuild } from '../generation/rehearse.js';
+import { SAMPLE } from './sample.js';
+import { formatBytes, print, printJson } from './terminal.js';
+
+interface Finding {
+  readonly check: string;
+  readonly status: 'ok' | 'warning' | 'failed';
+  readonly detail: string;
+}
+
+export function addDoctor(program: Command): void {
+  program
+    .command('doctor')
+    .description('check this machine and a models folder, and say how to mend what is wrong')
+    .option('--models <dir>', 'models folder; default ./models')
+    .option('--sample', 'the sample export that ships with Belfry')
+    .option('--data <dir>', 'folder of the generations')
+    .option('--port <n>', 'port that serve would take', Number)
+    .option('--json', 'as JSON')
+    .action(doctor);
+}
+
+async function doctor(flags: { models?: string; sample?: boolean; data?: string; port?: number; json?: boolean }): Promise<void> {
+  const findings: Finding[] = [];
+  const check = async (name: string, work: () => Promise<string | Finding['status'] | readonly [Finding['status'], string]> | string | readonly [Finding['status'], string]) => {
+    try {
+      const result = await work();
+      if (typeof result === 'string') findings.push({ check: name, status: 'ok', detail: result });
+      else findings.push({ check: name, status: result[0], detail: result[1] });
+    } catch (error) {
+      findings.push({ check: name, status: 'failed', detail: asBelfryError(error).message });
+    }
+  };
+
+  await check('node', nodeVersion);
+  await check('native core', () => {
+    const { kernels, cpu } = loadAddon();
+    return `${kernels.join(', ')} on ${cpu.model} (${cpu.features.join(' ')})`;
+  });
+  await check('machine', () => `${availableParallelism()} CPUs, ${formatBytes(totalmem())} of memory`);
+  let settings: Settings | undefined;
+  await check('settings', () => {
+    settings = loadSettings({ flags: { models: flags.sample ? SAMPLE : flags.models, data: flags.data, port: flags.port } });
+    return `models ${settings.models}, data ${dataFolder(settings)}`;
+  });
+  if (settings !== undefined) {
+    const { models, host, port } = settings;
+    const data = dataFolder(settings);
+    await check('models folder', () => {
+      const folder = readModelsFolder(models);
+      return `${folder.models.length} models registered, user tower: ${folder.userTower?.name ?? 'none'}`;
+    });
+    await check('data folder', async () => {
+      await DataFolder.open(data);
+      const { bavail, bsize } = await statfs(data);
+      return `${data}, ${formatBytes(bavail * bsize)} free`;
+    });
+    for (const step of await rehearseBuild(models)) await check(step.name, step.run);
+    await check('port', () => portState(host, port));
+  }
+
+  const failed = findings.some(({ status }) => status === 'failed');
+  if (flags.json) printJson({ healthy: !failed, findings });
+  else for (const { check: name, status, detail } of findings) print(`${SIGNS[status]} ${name.padEnd(16)} ${detail}`);
+  if (failed) process.exitCode = 3;
+}
+
+const SIGNS = { ok: colors.green('✓'), warning: colors.yellow('!'), failed: colors.red('✗') };
+
+function nodeVersion(): readonly [Finding['status'], string] {
+  const version = process.versions.node;
+  if (version.startsWith('20.')) return ['warning', `${version}: works, but gets no security fixes since 2026-04-30; use 22 or 24 in production`];
+  return ['ok', version];
+}
+
+function portState(host: string, port: number): Promise<readonly [Finding['status'], string]> {
+  return new Promise((resolve) => {
+    const probe = createServer();
+    probe.once('error', (error: NodeJS.ErrnoException) => {
+      resolve(['warning', `${host}:${port} cannot be taken now (${error.code}); choose another with --port`]);
+    });
+    probe.listen(port, host, () => probe.close(() => resolve(['ok', `${host}:${port} is free`])));
+  });
+}

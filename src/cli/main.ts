@@ -1,0 +1,26 @@
+#!/usr/bin/env node
+/** The command line: parses, calls one command, turns errors into a message and an exit code. */
+import { Command } from 'commander';
+import { VERSION } from '../version.js';
+import { addBuild } from './build.js';
+import { addDoctor } from './doctor.js';
+import { addInspect } from './inspect.js';
+import { addQuery } from './query.js';
+import { addServe } from './serve.js';
+import { exitCodeOf, reportError } from './terminal.js';
+
+const program = new Command('belfry')
+  .description('Candidate retrieval for two-tower recommenders: embeddings in, /retrieve out.')
+  .version(VERSION)
+  .showHelpAfterError('(belfry <command> --help shows the options)')
+  .configureHelp({ sortSubcommands: false });
+
+for (const add of [addServe, addBuild, addQuery, addInspect, addDoctor]) add(program);
+
+try {
+  await program.parseAsync();
+} catch (error) {
+  reportError(error, process.argv.includes('--json'));
+  // A worker or a socket may still hold the loop; the message is out, so end now.
+  process.exit(exitCodeOf(error));
+}

@@ -1,0 +1,154 @@
+/** `belfry query`: one /retrieve from the command line, in process or against a running server. */
+import { readFileSync } from 'node:fs';
+import type { Command } from 'commander';
+import colors from 'picocolors';
+import { dataFolder, loadSettings } from '../config/load.js';
+import { BelfryError } from '../errors.js';
+import { ensureGeneration } from '../generation/build.js';
+import { Generation } from '../generation/generation.js';
+import { GenerationStore } from '../generation/store.js';
+import { buildApp } from '../http/app.js';
+import { Retriever } from '../retrieval/retriever.js';
+import { Metrics } from '../telemetry/metrics.js';
+import { VERSION } from '../version.js';
+import { SAMPLE } from './sample.js';
+import { ProgressLine, print, printJson, table } from './terminal.js';
+
+interface QueryFlags {
+  user?: string;
+  features?: string;
+  embedding?: string;
+  items?: string[];
+  k?: number;
+  rerank?: boolean | string;
+  exact?: boolean;
+  filter?: string;
+  excludeSeen?: boolean;
+  withMetadata?: string[];
+  timeoutMs?: number;
+  body?: string;
+  url?: string;
+  models?: string;
+  sample?: boolean;
+  data?: string;
+  json?: boolean;
+}
+
+export function addQuery(program: Command): void {
+  program
+    .command('query')
+    .description('ask for candidates, in process or (--url) from a running server')
+    .option('--user <id>', 'a user id; digits are an integer id, \'"42"\' a string of digits')
+    .option('--features <json>', 'user features as a JSON object')
+    .option('--embedding <json>', 'a query vector as a JSON list')
+    .option('--items <ids...>', 'item ids whose mean is the query')
+    .option('-k, --k <n>', 'how many items', Number)
+    .option('--rerank [name]', 're-rank, with the reranker of that name')
+    .option('--exact', 'search with a proof of exactness')
+    .option('--filter <json>', 'a filter as in POST /retrieve')
+    .option('--exclude-seen', 'leave out what the user has')
+    .option('--with-metadata <columns...>', 'item columns to show')
+    .option('--timeout-ms <n>', 'deadline; default 1000', Number)
+    .option('--body <file>', 'a whole POST /retrieve body from a file, - for standard input')
+    .option('--url <address>', 'ask this server, for example http://127.0.0.1:8080')
+    .option('--models <dir>', 'models folder; default ./models')
+    .option('--sample', 'the sample export that ships with Belfry')
+    .option('--data <dir>', 'folder of the generations')
+    .option('--json', 'the whole answer as JSON')
+    .action(query);
+}
+
+interface Answer {
+  items: { id: string | number; score: number; retrieval_score: number; retrieval_rank: number; metadata?: Record<string, unknown> }[];
+  generation: string;
+  degraded: string[];
+}
+
+async function query(flags: QueryFlags): Promise<void> {
+  const body = flags.body === undefined ? bodyOf(flags) : json('--body', readFileSync(flags.body === '-' ? 0 : flags.body, 'utf8'));
+  const { status, text } = flags.url === undefined ? await askInProcess(flags, body) : await askServer(flags.url, body);
+  const answer = JSON.parse(text);
+  if (status !== 200) throw new BelfryError(answer.code ?? 'BELFRY_INTERNAL', answer.message ?? text);
+  if (flags.json) printJson(answer);
+  else print(show(answer, flags.withMetadata ?? []));
+}
+
+function bodyOf(flags: QueryFlags): Record<string, unknown> {
+  const id = (text: string): unknown => (/^(\d+|".*")$/.test(text) ? json('id', text) : text);
+  const body: Record<string, unknown> = {
+    user_id: flags.user === undefined ? undefined : id(flags.user),
+    features: flags.features === undefined ? undefined : json('--features', flags.features),
+    embedding: flags.embedding === undefined ? undefined : json('--embedding', flags.embedding),
+    item_ids: flags.items?.map(id),
+    k: flags.k,
+    rerank: flags.rerank,
+    exact: flags.exact,
+    filter: flags.filter === undefined ? undefined : json('--filter', flags.filter),
+    exclude_seen: flags.excludeSeen,
+    with_metadata: flags.withMetadata,
+    timeout_ms: flags.timeoutMs ?? 1000, // a first call pays for loading, and nobody waits in a queue here
+  };
+  return JSON.parse(JSON.stringify(body));
+}
+
+function json(field: string, text: string): Record<string, unknown> {
+  try {
+    return JSON.parse(text);
+  } catch (error) {
+    throw new BelfryError('BELFRY_INVALID_ARGUMENT', `${field}: not JSON (${(error as Error).message})`, { field, cause: error });
+  }
+}
+
+async function askServer(url: string, body: unknown): Promise<{ status: number; text: string }> {
+  try {
+    const response = await fetch(new URL('/retrieve', url), {
+      method: 'POST',
+      headers: { 'content-type': 'application/json' },
+      body: JSON.stringify(body),
+    });
+    return { status: response.status, text: await response.text() };
+  } catch (error) {
+    const cause = (error as Error).cause as Error | undefined;
+    throw new BelfryError('BELFRY_SERVER_UNREACHABLE', `${url}: no answer (${cause?.message ?? (error as Error).message}); start it with belfry serve`, {
+      field: 'url',
+      cause: error,
+    });
+  }
+}
+
+/** The same application as the server's, without a socket: the same checks, the same answers. */
+async function askInProcess(flags: QueryFlags, body: object): Promise<{ status: number; text: string }> {
+  const settings = loadSettings({ flags: { models: flags.sample ? SAMPLE : flags.models, data: flags.data } });
+  const progress = new ProgressLine();
+  const { published } = await ensureGeneration({
+    models: settings.models,
+    data: dataFolder(settings),
+    metric: settings.metric,
+    onBadVector: settings.on_bad_vector,
+    onProgress: progress.update,
+  });
+  progress.finish();
+  const store = new GenerationStore(await Generation.load(published, { modelWorkers: settings.model_workers }));
+  const metrics = new Metrics();
+  const app = await buildApp({ retriever: new Retriever(store, metrics), metrics, settings, version: VERSION });
+  try {
+    const response = await app.inject({ method: 'POST', url: '/retrieve', payload: body });
+    return { status: response.statusCode, text: response.body };
+  } finally {
+    await app.close();
+    await store.close();
+  }
+}
+
+function show(answer: Answer, columns: readonly string[]): string {
+  const rows = answer.items.map((item, place) => [
+    place + 1,
+    String(item.id),
+    item.score.toFixed(4),
+    item.retrieval_score.toFixed(4),
+    item.retrieval_rank,
+    ...columns.map((column) => String(item.metadata?.[column] ?? '')),
+  ]);
+  const notes = answer.degraded.length > 0 ? `\n${colors.yellow(`degraded: ${answer.degraded.join(', ')}`)}` : '';
+  return `${table([['#', 'item', 'score', 'retrieval', 'rank', ...columns], ...rows])}\n${colors.dim(`generation ${answer.generation}`)}${notes}`;
+}

@@ -1,0 +1,120 @@
+/** `belfry serve`: makes the generation if the models folder has a new export, serves it, and stops cleanly. */
+import closeWithGrace from 'close-with-grace';
+import type { Command } from 'commander';
+import colors from 'picocolors';
+import { pino } from 'pino';
+import { dataFolder, loadSettings } from '../config/load.js';
+import { ensureGeneration } from '../generation/build.js';
+import { Generation } from '../generation/generation.js';
+import { GenerationStore } from '../generation/store.js';
+import { buildApp } from '../http/app.js';
+import { listen } from '../http/server.js';
+import { Retriever } from '../retrieval/retriever.js';
+import { Metrics } from '../telemetry/metrics.js';
+import { VERSION } from '../version.js';
+import { SAMPLE } from './sample.js';
+import { ProgressLine, print, printJson } from './terminal.js';
+
+/** How long requests in flight may take after a stop signal. */
+const DRAIN_MS = 10_000;
+
+export function addServe(program: Command): void {
+  program
+    .command('serve')
+    .description('build what is new, then serve /retrieve')
+    .option('--models <dir>', 'models folder; default ./models')
+    .option('--sample', 'serve the sample export that ships with Belfry')
+    .option('--data <dir>', 'folder of the generations; default .belfry/<name of the models folder>')
+    .option('--config <file>', 'settings file; default belfry.yaml where it exists')
+    .option('--host <address>', 'address to listen on; default 127.0.0.1')
+    .option('--port <n>', 'port to listen on; default 8080 (PORT does the same)', Number)
+    .option('--metric <metric>', 'ip, cosine or l2; default from export.json, else ip')
+    .option('--threads <n>', 'search threads; default one per CPU', Number)
+    .option('--kernel <name>', 'amx, avx512vnni, avx2 or portable; default the best of this CPU')
+    .option('--on-bad-vector <what>', 'reject (default) or skip rows that are not finite, or zero under cosine')
+    .option('--log-level <level>', 'trace, debug, info, warn, error, fatal or silent')
+    .option('--json', 'one JSON line when ready, JSON logs')
+    .action(serve);
+}
+
+interface ServeFlags {
+  models?: string;
+  sample?: boolean;
+  data?: string;
+  config?: string;
+  host?: string;
+  port?: number;
+  metric?: string;
+  threads?: number;
+  kernel?: string;
+  onBadVector?: string;
+  logLevel?: string;
+  json?: boolean;
+}
+
+async function serve(flags: ServeFlags): Promise<void> {
+  const settings = loadSettings({
+    file: flags.config,
+    flags: {
+      models: flags.sample ? SAMPLE : flags.models,
+      data: flags.data,
+      host: flags.host,
+      port: flags.port,
+      metric: flags.metric,
+      threads: flags.threads,
+      kernel: flags.kernel,
+      on_bad_vector: flags.onBadVector,
+      log_level: flags.logLevel,
+    },
+  });
+  const logger = pino({ level: settings.log_level }, pino.destination({ dest: 2, sync: false }));
+  const progress = new ProgressLine();
+  const { published, reused } = await ensureGeneration({
+    models: settings.models,
+    data: dataFolder(settings),
+    metric: settings.metric,
+    onBadVector: settings.on_bad_vector,
+    onProgress: progress.update,
+    onPlan: progress.plan,
+    onBadGeneration: (id, error) => logger.error({ generation: id, code: error.code, err: error.message }, 'generation passed over'),
+  });
+  progress.finish();
+  const generation = await Generation.load(published, {
+    threads: settings.threads,
+    kernel: settings.kernel,
+    modelWorkers: settings.model_workers,
+  });
+  const metrics = new Metrics();
+  const store = new GenerationStore(generation);
+  const retriever = new Retriever(store, metrics);
+  const app = await buildApp({ retriever, metrics, settings, logger, version: VERSION });
+  const address = await listen(app, settings);
+
+  closeWithGrace({ delay: DRAIN_MS, logger: false }, async ({ err }) => {
+    if (err !== undefined) logger.fatal({ err }, 'stopping after an error');
+    await app.close();
+    await store.close();
+  });
+  announce(address, generation, reused, flags.json === true);
+}
+
+function announce(address: string, generation: Generation, reused: boolean, asJson: boolean): void {
+  const example = generation.exampleUser();
+  const body = example === undefined ? { embedding: [...generation.defaultQuery.slice(0, 4)], k: 10 } : { user_id: example, k: 10 };
+  if (asJson) {
+    printJson({ ready: true, address, generation: generation.id, reused, items: generation.itemIds.size, kernel: generation.index.info.kernel });
+    return;
+  }
+  const { index, itemIds, userIds } = generation;
+  print('');
+  print(
+    `${colors.bold('Belfry')} serves generation ${colors.cyan(generation.id)}: ${itemIds.size} items, ${userIds?.size ?? 0} users, ${index.info.dims} dims, ${index.info.metric}, ${index.info.kernel} kernels`,
+  );
+  print('');
+  if (example !== undefined) {
+    print('Try next:');
+    print(`  curl -s ${address}/retrieve -H 'content-type: application/json' -d '${JSON.stringify(body)}'`);
+  }
+  print(`  page ${colors.cyan(`${address}/`)}   API ${colors.cyan(`${address}/docs`)}   metrics ${address}/metrics`);
+  print('');
+}

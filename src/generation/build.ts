@@ -1,0 +1,244 @@
+/**
+ * A generation from a models folder: import and check vectors, check ids, copy feature tables and models, run the
+ * checks, write the manifest, verify by re-reading, publish. Whatever fails leaves what serves untouched.
+ */
+import { mkdir, rm, stat, statfs } from 'node:fs/promises';
+import { join } from 'node:path';
+import { loadAddon } from '../ann/addon.js';
+import { type ModelsFolder, readModelsFolder } from '../config/models-folder.js';
+import { BelfryError } from '../errors.js';
+import type { Metric } from '../types.js';
+import { VERSION } from '../version.js';
+import { checkModels } from './check-models.js';
+import { DataFolder, newGenerationId, type PublishedGeneration } from './data-folder.js';
+import { copyDurable, type FileFacts, hashFile } from './files.js';
+import { type ImportedVectors, importVectors } from './import-vectors.js';
+import { loadIds } from './load-ids.js';
+import { type CheckResult, MANIFEST_VERSION, type Manifest, type ModelEntry, type SourceFile, type VectorSection, verifyFiles, writeManifest } from './manifest.js';
+import { areSources, describeSource, descriptionFiles, filesToCopy, runsInProcess } from './sources.js';
+
+export interface BuildProgress {
+  readonly stage: string;
+  readonly done: number;
+  readonly total: number;
+}
+
+/** Said before the first byte is written. */
+export interface BuildPlan {
+  readonly items: number;
+  readonly users: number;
+  readonly dims: number;
+  readonly writeBytes: number;
+  readonly memoryBytes: number;
+  readonly freeBytes: number;
+}
+
+export interface BuildOptions {
+  readonly models: string;
+  readonly data: string;
+  /** Default: export.json's, else ip. */
+  readonly metric?: Metric | undefined;
+  readonly onBadVector?: 'reject' | 'skip';
+  readonly onProgress?: (progress: BuildProgress) => void;
+  readonly onPlan?: (plan: BuildPlan) => void;
+  /** A generation that failed its checksums and was passed over. */
+  readonly onBadGeneration?: (id: string, error: BelfryError) => void;
+  readonly signal?: AbortSignal;
+}
+
+export interface BuildResult {
+  readonly published: PublishedGeneration;
+  /** True when the newest generation was made from this very export. */
+  readonly reused: boolean;
+}
+
+/** Free space beyond the estimate that a build leaves alone. */
+const DISK_FLOOR_BYTES = 64 * 1024 * 1024;
+
+/** The current generation if it was made from this export with these options, else a new one. */
+export async function ensureGeneration(options: BuildOptions): Promise<BuildResult> {
+  const data = await DataFolder.open(options.data);
+  const current = await data.current(options.onBadGeneration ?? (() => undefined));
+  if (current !== undefined && (await isMadeFrom(current.manifest, options))) return { published: current, reused: true };
+  return { published: await buildGeneration(options), reused: false };
+}
+
+/** Builds and publishes. Errors: every code of the section "models folder and builds" in errors.ts. */
+export async function buildGeneration(options: BuildOptions): Promise<PublishedGeneration> {
+  const data = await DataFolder.open(options.data);
+  return data.withWriterLock(async () => {
+    const id = newGenerationId();
+    const temporary = data.newTemporary(id);
+    try {
+      const manifest = await writeGeneration(options, id, temporary);
+      options.onProgress?.({ stage: 'publish', done: 0, total: 1 });
+      await data.publish(temporary, id);
+      options.onProgress?.({ stage: 'publish', done: 1, total: 1 });
+      return { id, folder: data.folderOf(id), manifest };
+    } catch (error) {
+      await rm(temporary, { recursive: true, force: true });
+      throw explainWriteError(error, options.data);
+    }
+  });
+}
+
+async function writeGeneration(options: BuildOptions, id: string, into: string): Promise<Manifest> {
+  const started = performance.now();
+  const folder = readModelsFolder(options.models);
+  const metric = options.metric ?? folder.exportDescription.metric ?? 'ip';
+  await checkDisk(folder, options);
+  await mkdir(join(into, 'embeddings'), { recursive: true });
+
+  const importOne = (file: string, stage: string): Promise<ImportedVectors> =>
+    importVectors({
+      modelsFolder: folder.path,
+      file,
+      into,
+      metric,
+      onBadVector: options.onBadVector ?? 'reject',
+      onProgress: (done, total) => options.onProgress?.({ stage, done, total }),
+      signal: options.signal,
+    });
+  const items = await importOne(folder.itemEmbeddings, 'item embeddings');
+  const users = folder.userEmbeddings === undefined ? undefined : await importOne(folder.userEmbeddings, 'user embeddings');
+  checkDims(folder, items, users);
+
+  const sources: SourceFile[] = [items.source, ...(users === undefined ? [] : [users.source])];
+  const files: Record<string, FileFacts> = {};
+  for (const section of [items.section, users?.section]) {
+    if (section !== undefined) files[section.file] = await hashFile(join(into, section.file));
+  }
+  const copies = await filesToCopy(folder);
+  for (const [position, file] of copies.entries()) {
+    options.signal?.throwIfAborted();
+    options.onProgress?.({ stage: 'ids, features, models', done: position, total: copies.length });
+    const facts = await copyDurable(join(folder.path, file), join(into, file));
+    files[file] = facts;
+    sources.push({ path: file, mtimeMs: (await stat(join(folder.path, file))).mtimeMs, ...facts });
+  }
+  for (const file of await descriptionFiles(folder)) sources.push(await describeSource(folder, file));
+
+  const itemIds = await loadIds(into, folder.itemIds, items.section.count, folder.itemEmbeddings);
+  const userIds = users === undefined ? undefined : await loadIds(into, folder.userIds, users.section.count, folder.userEmbeddings as string);
+  const manifest: Manifest = {
+    version: MANIFEST_VERSION,
+    id,
+    created: new Date().toISOString(),
+    builder: { belfry: VERSION, node: process.versions.node, platform: `${process.platform}-${process.arch}` },
+    models_folder: folder.path,
+    metric,
+    items: section(items, folder.itemIds, itemIds.kind),
+    ...(users === undefined || userIds === undefined ? {} : { users: section(users, folder.userIds, userIds.kind) }),
+    ...(folder.items === undefined ? {} : { itemFeatures: folder.items }),
+    ...(folder.users === undefined ? {} : { userFeatures: folder.users }),
+    models: await modelEntries(folder, files),
+    sources,
+    files,
+    checks: [inputCheck(items, users)],
+    buildMs: 0,
+  };
+  options.onProgress?.({ stage: 'check models', done: 0, total: 1 });
+  const skew = await checkModels(into, manifest);
+  options.onProgress?.({ stage: 'check models', done: 1, total: 1 });
+
+  const complete: Manifest = { ...manifest, checks: [...manifest.checks, skew], buildMs: Math.round(performance.now() - started) };
+  await writeManifest(into, complete);
+  await verifyFiles(into, complete);
+  return complete;
+}
+
+function section(imported: ImportedVectors, idsFile: string | undefined, idKind: VectorSection['idKind']): VectorSection {
+  return { ...imported.section, idKind, ...(idsFile === undefined ? {} : { idsFile }) };
+}
+
+function inputCheck(items: ImportedVectors, users: ImportedVectors | undefined): CheckResult {
+  const skipped = items.section.skippedRows.length + (users?.section.skippedRows.length ?? 0);
+  return {
+    name: 'input',
+    status: 'passed',
+    detail: `${items.section.count} items, ${users?.section.count ?? 0} users, ${items.section.dims} dims; ${skipped} rows left out`,
+    value: skipped,
+  };
+}
+
+function checkDims(folder: ModelsFolder, items: ImportedVectors, users: ImportedVectors | undefined): void {
+  const declared = folder.exportDescription.dims;
+  if (declared !== undefined && declared !== items.section.dims) {
+    throw new BelfryError('BELFRY_EXPORT_INVALID', `export.json: dims: expected ${items.section.dims} (as in item_embeddings.npy), received ${declared}`, {
+      field: 'dims',
+    });
+  }
+  if (users !== undefined && users.section.dims !== items.section.dims) {
+    throw new BelfryError(
+      'BELFRY_DIMS_MISMATCH',
+      `user_embeddings.npy has ${users.section.dims} dims and item_embeddings.npy ${items.section.dims}; export both from the same training`,
+      { field: 'embeddings/user_embeddings.npy', limit: items.section.dims },
+    );
+  }
+}
+
+async function modelEntries(folder: ModelsFolder, files: Readonly<Record<string, FileFacts>>): Promise<ModelEntry[]> {
+  const entries: ModelEntry[] = [];
+  for (const row of folder.models) {
+    const facts = files[row.path] ?? (await hashFile(join(folder.path, row.path)));
+    const { sha256, ...rest } = row;
+    if (sha256 !== undefined && sha256 !== facts.sha256) {
+      throw new BelfryError(
+        'BELFRY_MODEL_INVALID',
+        `${row.path}: registry.yaml pins sha256 ${sha256}, the file has ${facts.sha256}; export again, or correct the registry`,
+        { field: row.path },
+      );
+    }
+    entries.push({ ...rest, ...facts, ...(runsInProcess(row) ? { file: row.path } : {}) });
+  }
+  return entries;
+}
+
+async function checkDisk(folder: ModelsFolder, options: BuildOptions): Promise<void> {
+  const sizeOf = async (file: string) => (await stat(join(folder.path, file))).size;
+  const header = (file: string) => loadAddon().npyInfo(join(folder.path, file));
+  const items = await header(folder.itemEmbeddings);
+  const users = folder.userEmbeddings === undefined ? undefined : await header(folder.userEmbeddings);
+  let writeBytes = 0;
+  for (const info of [items, users]) {
+    if (info !== undefined) writeBytes += (info.dtype === 'f2' ? 2 : 4) * info.shape.reduce((product, one) => product * one, 1);
+  }
+  for (const file of await filesToCopy(folder)) writeBytes += await sizeOf(file);
+  const { bavail, bsize } = await statfs(options.data);
+  const freeBytes = bavail * bsize;
+  const dims = items.shape[1] ?? 0;
+  options.onPlan?.({
+    items: items.shape[0] ?? 0,
+    users: users?.shape[0] ?? 0,
+    dims,
+    writeBytes,
+    // A step of the import (source and converted rows) and the copy buffers; never the whole file.
+    memoryBytes: 4096 * dims * 12 + 8 * 1024 * 1024,
+    freeBytes,
+  });
+  const needed = Math.ceil(writeBytes * 1.3) + DISK_FLOOR_BYTES;
+  if (freeBytes < needed) {
+    throw new BelfryError('BELFRY_DISK_SPACE', `${options.data}: the build needs ${needed} bytes free (1.3 times its size and a floor of ${DISK_FLOOR_BYTES}), there are ${freeBytes}; free some, or name another disk with --data DIR`, {
+      field: 'data',
+      limit: needed,
+    });
+  }
+}
+
+async function isMadeFrom(manifest: Manifest, options: BuildOptions): Promise<boolean> {
+  const folder = readModelsFolder(options.models);
+  const metric = options.metric ?? folder.exportDescription.metric ?? 'ip';
+  if (manifest.metric !== metric || manifest.builder.belfry !== VERSION) return false;
+  return areSources(folder, manifest.sources);
+}
+
+function explainWriteError(error: unknown, data: string): unknown {
+  const code = (error as NodeJS.ErrnoException | undefined)?.code;
+  if (code === 'ENOSPC' || code === 'EDQUOT') {
+    return new BelfryError('BELFRY_DISK_SPACE', `${data}: the disk is full (${code}); nothing was published, free some space and build again`, {
+      field: 'data',
+      cause: error,
+    });
+  }
+  return error;
+}

@@ -1,0 +1,71 @@
+/** Which files an export consists of, and whether a generation was made from just these. */
+import { stat } from 'node:fs/promises';
+import { join, posix } from 'node:path';
+import { insideFolder, type ModelRow, type ModelsFolder } from '../config/models-folder.js';
+import { loadOnnx } from '../inference/onnx-file.js';
+import { externalTensors } from '../inference/onnx-graph.js';
+import { exists, hashFile } from './files.js';
+import type { SourceFile } from './manifest.js';
+
+/** Read for what they say, not copied: their content ends in the manifest. */
+const DESCRIPTIONS = ['registry.yaml', 'registry.yml', 'embeddings/export.json'];
+
+/** Everything but vectors that a generation must hold to serve without the models folder; relative paths. */
+export async function filesToCopy(folder: ModelsFolder): Promise<string[]> {
+  const files = new Set<string>();
+  for (const file of [folder.itemIds, folder.userIds, folder.items, folder.users]) if (file !== undefined) files.add(file);
+  for (const row of folder.models) {
+    for (const file of vocabularyFiles(row.inputs)) files.add(file);
+    if (!runsInProcess(row)) continue;
+    files.add(row.path);
+    for (const file of await externalFiles(folder, row)) files.add(file);
+  }
+  for (const file of files) insideFolder(folder.path, file, file);
+  return [...files];
+}
+
+/** Files that describe the export and are there. */
+export async function descriptionFiles(folder: ModelsFolder): Promise<string[]> {
+  const found: string[] = [];
+  for (const file of DESCRIPTIONS) if (await exists(join(folder.path, file))) found.push(file);
+  return found;
+}
+
+export function runsInProcess(row: Pick<ModelRow, 'format' | 'stage'>): boolean {
+  return row.format === 'onnx' && row.stage !== 'archived';
+}
+
+export async function describeSource(folder: ModelsFolder, path: string): Promise<SourceFile> {
+  const full = join(folder.path, path);
+  return { path, mtimeMs: (await stat(full)).mtimeMs, ...(await hashFile(full)) };
+}
+
+/** Cheap first: the size and time of each source; only a file that was touched is hashed. */
+export async function areSources(folder: ModelsFolder, sources: readonly SourceFile[]): Promise<boolean> {
+  const vectors = [folder.itemEmbeddings, ...(folder.userEmbeddings === undefined ? [] : [folder.userEmbeddings])];
+  const expected = new Set([...vectors, ...(await filesToCopy(folder)), ...(await descriptionFiles(folder))]);
+  if (sources.length !== expected.size) return false;
+  for (const source of sources) {
+    if (!expected.has(source.path)) return false;
+    const full = join(folder.path, source.path);
+    const found = await stat(full);
+    if (found.size !== source.bytes) return false;
+    if (found.mtimeMs !== source.mtimeMs && (await hashFile(full)).sha256 !== source.sha256) return false;
+  }
+  return true;
+}
+
+/** `vocabulary: { file }` anywhere in the binding of a model. */
+function vocabularyFiles(binding: unknown): string[] {
+  if (typeof binding !== 'object' || binding === null) return [];
+  return Object.entries(binding).flatMap(([key, value]) => {
+    const file = (value as { file?: unknown } | null)?.file;
+    return key === 'vocabulary' && typeof file === 'string' ? [file] : vocabularyFiles(value);
+  });
+}
+
+async function externalFiles(folder: ModelsFolder, row: ModelRow): Promise<string[]> {
+  const { model } = await loadOnnx(join(folder.path, row.path), `${row.name}@${row.version}`, row.sha256);
+  const locations = externalTensors(model.graph).flatMap((tensor) => (tensor.external === undefined ? [] : [tensor.external.location]));
+  return [...new Set(locations)].map((location) => posix.join(posix.dirname(row.path), location));
+}

@@ -1,0 +1,126 @@
+/** POST /retrieve and POST /retrieve/batch: translate, call the retriever, translate back. */
+import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox';
+import { LIMITS } from '../../config/schema.js';
+import { asBelfryError, BelfryError } from '../../errors.js';
+import type { FilterGroup, QuerySource, RetrieveRequest, RetrieveResponse, Shaping, Timings } from '../../retrieval/request.js';
+import type { AppParts } from '../app.js';
+import { envelope } from '../errors.js';
+import { BatchAnswer, BatchBody, ErrorAnswer, RetrieveAnswer, RetrieveBody } from '../schemas.js';
+
+/** Requests of a batch that run at once: enough to keep the search threads and the model batches full. */
+const BATCH_IN_FLIGHT = 16;
+
+export const retrieveRoutes: FastifyPluginAsyncTypebox<AppParts> = async (app, { retriever, settings, metrics }) => {
+  app.post(
+    '/retrieve',
+    {
+      schema: {
+        summary: 'Top-k items for a user',
+        body: RetrieveBody,
+        response: { 200: RetrieveAnswer, default: ErrorAnswer },
+      },
+    },
+    async (request, reply) => {
+      const answer = await retriever.retrieve(toRequest(request.body, settings.timeout_ms));
+      reply.header('server-timing', serverTiming(answer.timings));
+      return toAnswer(answer, request.body.explain === true);
+    },
+  );
+
+  app.post(
+    '/retrieve/batch',
+    {
+      schema: {
+        summary: 'Many requests in one call; each is answered, or has its own error',
+        body: BatchBody,
+        response: { 200: BatchAnswer, default: ErrorAnswer },
+      },
+    },
+    async (request) => {
+      const bodies = request.body.requests;
+      const responses = await mapLimited(bodies, BATCH_IN_FLIGHT, async (body, position) => {
+        try {
+          return toAnswer(await retriever.retrieve(toRequest(body, settings.timeout_ms)), body.explain === true);
+        } catch (thrown) {
+          const error = asBelfryError(thrown);
+          if (error.statusCode === 0 || error.statusCode >= 500) request.log.error({ err: thrown, position }, 'batched request failed');
+          metrics.errors.inc({ code: error.code });
+          return { error: envelope(error, request.id) };
+        }
+      });
+      return { responses };
+    },
+  );
+};
+
+function toRequest(body: RetrieveBody, timeoutMs: number): RetrieveRequest {
+  return {
+    ...toShaping(body, timeoutMs),
+    source: toSource(body),
+    // The one path that exists today is a scan of every row, whose recall is at least any that can be asked for.
+    exact: body.exact === true || body.recall === 1,
+    excludeSeen: body.exclude_seen ?? false,
+    rerank: body.rerank ?? false,
+    candidates: body.candidates ?? LIMITS.candidates.default,
+  };
+}
+
+export function toShaping(
+  body: Pick<RetrieveBody, 'k' | 'exact' | 'filter' | 'exclude' | 'with_metadata' | 'timeout_ms' | 'explain'>,
+  timeoutMs: number,
+): Shaping {
+  return {
+    k: body.k ?? LIMITS.k.default,
+    exact: body.exact ?? false,
+    ...(body.filter === undefined ? {} : { filter: body.filter as FilterGroup }),
+    exclude: body.exclude ?? [],
+    withMetadata: body.with_metadata ?? [],
+    timeoutMs: body.timeout_ms ?? timeoutMs,
+    explain: body.explain ?? false,
+  };
+}
+
+function toSource(body: RetrieveBody): QuerySource {
+  const sources: QuerySource[] = [];
+  if (body.user_id !== undefined) sources.push({ kind: 'user', id: body.user_id });
+  if (body.features !== undefined) sources.push({ kind: 'features', features: body.features });
+  if (body.embedding !== undefined) sources.push({ kind: 'embedding', vector: body.embedding });
+  if (body.item_ids !== undefined) sources.push({ kind: 'items', ids: body.item_ids });
+  const [source] = sources;
+  if (source === undefined || sources.length > 1) {
+    throw new BelfryError(
+      'BELFRY_INVALID_ARGUMENT',
+      `body: expected exactly one of user_id, features, embedding, item_ids, received ${sources.length === 0 ? 'none' : sources.length}`,
+    );
+  }
+  return source;
+}
+
+function toAnswer(answer: RetrieveResponse, explain: boolean) {
+  const { timings, explain: explanation, ...rest } = answer;
+  return {
+    ...rest,
+    items: [...rest.items],
+    degraded: [...rest.degraded],
+    ...(explain && explanation !== undefined ? { explain: { ...explanation }, timings_ms: { ...timings } } : {}),
+  };
+}
+
+export function serverTiming(timings: Timings): string {
+  return Object.entries(timings)
+    .map(([stage, ms]) => `${stage};dur=${ms}`)
+    .join(', ');
+}
+
+async function mapLimited<T, R>(list: readonly T[], limit: number, work: (one: T, position: number) => Promise<R>): Promise<R[]> {
+  const results = new Array<R>(list.length);
+  let next = 0;
+  const lane = async () => {
+    while (next < list.length) {
+      const position = next++;
+      results[position] = await work(list[position] as T, position);
+    }
+  };
+  await Promise.all(Array.from({ length: Math.min(limit, list.length) }, lane));
+  return results;
+}

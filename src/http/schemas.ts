@@ -1,0 +1,134 @@
+/** The HTTP contract: one TypeBox schema per body and answer gives validation, types and the OpenAPI document. */
+import { type Static, type TProperties, Type } from 'typebox';
+import { LIMITS } from '../config/schema.js';
+
+const strict = <T extends TProperties>(properties: T, options: Record<string, unknown> = {}) =>
+  Type.Object(properties, { additionalProperties: false, ...options });
+
+const Id = Type.Union(
+  [Type.String({ minLength: 1, maxLength: LIMITS.idLength.max }), Type.Integer({ minimum: 0, maximum: Number.MAX_SAFE_INTEGER })],
+  { description: 'A string, or an integer up to 2^53.' },
+);
+const Scalar = Type.Union([Type.String({ maxLength: 1024 }), Type.Number(), Type.Boolean()]);
+const K = Type.Integer({ minimum: LIMITS.k.min, maximum: LIMITS.k.max, description: `How many items to answer; default ${LIMITS.k.default}.` });
+const Embedding = Type.Array(Type.Number(), {
+  minItems: 1,
+  maxItems: LIMITS.dims.max,
+  description: 'Query vector in the space of the item embeddings.',
+});
+
+/**
+ * Groups nest, so the clauses are checked by retrieval/filter.ts, in one walk that also counts clauses and depth; the
+ * schema only says that each is an object.
+ */
+const Clauses = Type.Array(Type.Object({}, { additionalProperties: true }), { maxItems: LIMITS.filterClauses.max });
+const Filter = strict(
+  { must: Type.Optional(Clauses), must_not: Type.Optional(Clauses), should: Type.Optional(Clauses) },
+  {
+    description:
+      'Only matching items are answered: all of `must`, none of `must_not`, at least one of `should`. A clause is ' +
+      '{"field" (a column of features/items.parquet, or id), and one or more of "eq", "in", "all", "lt", "lte", "gt", "gte", "exists"} or a nested group.',
+  },
+);
+
+const FeatureInput = Type.Union([Scalar, Type.Null(), Type.Array(Type.Union([Type.String({ maxLength: 1024 }), Type.Number()]), { maxItems: 10_000 })]);
+const FeaturesInput = Type.Record(Type.String({ maxLength: 256 }), FeatureInput, {
+  maxProperties: 1024,
+  description: 'User features by column name; the user tower computes a fresh query embedding from them.',
+});
+
+const Shaping = {
+  k: Type.Optional(K),
+  filter: Type.Optional(Filter),
+  exclude: Type.Optional(Type.Array(Id, { maxItems: LIMITS.excludeIds.max, description: 'Item ids that are never answered.' })),
+  with_metadata: Type.Optional(
+    Type.Array(Type.String({ minLength: 1, maxLength: 256 }), { maxItems: 64, description: 'Item columns to answer with each item.' }),
+  ),
+  exact: Type.Optional(Type.Boolean({ description: 'Search with a proof of exactness.' })),
+  timeout_ms: Type.Optional(
+    Type.Integer({ minimum: LIMITS.timeoutMs.min, maximum: LIMITS.timeoutMs.max, description: 'Deadline of this request.' }),
+  ),
+  explain: Type.Optional(Type.Boolean({ description: 'Answer how the items were found, and the stage timings.' })),
+};
+
+export const RetrieveBody = strict(
+  {
+    user_id: Type.Optional(Id),
+    features: Type.Optional(FeaturesInput),
+    embedding: Type.Optional(Embedding),
+    item_ids: Type.Optional(
+      Type.Array(Id, { minItems: 1, maxItems: LIMITS.queryItems.max, description: 'The mean of these items is the query.' }),
+    ),
+    ...Shaping,
+    recall: Type.Optional(Type.Number({ minimum: 0.5, maximum: 1, description: 'Least recall@k; 1 is the same as exact.' })),
+    ef: Type.Optional(Type.Integer({ minimum: LIMITS.ef.min, maximum: LIMITS.ef.max, description: 'Candidate list size of a graph search.' })),
+    exclude_seen: Type.Optional(Type.Boolean({ description: 'Leave out what the user has: the column `seen`, else `history`.' })),
+    rerank: Type.Optional(
+      Type.Union([Type.Boolean(), Type.String({ minLength: 1, maxLength: 128 })], {
+        description: 'Score the candidates with the reranker, or with the one that is named.',
+      }),
+    ),
+    candidates: Type.Optional(
+      Type.Integer({
+        minimum: LIMITS.candidates.min,
+        maximum: LIMITS.candidates.max,
+        description: `Retrieval depth before re-ranking; default ${LIMITS.candidates.default}.`,
+      }),
+    ),
+  },
+  { description: 'Exactly one of user_id, features, embedding, item_ids names the query.' },
+);
+export type RetrieveBody = Static<typeof RetrieveBody>;
+
+export const BatchBody = strict({ requests: Type.Array(RetrieveBody, { minItems: 1, maxItems: LIMITS.batchRequests.max }) });
+
+export const SimilarItemsBody = strict({ item_id: Type.Optional(Id), embedding: Type.Optional(Embedding), ...Shaping });
+export type SimilarItemsBody = Static<typeof SimilarItemsBody>;
+
+export const SimilarUsersBody = strict({
+  user_id: Type.Optional(Id),
+  embedding: Type.Optional(Embedding),
+  k: Type.Optional(K),
+  exact: Type.Optional(Type.Boolean()),
+  timeout_ms: Shaping.timeout_ms,
+  explain: Shaping.explain,
+});
+export type SimilarUsersBody = Static<typeof SimilarUsersBody>;
+
+export const ErrorAnswer = strict({
+  code: Type.String(),
+  message: Type.String(),
+  field: Type.Optional(Type.String()),
+  limit: Type.Optional(Type.Union([Type.Number(), Type.String()])),
+  request_id: Type.String(),
+});
+
+const AnsweredItem = strict({
+  id: Id,
+  score: Type.Number({ description: 'What the list is ordered by: the reranker’s score, else the retrieval score.' }),
+  retrieval_score: Type.Number(),
+  retrieval_rank: Type.Integer({ minimum: 1 }),
+  metadata: Type.Optional(Type.Record(Type.String(), Type.Unknown())),
+});
+const Timings = Type.Record(Type.String(), Type.Number());
+const Models = strict({ tower: Type.Optional(Type.String()), reranker: Type.Optional(Type.String()) });
+
+export const RetrieveAnswer = strict({
+  items: Type.Array(AnsweredItem),
+  generation: Type.String(),
+  models: Models,
+  degraded: Type.Array(Type.String()),
+  returned: Type.Integer(),
+  explain: Type.Optional(Type.Record(Type.String(), Type.Unknown())),
+  timings_ms: Type.Optional(Timings),
+});
+
+export const BatchAnswer = strict({ responses: Type.Array(Type.Union([RetrieveAnswer, strict({ error: ErrorAnswer })])) });
+
+export const SimilarAnswer = strict({
+  items: Type.Array(strict({ id: Id, score: Type.Number(), metadata: Type.Optional(Type.Record(Type.String(), Type.Unknown())) })),
+  generation: Type.String(),
+  returned: Type.Integer(),
+  explain: Type.Optional(Type.Record(Type.String(), Type.Unknown())),
+  timings_ms: Type.Optional(Timings),
+});

@@ -1,0 +1,126 @@
+/** The query vector of a request: stored, fresh from the user tower, given, or the mean of items. */
+import { BelfryError, show } from '../errors.js';
+import type { Generation } from '../generation/generation.js';
+import type { Degradation, FeatureValue, Features, Id, Row } from '../types.js';
+import type { QuerySource } from './request.js';
+
+export interface Query {
+  /** dims values, finite. */
+  readonly vector: Float32Array;
+  /** How it was found, for `explain`. */
+  readonly how: 'stored user' | 'default user' | 'user tower' | 'given' | 'mean of items';
+  readonly degraded: readonly Degradation[];
+  /** What is known of the user, for re-ranking. */
+  readonly features: Features;
+  /** Rows of the items that the user has, for exclude_seen. */
+  readonly seen: Uint32Array;
+}
+
+/** Columns that list what a user has, best first. */
+const SEEN_COLUMNS = ['seen', 'history'];
+
+export async function resolveQuery(source: QuerySource, generation: Generation): Promise<Query> {
+  switch (source.kind) {
+    case 'user':
+      return ofUser(source.id, generation);
+    case 'features':
+      return ofFeatures(source.features, generation);
+    case 'embedding':
+      return { vector: checkVector(source.vector, generation), how: 'given', degraded: [], features: {}, seen: new Uint32Array(0) };
+    case 'items':
+      return ofItems(source.ids, generation);
+  }
+}
+
+async function ofUser(id: Id, generation: Generation): Promise<Query> {
+  const { users, userIds, userTable, tower } = generation;
+  const features = userTable.featuresOf(id) ?? {};
+  const seen = seenRows(features, generation);
+  const row = userIds?.rowOf(id);
+  if (users !== undefined && row !== undefined && !generation.skippedUsers.has(row)) {
+    return { vector: users.readRows(Uint32Array.of(row)), how: 'stored user', degraded: [], features, seen };
+  }
+  // A user whose features came after the export: known to the tower, not to user_embeddings.npy.
+  if (tower !== undefined && Object.keys(features).length > 0) {
+    return { vector: await embed(features, generation), how: 'user tower', degraded: [], features, seen };
+  }
+  if (users === undefined && userTable.rows === 0) {
+    throw new BelfryError('BELFRY_NO_USERS', 'user_id: this generation holds no users; send an embedding, item_ids or features', { field: 'user_id' });
+  }
+  return { vector: generation.defaultQuery, how: 'default user', degraded: ['cold_start'], features, seen };
+}
+
+async function ofFeatures(features: Features, generation: Generation): Promise<Query> {
+  if (generation.tower === undefined) {
+    throw new BelfryError('BELFRY_NO_USER_TOWER', `features: ${generation.towerProblem ?? 'this generation has no user tower'}; send user_id, embedding or item_ids`, {
+      field: 'features',
+    });
+  }
+  return { vector: await embed(features, generation), how: 'user tower', degraded: [], features, seen: seenRows(features, generation) };
+}
+
+async function embed(features: Features, generation: Generation): Promise<Float32Array> {
+  const { vector } = await generation.tower!.embed(features);
+  return vector;
+}
+
+function ofItems(ids: readonly Id[], generation: Generation): Query {
+  const { itemIds, items } = generation;
+  const rows = new Uint32Array(ids.length);
+  let known = 0;
+  let firstUnknown: Id | undefined;
+  for (const id of ids) {
+    const row = itemIds.rowOf(id);
+    if (row !== undefined && !generation.skippedItems.has(row)) rows[known++] = row;
+    else firstUnknown ??= id;
+  }
+  const seen = rows.subarray(0, known);
+  if (known === 0) {
+    throw new BelfryError('BELFRY_UNKNOWN_ITEM', `item_ids: none of the ${ids.length} ids is in generation ${generation.id} (first: ${show(firstUnknown)})`, {
+      field: 'item_ids',
+    });
+  }
+  const { dims } = items;
+  const values = items.readRows(seen);
+  const vector = new Float32Array(dims);
+  for (let i = 0; i < known; i++) {
+    const item = values.subarray(i * dims, (i + 1) * dims);
+    // Under cosine only directions count, so long items must not outvote short ones.
+    const scale = (generation.index.info.metric === 'cosine' ? 1 / (Math.hypot(...item) || 1) : 1) / known;
+    for (let d = 0; d < dims; d++) vector[d]! += item[d]! * scale;
+  }
+  return { vector, how: 'mean of items', degraded: firstUnknown === undefined ? [] : ['unknown_items_ignored'], features: {}, seen };
+}
+
+/** Errors: BELFRY_DIMS_MISMATCH, BELFRY_INVALID_QUERY_VECTOR. */
+export function checkVector(values: readonly number[], generation: Generation): Float32Array {
+  const { dims, metric } = generation.index.info;
+  if (values.length !== dims) {
+    throw new BelfryError('BELFRY_DIMS_MISMATCH', `embedding: expected ${dims} dims (generation ${generation.id}), received ${values.length}`, {
+      field: 'embedding',
+      limit: dims,
+    });
+  }
+  const vector = Float32Array.from(values);
+  const bad = vector.findIndex((value) => !Number.isFinite(value));
+  if (bad >= 0) {
+    throw new BelfryError('BELFRY_INVALID_QUERY_VECTOR', `embedding.${bad}: expected a finite 32-bit number, received ${show(values[bad])}`, {
+      field: `embedding.${bad}`,
+    });
+  }
+  if (metric === 'cosine' && vector.every((value) => value === 0)) {
+    throw new BelfryError('BELFRY_INVALID_QUERY_VECTOR', 'embedding: a zero vector has no direction, which cosine needs', { field: 'embedding' });
+  }
+  return vector;
+}
+
+function seenRows(features: Features, generation: Generation): Uint32Array {
+  const column = SEEN_COLUMNS.find((name) => Array.isArray(features[name]));
+  if (column === undefined) return new Uint32Array(0);
+  const rows: Row[] = [];
+  for (const id of features[column] as readonly Exclude<FeatureValue, null>[]) {
+    const row = generation.itemIds.rowOf(id as Id);
+    if (row !== undefined) rows.push(row);
+  }
+  return Uint32Array.from(rows);
+}

@@ -1,0 +1,111 @@
+/** A request and its answer inside the process: filled once at the edge, so that inner code never asks for a default. */
+import { LIMITS } from '../config/schema.js';
+import type { Degradation, Features, Id } from '../types.js';
+
+export type Scalar = string | number | boolean;
+
+/** The conditions of one clause hold together; on a list column each holds when any entry fits (`all`: every value is there). */
+export interface Condition {
+  readonly field: string;
+  readonly eq?: Scalar;
+  readonly in?: readonly Scalar[];
+  readonly all?: readonly Scalar[];
+  readonly lt?: number;
+  readonly lte?: number;
+  readonly gt?: number;
+  readonly gte?: number;
+  readonly exists?: boolean;
+}
+
+export interface FilterGroup {
+  readonly must?: readonly FilterClause[];
+  readonly must_not?: readonly FilterClause[];
+  readonly should?: readonly FilterClause[];
+}
+
+export type FilterClause = Condition | FilterGroup;
+
+/** Where the query vector comes from. */
+export type QuerySource =
+  | { readonly kind: 'user'; readonly id: Id }
+  | { readonly kind: 'features'; readonly features: Features }
+  | { readonly kind: 'embedding'; readonly vector: readonly number[] }
+  | { readonly kind: 'items'; readonly ids: readonly Id[] };
+
+export interface Shaping {
+  readonly k: number;
+  readonly exact: boolean;
+  readonly filter?: FilterGroup;
+  readonly exclude: readonly Id[];
+  readonly withMetadata: readonly string[];
+  readonly timeoutMs: number;
+  readonly explain: boolean;
+}
+
+export interface RetrieveRequest extends Shaping {
+  readonly source: QuerySource;
+  readonly excludeSeen: boolean;
+  /** False: none. True: the one that the registry puts first. A string: the one of that name. */
+  readonly rerank: boolean | string;
+  readonly candidates: number;
+}
+
+export interface SimilarRequest extends Shaping {
+  readonly source: { readonly kind: 'id'; readonly id: Id } | { readonly kind: 'embedding'; readonly vector: readonly number[] };
+}
+
+export interface RetrievedItem {
+  readonly id: Id;
+  readonly score: number;
+  readonly retrieval_score: number;
+  /** 1 is the best. */
+  readonly retrieval_rank: number;
+  readonly metadata?: Readonly<Record<string, unknown>>;
+}
+
+export type Timings = Readonly<Record<string, number>>;
+
+export interface Explanation {
+  readonly path: string;
+  readonly kernel: string;
+  readonly query: string;
+  readonly rows: number;
+  /** Rows that the filter and the exclusions leave. */
+  readonly admitted?: number;
+  readonly depth: number;
+  readonly reranked: number;
+}
+
+export interface RetrieveResponse {
+  readonly items: readonly RetrievedItem[];
+  readonly generation: string;
+  readonly models: { readonly tower?: string; readonly reranker?: string };
+  readonly degraded: readonly Degradation[];
+  readonly returned: number;
+  readonly timings: Timings;
+  readonly explain?: Explanation;
+}
+
+export interface SimilarResponse {
+  readonly items: readonly { readonly id: Id; readonly score: number; readonly metadata?: Readonly<Record<string, unknown>> }[];
+  readonly generation: string;
+  readonly returned: number;
+  readonly timings: Timings;
+  readonly explain?: Explanation;
+}
+
+/** Defaults of everything but the query, for callers of the library. */
+export function fillRetrieve(request: Partial<RetrieveRequest> & Pick<RetrieveRequest, 'source'>): RetrieveRequest {
+  return {
+    k: LIMITS.k.default,
+    exact: false,
+    exclude: [],
+    excludeSeen: false,
+    rerank: false,
+    candidates: LIMITS.candidates.default,
+    withMetadata: [],
+    timeoutMs: LIMITS.timeoutMs.default,
+    explain: false,
+    ...request,
+  };
+}

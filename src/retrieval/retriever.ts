@@ -1,0 +1,282 @@
+/**
+ * What happens to a request, in which order: deadline, lease, query vector, filter and exclusions, search, re-rank, cut,
+ * answer. The only flow control of a request; the parts do not know of each other.
+ */
+import type { NativeIndex } from '../ann/addon.js';
+import { BelfryError, show } from '../errors.js';
+import type { Generation } from '../generation/generation.js';
+import type { GenerationStore } from '../generation/store.js';
+import type { Metrics } from '../telemetry/metrics.js';
+import type { Degradation, Id } from '../types.js';
+import { Deadline, StageTimer } from './deadline.js';
+import { type Bitmap, countBits } from './filter.js';
+import { checkVector, type Query, resolveQuery } from './query-vector.js';
+import { Reranking } from './rerank-stage.js';
+import type { Explanation, RetrievedItem, RetrieveRequest, RetrieveResponse, Shaping, SimilarRequest, SimilarResponse } from './request.js';
+
+export interface RetrieverStatus {
+  readonly ready: boolean;
+  readonly generation?: string;
+  readonly items?: number;
+  readonly users?: number;
+  readonly tower?: string;
+  readonly tower_problem?: string;
+  readonly rerankers?: readonly string[];
+  readonly reason?: string;
+}
+
+interface Hits {
+  readonly rows: Uint32Array;
+  readonly scores: Float32Array;
+  readonly admitted?: number;
+}
+
+export class Retriever {
+  constructor(
+    readonly store: GenerationStore,
+    private readonly metrics: Metrics,
+  ) {
+    const generation = store.peek();
+    if (generation !== undefined) this.publishFacts(generation);
+  }
+
+  status(): RetrieverStatus {
+    const generation = this.store.peek();
+    if (generation === undefined) return { ready: false, reason: 'no generation is loaded' };
+    return {
+      ready: true,
+      generation: generation.id,
+      items: generation.itemIds.size,
+      users: generation.userIds?.size ?? 0,
+      ...(generation.tower === undefined ? {} : { tower: generation.tower.label }),
+      ...(generation.towerProblem === undefined ? {} : { tower_problem: generation.towerProblem }),
+      rerankers: generation.rerankers.map(({ label }) => label),
+    };
+  }
+
+  retrieve(request: RetrieveRequest): Promise<RetrieveResponse> {
+    return this.store.use(async (generation) => {
+      const deadline = new Deadline(request.timeoutMs);
+      const timer = new StageTimer();
+      const reranking = request.rerank === false ? undefined : Reranking.choose(request.rerank, generation);
+      const columns = metadataColumns(request.withMetadata, generation);
+
+      const query = await this.inTime(resolveQuery(request.source, generation), deadline, 'computing the query embedding');
+      timer.mark(query.how === 'user tower' ? 'tower' : 'query');
+
+      const bitmap = request.filter === undefined ? undefined : generation.filters.compile(request.filter);
+      const exclude = excludedRows(request, query, generation);
+      timer.mark('filter');
+
+      const depth = reranking === undefined ? request.k : Math.max(request.k, request.candidates);
+      const hits = await this.inTime(this.search(generation.index, query.vector, depth, request, generation, bitmap, exclude), deadline, 'searching');
+      timer.mark('search');
+
+      const degraded: Degradation[] = [...query.degraded];
+      const outcome = await reranking?.order(query, hits, deadline);
+      if (outcome !== undefined) {
+        degraded.push(...outcome.degraded);
+        timer.mark('rerank');
+        if (outcome.invalidScores > 0) this.metrics.invalidScores.inc({ reranker: reranking!.label }, outcome.invalidScores);
+      }
+
+      const items = answerItems(hits, outcome?.order, outcome?.scores, request.k, columns, generation);
+      const timings = timer.finish();
+      this.observe(timer.stages, degraded);
+      return {
+        items,
+        generation: generation.id,
+        models: {
+          ...(query.how === 'user tower' || query.how === 'stored user' ? labelOf('tower', generation.tower?.label) : {}),
+          ...(outcome?.scores === undefined ? {} : labelOf('reranker', reranking?.label)),
+        },
+        degraded,
+        returned: items.length,
+        timings,
+        explain: explanation(generation.index, request, query.how, hits, depth, outcome?.scores === undefined ? 0 : hits.rows.length),
+      };
+    });
+  }
+
+  similarItems(request: SimilarRequest): Promise<SimilarResponse> {
+    return this.store.use(async (generation) => {
+      const columns = metadataColumns(request.withMetadata, generation);
+      const { source } = request;
+      const row = source.kind === 'id' ? generation.itemIds.rowOf(source.id) : undefined;
+      if (source.kind === 'id' && row === undefined) {
+        throw new BelfryError('BELFRY_UNKNOWN_ITEM', `item_id: ${show(source.id)} is not in generation ${generation.id}`, { field: 'item_id' });
+      }
+      const vector = source.kind === 'id' ? generation.items.readRows(Uint32Array.of(row!)) : checkVector(source.vector, generation);
+      const bitmap = request.filter === undefined ? undefined : generation.filters.compile(request.filter);
+      const exclude = [...rowsOf(request.exclude, generation), ...(row === undefined ? [] : [row])];
+      return this.similar(request, generation, generation.itemSimilarity(), vector, bitmap, Uint32Array.from(exclude), (hit) => ({
+        id: generation.itemIds.idOf(hit),
+        ...(columns.length === 0 ? {} : { metadata: metadataOf(hit, columns, generation) }),
+      }));
+    });
+  }
+
+  similarUsers(request: SimilarRequest): Promise<SimilarResponse> {
+    return this.store.use(async (generation) => {
+      const { users, userIds } = generation;
+      if (users === undefined || userIds === undefined) {
+        throw new BelfryError('BELFRY_NO_USERS', 'this generation holds no user embeddings; export embeddings/user_embeddings.npy');
+      }
+      const { source } = request;
+      const row = source.kind === 'id' ? userIds.rowOf(source.id) : undefined;
+      if (source.kind === 'id' && row === undefined) {
+        throw new BelfryError('BELFRY_UNKNOWN_USER', `user_id: ${show(source.id)} is not in generation ${generation.id}`, { field: 'user_id' });
+      }
+      const vector = source.kind === 'id' ? users.readRows(Uint32Array.of(row!)) : checkVector(source.vector, generation);
+      const exclude = row === undefined ? [] : [row];
+      return this.similar(request, generation, generation.userSimilarity(), vector, undefined, Uint32Array.from([...exclude, ...generation.skippedUsers]), (hit) => ({
+        id: userIds.idOf(hit),
+      }));
+    });
+  }
+
+  private async similar(
+    request: SimilarRequest,
+    generation: Generation,
+    opening: Promise<NativeIndex>,
+    vector: Float32Array,
+    bitmap: Bitmap | undefined,
+    exclude: Uint32Array,
+    describe: (row: number) => { id: Id; metadata?: Record<string, unknown> },
+  ): Promise<SimilarResponse> {
+    const deadline = new Deadline(request.timeoutMs);
+    const timer = new StageTimer();
+    const index = await opening;
+    const hits = await this.inTime(this.search(index, vector, request.k, request, generation, bitmap, exclude), deadline, 'searching');
+    timer.mark('search');
+    const items = Array.from(hits.rows, (row, at) => ({ ...describe(row), score: hits.scores[at]! }));
+    this.observe(timer.stages, []);
+    return {
+      items,
+      generation: generation.id,
+      returned: items.length,
+      timings: timer.finish(),
+      explain: explanation(index, request, request.source.kind === 'id' ? 'stored' : 'given', hits, request.k, 0),
+    };
+  }
+
+  private async search(
+    index: NativeIndex,
+    vector: Float32Array,
+    depth: number,
+    { exact }: Pick<Shaping, 'exact'>,
+    generation: Generation,
+    filter: Bitmap | undefined,
+    exclude: Uint32Array,
+  ): Promise<Hits> {
+    const { rows, scores, counts } = await index.search({
+      queries: vector,
+      k: depth,
+      mode: exact ? 'exact' : 'codes',
+      ...(filter === undefined ? {} : { filter }),
+      ...(exclude.length === 0 ? {} : { exclude }),
+    });
+    const count = counts[0] as number;
+    return {
+      rows: rows.subarray(0, count),
+      scores: scores.subarray(0, count),
+      ...(filter === undefined ? {} : { admitted: countBits(filter) }),
+    };
+  }
+
+  /** Past its deadline with nothing to answer, a request ends with 504; the work behind it is abandoned, not aborted. */
+  private async inTime<T>(work: Promise<T>, deadline: Deadline, what: string): Promise<T> {
+    const result = await deadline.within(work.then((value) => ({ value })));
+    if (result !== undefined) return result.value;
+    throw new BelfryError('BELFRY_DEADLINE_EXCEEDED', `the deadline of ${deadline.timeoutMs} ms passed while ${what}; raise timeout_ms or lower k`, {
+      field: 'timeout_ms',
+      limit: deadline.timeoutMs,
+    });
+  }
+
+  private observe(stages: Record<string, number>, degraded: readonly Degradation[]): void {
+    for (const [stage, ms] of Object.entries(stages)) this.metrics.stageSeconds.observe({ stage }, ms / 1000);
+    for (const reason of degraded) this.metrics.degraded.inc({ reason });
+  }
+
+  private publishFacts(generation: Generation): void {
+    const { metric, kernel } = generation.index.info;
+    this.metrics.generation.reset();
+    this.metrics.generation.set({ generation: generation.id, metric, kernel }, 1);
+    this.metrics.generationRows.set({ kind: 'items' }, generation.itemIds.size);
+    this.metrics.generationRows.set({ kind: 'users' }, generation.userIds?.size ?? 0);
+  }
+}
+
+function labelOf<K extends string>(key: K, label: string | undefined): { [P in K]?: string } {
+  return label === undefined ? {} : ({ [key]: label } as { [P in K]?: string });
+}
+
+function rowsOf(ids: readonly Id[], generation: Generation): number[] {
+  const rows: number[] = [];
+  for (const id of ids) {
+    const row = generation.itemIds.rowOf(id);
+    if (row !== undefined) rows.push(row); // an id that is not there cannot be answered anyway
+  }
+  return rows;
+}
+
+function excludedRows(request: RetrieveRequest, query: Query, generation: Generation): Uint32Array {
+  const rows = rowsOf(request.exclude, generation);
+  if (request.excludeSeen) rows.push(...query.seen);
+  rows.push(...generation.skippedItems);
+  return Uint32Array.from(rows);
+}
+
+function metadataColumns(names: readonly string[], generation: Generation): readonly string[] {
+  const known = generation.itemTable.columns.map(({ name }) => name);
+  for (const [at, name] of names.entries()) {
+    if (known.includes(name)) continue;
+    throw new BelfryError('BELFRY_UNKNOWN_FIELD', `with_metadata.${at}: no column ${show(name)} in ${generation.itemTable.name}; known: ${known.join(', ') || 'none'}`, {
+      field: `with_metadata.${at}`,
+    });
+  }
+  return names;
+}
+
+function metadataOf(row: number, columns: readonly string[], generation: Generation): Record<string, unknown> {
+  return Object.fromEntries(columns.map((name) => [name, generation.itemTable.valueAt(row, name)]));
+}
+
+/** The first k by the reranker's order, or by retrieval order where there is none. */
+function answerItems(
+  hits: Hits,
+  order: Uint32Array | undefined,
+  scores: Float32Array | undefined,
+  k: number,
+  columns: readonly string[],
+  generation: Generation,
+): RetrievedItem[] {
+  const items: RetrievedItem[] = [];
+  const count = Math.min(k, hits.rows.length);
+  for (let place = 0; place < count; place++) {
+    const at = order === undefined ? place : order[place]!;
+    const row = hits.rows[at]!;
+    const score = scores === undefined || !Number.isFinite(scores[at]) ? hits.scores[at]! : scores[at]!;
+    items.push({
+      id: generation.itemIds.idOf(row),
+      score,
+      retrieval_score: hits.scores[at]!,
+      retrieval_rank: at + 1,
+      ...(columns.length === 0 ? {} : { metadata: metadataOf(row, columns, generation) }),
+    });
+  }
+  return items;
+}
+
+function explanation(index: NativeIndex, request: Shaping, query: string, hits: Hits, depth: number, reranked: number): Explanation {
+  return {
+    path: request.exact ? 'scan (8-bit codes, proven exact)' : 'scan (8-bit codes, f32 rescoring)',
+    kernel: index.info.kernel,
+    query,
+    rows: index.info.rows,
+    ...(hits.admitted === undefined ? {} : { admitted: hits.admitted }),
+    depth,
+    reranked,
+  };
+}

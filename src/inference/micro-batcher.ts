@@ -38,6 +38,7 @@ export class MicroBatcher {
   #queue: Waiting[] = [];
   #running = 0;
   #closed = false;
+  readonly #onIdle: (() => void)[] = [];
 
   constructor(options: MicroBatcherOptions) {
     this.#options = options;
@@ -59,9 +60,22 @@ export class MicroBatcher {
     });
   }
 
-  /** Requests that were taken are still answered; new ones are refused. */
-  close(): void {
+  get rowsMax(): number {
+    return this.#options.rowsMax;
+  }
+
+  /** Refuses new requests; resolves when those already taken have been answered. */
+  close(): Promise<void> {
     this.#closed = true;
+    return new Promise((resolve) => {
+      this.#onIdle.push(resolve);
+      this.#settle();
+    });
+  }
+
+  #settle(): void {
+    if (this.#running > 0 || this.#queue.length > 0) return;
+    for (const resolve of this.#onIdle.splice(0)) resolve();
   }
 
   #checkedRows(feeds: Feeds): number {
@@ -103,6 +117,7 @@ export class MicroBatcher {
       void this.#runBatch(batch).finally(() => {
         this.#running--;
         this.#dispatch();
+        this.#settle();
       });
     }
   }

@@ -49,6 +49,25 @@ ITEM_LAYOUT = (
     Column("installed_size"),
 )
 
+# Inputs of the re-rankers, by name. `source` is what the registry calls the origin of a value.
+DENSE = ("retrieval.score", "retrieval.rank", "item.popularity", "item.installed_size", "user.installed_size")
+SPARSE_USER = (
+    Column("id", 1, "items"),
+    Column("section", 1, "sections"),
+    Column("priority", 1, "priorities"),
+    Column("architecture", 1, "architectures"),
+    Column("maintainer", 1, "maintainers"),
+    Column("source", 1, "sources"),
+    Column("tags", TAGS_WIDTH, "tags"),
+    Column("name_tokens", TOKENS_WIDTH, "name_tokens"),
+)
+SPARSE_ITEM = SPARSE_USER
+RELATES_TO_WIDTH = 24
+GOES_WITH_WIDTH = 20
+HISTORY = (Column("history", HISTORY_WIDTH, "items"),)
+RELATES_TO = (Column("relates_to", RELATES_TO_WIDTH, "items"),)
+GOES_WITH = (Column("goes_with", GOES_WITH_WIDTH, "items"),)
+
 
 def slices(layout):
     """name -> slice of the packed columns."""

@@ -67,7 +67,7 @@ async function doctor(flags: { models?: string; sample?: boolean; data?: string;
       const { bavail, bsize } = await statfs(data);
       return `${data}, ${formatBytes(bavail * bsize)} free`;
     });
-    for (const step of await rehearseBuild(models)) await check(step.name, step.run);
+    for (const step of rehearseBuild(models)) await check(step.name, step.run);
     await check('port', () => portState(host, port));
   }
 

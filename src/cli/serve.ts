@@ -32,6 +32,7 @@ export function addServe(program: Command): void {
     .option('--threads <n>', 'search threads; default one per CPU', Number)
     .option('--kernel <name>', 'amx, avx512vnni, avx2 or portable; default the best of this CPU')
     .option('--on-bad-vector <what>', 'reject (default) or skip rows that are not finite, or zero under cosine')
+    .option('--rerank-module <file>', 'a module that exports rerank(request, candidates, signal)')
     .option('--log-level <level>', 'trace, debug, info, warn, error, fatal or silent')
     .option('--json', 'one JSON line when ready, JSON logs')
     .action(serve);
@@ -48,6 +49,7 @@ interface ServeFlags {
   threads?: number;
   kernel?: string;
   onBadVector?: string;
+  rerankModule?: string;
   logLevel?: string;
   json?: boolean;
 }
@@ -64,6 +66,7 @@ async function serve(flags: ServeFlags): Promise<void> {
       threads: flags.threads,
       kernel: flags.kernel,
       on_bad_vector: flags.onBadVector,
+      rerank_module: flags.rerankModule,
       log_level: flags.logLevel,
     },
   });
@@ -83,6 +86,7 @@ async function serve(flags: ServeFlags): Promise<void> {
     threads: settings.threads,
     kernel: settings.kernel,
     modelWorkers: settings.model_workers,
+    rerankModule: settings.rerank_module,
   });
   const metrics = new Metrics();
   const store = new GenerationStore(generation);

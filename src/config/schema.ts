@@ -32,6 +32,7 @@ export const SettingsSchema = Type.Object(
       { description: 'instruction set of the search; default the best that this CPU has' },
     ),
     model_workers: Type.Integer({ minimum: 1, maximum: 64, description: 'worker threads per model' }),
+    rerank_module: Type.String({ minLength: 1, description: 'JavaScript module that exports rerank(request, candidates, signal)' }),
     on_bad_vector: Type.Union([Type.Literal('reject'), Type.Literal('skip')], {
       description: 'NaN, infinite or (cosine) zero rows in item_embeddings.npy: fail the build, or leave them out',
     }),
@@ -61,7 +62,7 @@ export const SettingsSchema = Type.Object(
 
 type All = Static<typeof SettingsSchema>;
 /** Settings that are found from the models folder or the machine when nobody sets them. */
-type Derived = 'data' | 'metric' | 'threads' | 'kernel';
+type Derived = 'data' | 'metric' | 'threads' | 'kernel' | 'rerank_module';
 export type Settings = Omit<All, Derived> & { [K in Derived]?: All[K] | undefined };
 
 export const DEFAULTS: Omit<Settings, 'models'> = {

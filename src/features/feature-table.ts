@@ -20,6 +20,7 @@ export class FeatureTable {
   readonly ignored: readonly IgnoredColumn[];
   readonly #columns: ReadonlyMap<string, FeatureColumn>;
   #rowById: Map<Id, number> | undefined;
+  #idColumn: FeatureColumn | undefined;
 
   private constructor(
     name: string,
@@ -70,7 +71,12 @@ export class FeatureTable {
     return [...this.#columns.values()].map(({ name, kind }) => ({ name, kind }));
   }
 
+  /** `id` is a column too: a model may embed it, a filter may name it. */
   column(name: string): FeatureColumn | undefined {
+    if (name === ID_COLUMN && this.rows > 0) {
+      this.#idColumn ??= columnOfIds(this.ids);
+      return this.#idColumn;
+    }
     return this.#columns.get(name);
   }
 
@@ -80,7 +86,7 @@ export class FeatureTable {
 
   /** Null for an unknown column, as for a null cell. */
   valueAt(row: number, name: string): FeatureValue {
-    const column = this.#columns.get(name);
+    const column = this.column(name);
     return column === undefined ? null : valueAt(column, row);
   }
 
@@ -130,6 +136,12 @@ export class FeatureTable {
     }
     return this.#rowById;
   }
+}
+
+function columnOfIds(ids: readonly Id[]): FeatureColumn {
+  const numbers = ids.filter((id): id is number => typeof id === 'number');
+  if (numbers.length === ids.length) return { kind: 'number', name: ID_COLUMN, values: Float64Array.from(numbers) };
+  return { kind: 'string', name: ID_COLUMN, codes: Int32Array.from(ids, (_, row) => row), dictionary: ids.map(String) };
 }
 
 function idsOf(column: FeatureColumn, name: string): Id[] {

@@ -66,6 +66,6 @@ function vocabularyFiles(binding: unknown): string[] {
 
 async function externalFiles(folder: ModelsFolder, row: ModelRow): Promise<string[]> {
   const { model } = await loadOnnx(join(folder.path, row.path), `${row.name}@${row.version}`, row.sha256);
-  const locations = externalTensors(model.graph).flatMap((tensor) => (tensor.external === undefined ? [] : [tensor.external.location]));
+  const locations = externalTensors(model.graph).flatMap((tensor) => (tensor.external === null ? [] : [tensor.external.location]));
   return [...new Set(locations)].map((location) => posix.join(posix.dirname(row.path), location));
 }

@@ -10,7 +10,8 @@ export interface Query {
   /** How it was found, for `explain`. */
   readonly how: 'stored user' | 'default user' | 'user tower' | 'given' | 'mean of items';
   readonly degraded: readonly Degradation[];
-  /** What is known of the user, for re-ranking. */
+  readonly userId?: Id;
+  /** What is known of the user, for re-ranking; the id is one of its features. */
   readonly features: Features;
   /** Rows of the items that the user has, for exclude_seen. */
   readonly seen: Uint32Array;
@@ -34,20 +35,22 @@ export async function resolveQuery(source: QuerySource, generation: Generation):
 
 async function ofUser(id: Id, generation: Generation): Promise<Query> {
   const { users, userIds, userTable, tower } = generation;
-  const features = userTable.featuresOf(id) ?? {};
+  const stored = userTable.featuresOf(id);
+  const features = { ...stored, id };
   const seen = seenRows(features, generation);
+  const user = { userId: id, features, seen };
   const row = userIds?.rowOf(id);
   if (users !== undefined && row !== undefined && !generation.skippedUsers.has(row)) {
-    return { vector: users.readRows(Uint32Array.of(row)), how: 'stored user', degraded: [], features, seen };
+    return { ...user, vector: users.readRows(Uint32Array.of(row)), how: 'stored user', degraded: [] };
   }
   // A user whose features came after the export: known to the tower, not to user_embeddings.npy.
-  if (tower !== undefined && Object.keys(features).length > 0) {
-    return { vector: await embed(features, generation), how: 'user tower', degraded: [], features, seen };
+  if (tower !== undefined && stored !== undefined) {
+    return { ...user, vector: await embed(stored, generation), how: 'user tower', degraded: [] };
   }
   if (users === undefined && userTable.rows === 0) {
     throw new BelfryError('BELFRY_NO_USERS', 'user_id: this generation holds no users; send an embedding, item_ids or features', { field: 'user_id' });
   }
-  return { vector: generation.defaultQuery, how: 'default user', degraded: ['cold_start'], features, seen };
+  return { ...user, vector: generation.defaultQuery, how: 'default user', degraded: ['cold_start'] };
 }
 
 async function ofFeatures(features: Features, generation: Generation): Promise<Query> {

@@ -1,29 +1,7 @@
 /** A request and its answer inside the process: filled once at the edge, so that inner code never asks for a default. */
 import { LIMITS } from '../config/schema.js';
+import type { FilterGroup } from '../features/filter.js';
 import type { Degradation, Features, Id } from '../types.js';
-
-export type Scalar = string | number | boolean;
-
-/** The conditions of one clause hold together; on a list column each holds when any entry fits (`all`: every value is there). */
-export interface Condition {
-  readonly field: string;
-  readonly eq?: Scalar;
-  readonly in?: readonly Scalar[];
-  readonly all?: readonly Scalar[];
-  readonly lt?: number;
-  readonly lte?: number;
-  readonly gt?: number;
-  readonly gte?: number;
-  readonly exists?: boolean;
-}
-
-export interface FilterGroup {
-  readonly must?: readonly FilterClause[];
-  readonly must_not?: readonly FilterClause[];
-  readonly should?: readonly FilterClause[];
-}
-
-export type FilterClause = Condition | FilterGroup;
 
 /** Where the query vector comes from. */
 export type QuerySource =

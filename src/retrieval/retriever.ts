@@ -4,12 +4,13 @@
  */
 import type { NativeIndex } from '../ann/addon.js';
 import { BelfryError, show } from '../errors.js';
+import { type Bitmap, countBits } from '../features/filter.js';
 import type { Generation } from '../generation/generation.js';
 import type { GenerationStore } from '../generation/store.js';
 import type { Metrics } from '../telemetry/metrics.js';
 import type { Degradation, Id } from '../types.js';
 import { Deadline, StageTimer } from './deadline.js';
-import { type Bitmap, countBits } from './filter.js';
+import { describeGeneration, suggestIds } from './describe.js';
 import { checkVector, type Query, resolveQuery } from './query-vector.js';
 import { Reranking } from './rerank-stage.js';
 import type { Explanation, RetrievedItem, RetrieveRequest, RetrieveResponse, Shaping, SimilarRequest, SimilarResponse } from './request.js';
@@ -48,10 +49,21 @@ export class Retriever {
       generation: generation.id,
       items: generation.itemIds.size,
       users: generation.userIds?.size ?? 0,
-      ...(generation.tower === undefined ? {} : { tower: generation.tower.label }),
+      ...(generation.tower === undefined ? {} : { tower: generation.tower.name }),
       ...(generation.towerProblem === undefined ? {} : { tower_problem: generation.towerProblem }),
-      rerankers: generation.rerankers.map(({ label }) => label),
+      rerankers: generation.rerankers.map(({ name, version }) => `${name}@${version}`),
     };
+  }
+
+  /** Facts for the page; empty before a generation serves. */
+  describe(): Record<string, unknown> {
+    const generation = this.store.peek();
+    return generation === undefined ? {} : describeGeneration(generation);
+  }
+
+  suggest(kind: 'items' | 'users', text: string, limit: number): Id[] {
+    const generation = this.store.peek();
+    return generation === undefined ? [] : suggestIds(kind, text, limit, generation);
   }
 
   retrieve(request: RetrieveRequest): Promise<RetrieveResponse> {
@@ -69,7 +81,7 @@ export class Retriever {
       timer.mark('filter');
 
       const depth = reranking === undefined ? request.k : Math.max(request.k, request.candidates);
-      const hits = await this.inTime(this.search(generation.index, query.vector, depth, request, generation, bitmap, exclude), deadline, 'searching');
+      const hits = await this.inTime(this.search(generation.index, query.vector, depth, request, bitmap, exclude), deadline, 'searching');
       timer.mark('search');
 
       const degraded: Degradation[] = [...query.degraded];
@@ -87,7 +99,7 @@ export class Retriever {
         items,
         generation: generation.id,
         models: {
-          ...(query.how === 'user tower' || query.how === 'stored user' ? labelOf('tower', generation.tower?.label) : {}),
+          ...(query.how === 'user tower' || query.how === 'stored user' ? labelOf('tower', generation.tower?.name) : {}),
           ...(outcome?.scores === undefined ? {} : labelOf('reranker', reranking?.label)),
         },
         degraded,
@@ -147,7 +159,7 @@ export class Retriever {
     const deadline = new Deadline(request.timeoutMs);
     const timer = new StageTimer();
     const index = await opening;
-    const hits = await this.inTime(this.search(index, vector, request.k, request, generation, bitmap, exclude), deadline, 'searching');
+    const hits = await this.inTime(this.search(index, vector, request.k, request, bitmap, exclude), deadline, 'searching');
     timer.mark('search');
     const items = Array.from(hits.rows, (row, at) => ({ ...describe(row), score: hits.scores[at]! }));
     this.observe(timer.stages, []);
@@ -165,7 +177,6 @@ export class Retriever {
     vector: Float32Array,
     depth: number,
     { exact }: Pick<Shaping, 'exact'>,
-    generation: Generation,
     filter: Bitmap | undefined,
     exclude: Uint32Array,
   ): Promise<Hits> {

@@ -2,7 +2,8 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox';
 import { LIMITS } from '../../config/schema.js';
 import { asBelfryError, BelfryError } from '../../errors.js';
-import type { FilterGroup, QuerySource, RetrieveRequest, RetrieveResponse, Shaping, Timings } from '../../retrieval/request.js';
+import type { FilterGroup } from '../../features/filter.js';
+import type { QuerySource, RetrieveRequest, RetrieveResponse, Shaping, Timings } from '../../retrieval/request.js';
 import type { AppParts } from '../app.js';
 import { envelope } from '../errors.js';
 import { BatchAnswer, BatchBody, ErrorAnswer, RetrieveAnswer, RetrieveBody } from '../schemas.js';

@@ -4,9 +4,31 @@
  */
 import { LIMITS } from '../config/schema.js';
 import { BelfryError, invalid, show } from '../errors.js';
-import type { FeatureColumn } from '../features/feature-column.js';
-import type { FeatureTable } from '../features/feature-table.js';
-import type { Condition, FilterClause, FilterGroup, Scalar } from './request.js';
+import type { FeatureColumn } from './feature-column.js';
+import type { FeatureTable } from './feature-table.js';
+
+export type Scalar = string | number | boolean;
+
+/** The conditions of one clause hold together; on a list column each holds when any entry fits (`all`: every value is there). */
+export interface Condition {
+  readonly field: string;
+  readonly eq?: Scalar;
+  readonly in?: readonly Scalar[];
+  readonly all?: readonly Scalar[];
+  readonly lt?: number;
+  readonly lte?: number;
+  readonly gt?: number;
+  readonly gte?: number;
+  readonly exists?: boolean;
+}
+
+export interface FilterGroup {
+  readonly must?: readonly FilterClause[];
+  readonly must_not?: readonly FilterClause[];
+  readonly should?: readonly FilterClause[];
+}
+
+export type FilterClause = Condition | FilterGroup;
 
 const GROUP_KEYS = ['must', 'must_not', 'should'] as const;
 const RANGE_KEYS = ['lt', 'lte', 'gt', 'gte'] as const;
@@ -81,7 +103,6 @@ export class FilterCompiler {
   }
 
   private columnOf(field: string, path: string): FeatureColumn {
-    if (field === 'id') return idColumn(this.table);
     const column = this.table.column(field);
     if (column === undefined) {
       const known = ['id', ...this.table.columns.map(({ name }) => name)].join(', ');
@@ -202,12 +223,6 @@ function requireNumbers(column: FeatureColumn, path: string): void {
 function requireType(column: FeatureColumn, value: Scalar, path: string): void {
   const wanted = column.kind === 'string_list' ? 'string' : column.kind === 'number_list' ? 'number' : column.kind;
   if (typeof value !== wanted) throw invalid(path, `a ${wanted} (as in column ${column.name})`, value);
-}
-
-function idColumn(table: FeatureTable): FeatureColumn {
-  const { ids } = table;
-  if (ids.every((id) => typeof id === 'number')) return { kind: 'number', name: 'id', values: Float64Array.from(ids as number[]) };
-  return { kind: 'string', name: 'id', codes: Int32Array.from(ids, (_, row) => row), dictionary: ids.map(String) };
 }
 
 /** Groups nest, so their shape is checked here and not by the HTTP schema: one walk that also counts. */

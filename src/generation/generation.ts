@@ -1,0 +1,169 @@
+/** One generation in memory: everything that a request needs, from one export, never mixed with another's. */
+import { join } from 'node:path';
+import { type KernelName, loadAddon, type NativeIndex, type NativeMatrix } from '../ann/addon.js';
+import type { IdMap } from '../ann/ids.js';
+import { FeatureTable } from '../features/feature-table.js';
+import { FilterCompiler } from '../features/filter.js';
+import type { Reranker } from '../rerank/reranker.js';
+import type { UserTower } from '../tower/user-tower.js';
+import type { Id, Metric, Row } from '../types.js';
+import type { PublishedGeneration } from './data-folder.js';
+import { loadIds } from './load-ids.js';
+import type { Manifest, VectorSection } from './manifest.js';
+import { type OpenModels, openModels } from './models.js';
+
+export interface LoadOptions {
+  readonly threads?: number | undefined;
+  readonly kernel?: KernelName | undefined;
+  readonly modelWorkers?: number | undefined;
+  readonly rerankModule?: string | undefined;
+}
+
+/** The default query is the mean of at most this many user (else item) vectors. */
+const DEFAULT_QUERY_SAMPLE = 16_384;
+
+export class Generation {
+  readonly id: string;
+  readonly filters: FilterCompiler;
+  /** What an unknown user gets: the mean user, whose candidates are what most users share. */
+  readonly defaultQuery: Float32Array;
+  readonly skippedItems: ReadonlySet<Row>;
+  readonly skippedUsers: ReadonlySet<Row>;
+  private similarity: { items?: Promise<NativeIndex>; users?: Promise<NativeIndex> } = {};
+
+  private constructor(
+    readonly manifest: Manifest,
+    readonly index: NativeIndex,
+    readonly items: NativeMatrix,
+    readonly users: NativeMatrix | undefined,
+    readonly itemIds: IdMap,
+    readonly userIds: IdMap | undefined,
+    /** In item-row order. */
+    readonly itemTable: FeatureTable,
+    /** In its own order: look up by id. */
+    readonly userTable: FeatureTable,
+    private readonly models: OpenModels,
+    private readonly options: LoadOptions,
+  ) {
+    this.id = manifest.id;
+    this.filters = new FilterCompiler(itemTable, itemIds.size);
+    this.skippedItems = new Set(manifest.items.skippedRows);
+    this.skippedUsers = new Set(manifest.users?.skippedRows ?? []);
+    this.defaultQuery = meanVector(users ?? items, users === undefined ? this.skippedItems : this.skippedUsers);
+  }
+
+  /** Maps the vectors, packs the codes, loads tables and models. Errors: those of openModels and loadIds. */
+  static async load(published: PublishedGeneration, options: LoadOptions = {}): Promise<Generation> {
+    const { folder, manifest } = published;
+    const opened: { close(): unknown }[] = [];
+    try {
+      const addon = loadAddon();
+      const items = await addon.openMatrix(join(folder, manifest.items.file));
+      opened.push(items);
+      const users = manifest.users === undefined ? undefined : await addon.openMatrix(join(folder, manifest.users.file));
+      if (users !== undefined) opened.push(users);
+      const index = await createIndex(items, manifest.metric, options);
+      opened.push(index);
+      const itemIds = await idsOf(folder, manifest.items);
+      const userIds = manifest.users === undefined ? undefined : await idsOf(folder, manifest.users);
+      const itemTable = (await openTable(folder, manifest.itemFeatures)).alignTo(itemIds.all());
+      const userTable = await openTable(folder, manifest.userFeatures);
+      const models = await openModels({
+        folder,
+        rows: manifest.models,
+        dims: manifest.items.dims,
+        users: userTable,
+        items: itemTable,
+        itemIds: () => itemIds.all(),
+        userIds: () => userIds?.all() ?? userTable.ids,
+        workers: options.modelWorkers,
+        rerankModule: options.rerankModule,
+      });
+      return new Generation(manifest, index, items, users, itemIds, userIds, itemTable, userTable, models, options);
+    } catch (error) {
+      for (const one of opened.reverse()) one.close();
+      throw error;
+    }
+  }
+
+  get tower(): UserTower | undefined {
+    return this.models.tower;
+  }
+
+  get towerProblem(): string | undefined {
+    return this.models.towerProblem;
+  }
+
+  get rerankers(): readonly Reranker[] {
+    return this.models.rerankers;
+  }
+
+  get rerankerProblems(): readonly string[] {
+    return this.models.rerankerProblems;
+  }
+
+  /** Items like an item: by direction under ip (else long items are like everything), by the metric itself otherwise. */
+  itemSimilarity(): Promise<NativeIndex> {
+    if (this.manifest.metric !== 'ip') return Promise.resolve(this.index);
+    this.similarity.items ??= createIndex(this.items, 'cosine', this.options);
+    return this.similarity.items;
+  }
+
+  /** Users like a user; made at the first call, since many services never ask. */
+  userSimilarity(): Promise<NativeIndex> {
+    if (this.users === undefined) throw new Error('no users: the caller checks');
+    const metric: Metric = this.manifest.metric === 'ip' ? 'cosine' : this.manifest.metric;
+    this.similarity.users ??= createIndex(this.users, metric, this.options);
+    return this.similarity.users;
+  }
+
+  /** A user to show in an example: the one with the longest history among the first, else the first. */
+  exampleUser(): Id | undefined {
+    if (this.userIds === undefined || this.userIds.size === 0) return undefined;
+    const column = this.userTable.column('history');
+    if (column === undefined || !('offsets' in column)) return this.userIds.idOf(0);
+    let best = 0;
+    for (let row = 0; row < this.userTable.rows; row++) {
+      if (column.offsets[row + 1]! - column.offsets[row]! > column.offsets[best + 1]! - column.offsets[best]!) best = row;
+    }
+    const id = this.userTable.ids[best];
+    return id !== undefined && this.userIds.rowOf(id) !== undefined ? id : this.userIds.idOf(0);
+  }
+
+  /** The store calls this when the last request on it is done. */
+  async close(): Promise<void> {
+    await Promise.all([this.models.tower?.close(), ...this.models.rerankers.map((reranker) => reranker.close())]);
+    for (const opening of [this.similarity.items, this.similarity.users]) {
+      (await opening)?.close();
+    }
+    this.index.close();
+    this.items.close();
+    this.users?.close();
+  }
+}
+
+function createIndex(matrix: NativeMatrix, metric: Metric, { kernel, threads }: LoadOptions): Promise<NativeIndex> {
+  return loadAddon().createIndex({
+    matrix,
+    metric,
+    ...(kernel === undefined ? {} : { kernel }),
+    ...(threads === undefined ? {} : { threads }),
+  });
+}
+
+function idsOf(folder: string, section: VectorSection): Promise<IdMap> {
+  return loadIds(folder, section.idsFile, section.count, section.file);
+}
+
+function openTable(folder: string, file: string | undefined): Promise<FeatureTable> {
+  return FeatureTable.open(file === undefined ? undefined : join(folder, file), file === undefined ? {} : { name: file });
+}
+
+function meanVector(matrix: NativeMatrix, skipped: ReadonlySet<Row>): Float32Array {
+  const count = Math.min(matrix.rows, DEFAULT_QUERY_SAMPLE);
+  const rows = Uint32Array.from({ length: count }, (_, i) => Math.floor((i * matrix.rows) / count)).filter((row) => !skipped.has(row));
+  const mean = new Float64Array(matrix.dims);
+  const values = matrix.readRows(rows);
+  for (let i = 0; i < values.length; i++) mean[i % matrix.dims]! += values[i]!;
+  return Float32Array.from(mean, (sum) => sum / Math.max(1, rows.length));
+}

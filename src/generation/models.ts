@@ -1,0 +1,170 @@
+/**
+ * The models of a folder that run in process, opened and bound: the user tower and the rerankers. A models folder and a
+ * generation have the same layout, so this serves the build's checks, `doctor` and the load alike.
+ */
+import { join } from 'node:path';
+import type { TSchema } from 'typebox';
+import { Value } from 'typebox/value';
+import { explain, type SchemaError } from '../config/explain.js';
+import { insideFolder, type ModelRow } from '../config/models-folder.js';
+import { BelfryError } from '../errors.js';
+import { type InputBindings, InputBindingSchema, type OutputBinding, OutputBindingSchema } from '../features/binding-schema.js';
+import type { FeatureTable } from '../features/feature-table.js';
+import { readVocabularyFile, type VocabularySources } from '../features/vocabulary.js';
+import { ModuleReranker } from '../rerank/module-reranker.js';
+import { OnnxReranker } from '../rerank/onnx-reranker.js';
+import type { Reranker } from '../rerank/reranker.js';
+import { UserTower } from '../tower/user-tower.js';
+import type { Id } from '../types.js';
+import { runsInProcess } from './sources.js';
+
+export interface ModelContext {
+  /** Folder that the paths of the rows are relative to. */
+  readonly folder: string;
+  readonly rows: readonly ModelRow[];
+  readonly dims: number;
+  readonly users: FeatureTable;
+  /** In item-row order. */
+  readonly items: FeatureTable;
+  readonly itemIds: () => readonly Id[];
+  readonly userIds: () => readonly Id[];
+  readonly workers?: number | undefined;
+  /** A reranker in code, from the settings (never from data). */
+  readonly rerankModule?: string | undefined;
+}
+
+export interface OpenModels {
+  readonly tower?: UserTower;
+  /** Why there is no tower though the folder has one: nothing says how to bind its inputs. */
+  readonly towerProblem?: string;
+  /** Best first: production, then ab-test, then shadow. */
+  readonly rerankers: readonly Reranker[];
+  /** Rerankers found by convention that could not be bound. */
+  readonly rerankerProblems: readonly string[];
+}
+
+/** Errors: BELFRY_REGISTRY_INVALID, BELFRY_BINDING_MISMATCH, BELFRY_MODEL_INVALID, BELFRY_FEATURES_INVALID. */
+export async function openModels(context: ModelContext): Promise<OpenModels> {
+  const opened: { close(): Promise<void> }[] = [];
+  const keep = <T extends { close(): Promise<void> }>(model: T): T => {
+    opened.push(model);
+    return model;
+  };
+  try {
+    const rerankers: Reranker[] = [];
+    const rerankerProblems: string[] = [];
+    for (const row of rerankerRows(context.rows)) {
+      if (row.inputs === undefined) {
+        rerankerProblems.push(`${labelOf(row)}: registry.yaml does not say what its inputs are (inputs:)`);
+        continue;
+      }
+      rerankers.push(keep(await openReranker(row, context)));
+    }
+    if (context.rerankModule !== undefined) {
+      rerankers.unshift(
+        keep(await ModuleReranker.open({ name: 'module', version: '0', modulePath: context.rerankModule, items: context.items })),
+      );
+    }
+    const known = new Set(rerankers.flatMap((reranker) => reranker.needs.user));
+    const { tower, towerProblem } = await openTower(context, known);
+    if (tower !== undefined) keep(tower);
+    return {
+      ...(tower === undefined ? {} : { tower }),
+      ...(towerProblem === undefined ? {} : { towerProblem }),
+      rerankers,
+      rerankerProblems,
+    };
+  } catch (error) {
+    await Promise.all(opened.map((model) => model.close()));
+    throw error;
+  }
+}
+
+export function labelOf({ name, version }: Pick<ModelRow, 'name' | 'version'>): string {
+  return `${name}@${version}`;
+}
+
+async function openTower(context: ModelContext, alsoKnown: ReadonlySet<string>): Promise<{ tower?: UserTower; towerProblem?: string }> {
+  const row = towerRow(context.rows);
+  if (row === undefined) return {};
+  try {
+    return {
+      tower: await UserTower.open({
+        name: labelOf(row),
+        modelPath: join(context.folder, row.path),
+        ...bindingOf(row),
+        ...(row.sha256 === undefined ? {} : { sha256: row.sha256 }),
+        dims: context.dims,
+        users: context.users,
+        vocabularies: vocabulariesOf(context),
+        alsoKnown,
+        ...(context.workers === undefined ? {} : { workers: context.workers }),
+      }),
+    };
+  } catch (error) {
+    // Nothing was declared, so nothing is broken: the tower is simply not usable, and says why when it is asked for.
+    const isUndeclared = row.inputs === undefined && error instanceof BelfryError && error.code === 'BELFRY_BINDING_MISMATCH';
+    if (isUndeclared) return { towerProblem: error.message };
+    throw error;
+  }
+}
+
+async function openReranker(row: ModelRow, context: ModelContext): Promise<Reranker> {
+  const { inputs, output } = bindingOf(row);
+  return OnnxReranker.open({
+    name: row.name,
+    version: row.version,
+    modelPath: join(context.folder, row.path),
+    ...(row.sha256 === undefined ? {} : { sha256: row.sha256 }),
+    inputs: inputs ?? {},
+    ...(output === undefined ? {} : { output }),
+    dims: context.dims,
+    users: context.users,
+    items: context.items,
+    vocabularies: vocabulariesOf(context),
+    ...(context.workers === undefined ? {} : { workers: context.workers }),
+  });
+}
+
+function towerRow(rows: readonly ModelRow[]): ModelRow | undefined {
+  const towers = rows.filter((row) => row.role === 'user_tower' && runsInProcess(row));
+  return towers.find((row) => row.stage === 'production') ?? towers.find((row) => row.stage === 'ab-test');
+}
+
+const STAGE_ORDER = ['production', 'ab-test', 'shadow'];
+
+function rerankerRows(rows: readonly ModelRow[]): ModelRow[] {
+  return rows
+    .filter((row) => row.role === 'reranker' && runsInProcess(row))
+    .sort((a, b) => STAGE_ORDER.indexOf(a.stage) - STAGE_ORDER.indexOf(b.stage));
+}
+
+function bindingOf(row: ModelRow): { inputs?: InputBindings; output?: OutputBinding } {
+  const checked = <T>(schema: TSchema, value: unknown, part: string): T => {
+    if (Value.Check(schema, value)) return value as T;
+    const { message } = explain([...Value.Errors(schema, value)] as SchemaError[], value);
+    throw new BelfryError('BELFRY_REGISTRY_INVALID', `registry.yaml: ${labelOf(row)}: ${part}: ${message}`, { field: `${row.name}.${part}` });
+  };
+  return {
+    ...(row.inputs === undefined ? {} : { inputs: checked<InputBindings>(InputBindingSchema, row.inputs, 'inputs') }),
+    ...(row.output === undefined ? {} : { output: checked<OutputBinding>(OutputBindingSchema, row.output, 'output') }),
+  };
+}
+
+function vocabulariesOf(context: ModelContext): VocabularySources {
+  return {
+    file: (path) => vocabularyFile(context, path),
+    ids: (side) => (side === 'items' ? context.itemIds() : context.userIds()),
+  };
+}
+
+// Several inputs and models name the same file; the loader indexes a list once if it gets the same list.
+const vocabularyLists = new WeakMap<ModelContext, Map<string, Promise<readonly string[]>>>();
+
+function vocabularyFile(context: ModelContext, path: string): Promise<readonly string[]> {
+  const lists = vocabularyLists.get(context) ?? new Map<string, Promise<readonly string[]>>();
+  vocabularyLists.set(context, lists);
+  const known = lists.get(path) ?? readVocabularyFile(insideFolder(context.folder, path, 'registry.yaml: vocabulary.file'), path);
+  lists.set(path, known);
+  return known;
+}

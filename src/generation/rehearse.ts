@@ -1,0 +1,60 @@
+/** What a build would find wrong before it writes anything: for `belfry doctor`. Each step throws what it finds. */
+import { join } from 'node:path';
+import { loadAddon } from '../ann/addon.js';
+import { readModelsFolder } from '../config/models-folder.js';
+import { FeatureTable } from '../features/feature-table.js';
+import { loadIds } from './load-ids.js';
+import { openModels } from './models.js';
+
+export interface RehearsalStep {
+  readonly name: string;
+  /** Resolves to one sentence; rejects with what is wrong. */
+  readonly run: () => Promise<string>;
+}
+
+export function rehearseBuild(models: string): RehearsalStep[] {
+  const shapeOf = async (file: string): Promise<[rows: number, dims: number, dtype: string]> => {
+    const matrix = await loadAddon().openMatrix(join(models, file));
+    try {
+      return [matrix.rows, matrix.dims, matrix.info.dtype];
+    } finally {
+      matrix.close();
+    }
+  };
+  return [
+    {
+      name: 'embeddings',
+      run: async () => {
+        const folder = readModelsFolder(models);
+        const [items, dims, dtype] = await shapeOf(folder.itemEmbeddings);
+        await loadIds(models, folder.itemIds, items, folder.itemEmbeddings);
+        if (folder.userEmbeddings === undefined) return `${items} items x ${dims} ${dtype}, no users`;
+        const [users, userDims] = await shapeOf(folder.userEmbeddings);
+        await loadIds(models, folder.userIds, users, folder.userEmbeddings);
+        return `${items} items x ${dims} ${dtype}, ${users} users x ${userDims}`;
+      },
+    },
+    {
+      name: 'models',
+      run: async () => {
+        const folder = readModelsFolder(models);
+        const [items, dims] = await shapeOf(folder.itemEmbeddings);
+        const itemIds = await loadIds(models, folder.itemIds, items, folder.itemEmbeddings);
+        const table = (file: string | undefined) => FeatureTable.open(file === undefined ? undefined : join(models, file), file === undefined ? {} : { name: file });
+        const users = await table(folder.users);
+        const opened = await openModels({
+          folder: models,
+          rows: folder.models,
+          dims,
+          users,
+          items: (await table(folder.items)).alignTo(itemIds.all()),
+          itemIds: () => itemIds.all(),
+          userIds: () => users.ids,
+        });
+        await Promise.all([opened.tower?.close(), ...opened.rerankers.map((reranker) => reranker.close())]);
+        const names = opened.rerankers.map(({ name, version }) => `${name}@${version}`);
+        return `tower ${opened.tower?.name ?? opened.towerProblem ?? 'none'}; rerankers ${[...names, ...opened.rerankerProblems].join(', ') || 'none'}`;
+      },
+    },
+  ];
+}

@@ -1,0 +1,90 @@
+/** Re-ranking as a step of a request: which reranker, with how much time, and what its scores mean for the order. */
+import { BelfryError, show } from '../errors.js';
+import type { Generation } from '../generation/generation.js';
+import type { Reranker } from '../rerank/reranker.js';
+import type { Degradation } from '../types.js';
+import type { Deadline } from './deadline.js';
+import type { Query } from './query-vector.js';
+
+/** Time kept back from the reranker for cutting and writing the answer. */
+const RESERVE_MS = 3;
+
+export interface RerankOutcome {
+  /** Positions in the retrieval order, best first; undefined where retrieval order stands. */
+  readonly order?: Uint32Array;
+  /** By position in the retrieval order. */
+  readonly scores?: Float32Array;
+  readonly invalidScores: number;
+  readonly degraded: readonly Degradation[];
+  /** Why retrieval order stands, for the log. */
+  readonly problem?: BelfryError;
+}
+
+export class Reranking {
+  readonly label: string;
+
+  private constructor(
+    private readonly reranker: Reranker,
+    private readonly generation: Generation,
+  ) {
+    this.label = `${reranker.name}@${reranker.version}`;
+  }
+
+  /** `true` takes the first of the registry's order. Errors: BELFRY_NO_RERANKER, BELFRY_UNKNOWN_RERANKER. */
+  static choose(wanted: true | string, generation: Generation): Reranking {
+    const { rerankers, rerankerProblems } = generation;
+    const [first] = rerankers;
+    if (first === undefined) {
+      const why = rerankerProblems.length > 0 ? rerankerProblems.join('; ') : 'its registry names none that runs in process';
+      throw new BelfryError('BELFRY_NO_RERANKER', `rerank: generation ${generation.id} has no reranker: ${why}`, { field: 'rerank' });
+    }
+    if (wanted === true) return new Reranking(first, generation);
+    const found = rerankers.find(({ name, version }) => wanted === name || wanted === `${name}@${version}`);
+    if (found !== undefined) return new Reranking(found, generation);
+    const names = rerankers.map(({ name, version }) => `${name}@${version}`).join(', ');
+    throw new BelfryError('BELFRY_UNKNOWN_RERANKER', `rerank: expected true or one of ${names}, received ${show(wanted)}`, { field: 'rerank' });
+  }
+
+  /** A late or failed reranker is no error: retrieval order stands and the reason is in `degraded`. */
+  async order(query: Query, hits: { readonly rows: Uint32Array; readonly scores: Float32Array }, deadline: Deadline): Promise<RerankOutcome> {
+    const { generation, reranker } = this;
+    const stop = new AbortController();
+    const left = deadline.remainingMs - RESERVE_MS;
+    if (left <= 0) return { invalidScores: 0, degraded: ['rerank_timeout'] };
+    const timer = setTimeout(() => stop.abort(), left);
+    try {
+      reranker.checkRequest({ user: query.features });
+      const { scores, nonFinite } = await reranker.score(
+        { user: query.features, userEmbedding: query.vector, ...(query.userId === undefined ? {} : { userId: query.userId }) },
+        {
+          rows: hits.rows,
+          ids: Array.from(hits.rows, (row) => generation.itemIds.idOf(row)),
+          scores: hits.scores,
+          ...(reranker.needs.itemEmbedding ? { embeddings: generation.items.readRows(hits.rows) } : {}),
+        },
+        stop.signal,
+      );
+      return {
+        order: orderByScore(scores),
+        scores,
+        invalidScores: nonFinite,
+        degraded: nonFinite > 0 ? ['rerank_scores_invalid'] : [],
+      };
+    } catch (error) {
+      if (!(error instanceof BelfryError) || (error.statusCode >= 400 && error.statusCode < 500)) throw error;
+      const degraded: Degradation = error.code === 'BELFRY_DEADLINE_EXCEEDED' ? 'rerank_timeout' : 'rerank_skipped';
+      return { invalidScores: 0, degraded: [degraded], problem: error };
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+}
+
+/** Best score first; equal scores, and those that are not finite (all of them last), keep retrieval order. */
+export function orderByScore(scores: Float32Array): Uint32Array {
+  const key = (at: number): number => (Number.isFinite(scores[at]) ? scores[at]! : Number.NEGATIVE_INFINITY);
+  return Uint32Array.from(scores.keys()).sort((a, b) => {
+    const [x, y] = [key(a), key(b)];
+    return x === y ? a - b : y - x;
+  });
+}

@@ -3,6 +3,9 @@
  * Row numbers cross, never ids. Options cross as one object, read by name. Nothing here blocks the event loop for more
  * than 1 ms: what may take longer returns a promise and runs on the core's own thread pool.
  */
+import { createRequire } from 'node:module';
+import { fileURLToPath } from 'node:url';
+import { BelfryError, type ErrorCode } from '../errors.js';
 import type { Metric } from '../types.js';
 
 /** Kernel sets, best first. Integer dot products are bit-equal on all of them. */
@@ -55,14 +58,29 @@ export interface NativeImport {
   abort(): void;
 }
 
-/** A memory-mapped 2-D `.npy` of f2, f4 or f8, any byte and memory order. */
+/**
+ * A memory-mapped 2-D `.npy` of f2, f4 or f8, any byte and memory order; or an f32 copy of a caller's values. Map only
+ * files that nobody truncates (a generation's own); foreign ones go through `openImport`.
+ */
 export interface NativeMatrix {
+  /** `path` is empty and `fileBytes` 0 for values in memory. */
   readonly info: NpyInfo;
   readonly rows: number;
   readonly dims: number;
-  /** Copies rows out as f32, row-major. At most 16,384 rows a call (a copy of that size is below 1 ms... 10 MB). */
+  /**
+   * Copies rows out as f32, row-major. On the JS thread, so at most 16,384 rows and 2,097,152 values (8 MiB) a call; the
+   * values come from a mapped file, and pages that are not in memory yet are read from disk.
+   */
   readRows(rows: Uint32Array): Float32Array;
   close(): void;
+}
+
+/** An f32 matrix in memory that is filled piece by piece, so that no single copy holds up the event loop. */
+export interface NativeMatrixBuilder {
+  /** The next values, row-major; at most 2,097,152 a call. */
+  append(values: Float32Array): void;
+  /** After the last value. The builder is closed then. */
+  finish(): NativeMatrix;
 }
 
 export interface NativeIndexInfo {
@@ -77,13 +95,15 @@ export interface NativeIndexInfo {
 }
 
 export interface NativeSearch {
-  /** count x dims, row-major, finite. */
+  /** count x dims, row-major, finite; at most 4,194,304 values a call, and count x k at most 16,777,216. */
   readonly queries: Float32Array;
   readonly k: number;
   /**
    * `codes`: 8-bit scan, the best max(3k, 30) (or `rescore`) rescored in f32.
    * `exact`: 8-bit scan, and every row whose code score plus its error bound reaches the k-th rescored score is rescored too.
-   * `f32`: plain f32 scan, the judge of the other two.
+   * `f32`: scan of the vectors themselves, the judge of the other two.
+   * Rescored and f32 scores are summed in f64 in a fixed order and rounded to f32 at the end: the same bits on every
+   * kernel set and number of threads, and within 1e-6 of NumPy's f32. The order is that of the f64 scores.
    */
   readonly mode: 'codes' | 'exact' | 'f32';
   /** Rows to rescore in mode `codes`; at least k. */
@@ -108,7 +128,7 @@ export interface NativeHits {
 export interface NativeIndex {
   readonly info: NativeIndexInfo;
   search(options: NativeSearch): Promise<NativeHits>;
-  /** Scores of given rows for one query, f32, in the order of `rows`. At most 16,384 rows. */
+  /** Scores of given rows for one query, f32, in the order of `rows`. At most 16,384 rows and 2,097,152 values. */
   scoreRows(query: Float32Array, rows: Uint32Array): Float32Array;
   /** Running searches finish and keep the memory alive; later calls reject with BELFRY_CLOSED. Safe to call twice. */
   close(): void;
@@ -124,6 +144,7 @@ export interface NativeAddon {
   readIds(path: string): Promise<BigInt64Array>;
   openImport(options: { readonly path: string; readonly out: string }): Promise<NativeImport>;
   openMatrix(path: string): Promise<NativeMatrix>;
+  createMatrix(options: { readonly rows: number; readonly dims: number }): Promise<NativeMatrixBuilder>;
   /** Packs the codes; `kernel` defaults to the best, `threads` to the number of CPUs (one pool per process). */
   createIndex(options: {
     readonly matrix: NativeMatrix;
@@ -131,4 +152,37 @@ export interface NativeAddon {
     readonly kernel?: KernelName;
     readonly threads?: number;
   }): Promise<NativeIndex>;
+}
+
+/** What the `.node` file exports: the above, and the way to make its errors BelfryErrors. */
+interface RawAddon extends NativeAddon {
+  setErrorFactory(make: (code: ErrorCode, message: string, field?: string) => BelfryError): void;
+}
+
+const ADDON_PATH = fileURLToPath(new URL('../../build/Release/belfry.node', import.meta.url));
+
+let loaded: NativeAddon | undefined;
+
+/** The addon of this thread, loaded at the first call. Throws BELFRY_ADDON_LOAD with the cure. */
+export function loadAddon(): NativeAddon {
+  loaded ??= load(ADDON_PATH);
+  return loaded;
+}
+
+/** Loads one file; exported for the test of what happens when it cannot be loaded. */
+export function load(path: string): NativeAddon {
+  let raw: RawAddon;
+  try {
+    raw = createRequire(import.meta.url)(path) as RawAddon;
+  } catch (error) {
+    const reason = (error instanceof Error ? error.message : String(error)).split('\n')[0] ?? '';
+    throw new BelfryError(
+      'BELFRY_ADDON_LOAD',
+      `the native addon for ${process.platform}-${process.arch} cannot be loaded from ${path}: ${reason}; ` +
+        'build it with: npm run build:native',
+      { cause: error },
+    );
+  }
+  raw.setErrorFactory((code, message, field) => new BelfryError(code, message, field === undefined ? {} : { field }));
+  return raw;
 }

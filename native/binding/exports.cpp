@@ -1,0 +1,197 @@
+#include "binding/exports.hpp"
+
+#include <utility>
+
+#include "binding/addon_state.hpp"
+#include "binding/arguments.hpp"
+#include "binding/handles.hpp"
+#include "binding/promise_worker.hpp"
+#include "core/thread_pool.hpp"
+#include "kernels/cpu.hpp"
+
+namespace belfry::binding {
+
+namespace {
+
+class NpyInfoWorker final : public PromiseWorker {
+ public:
+  NpyInfoWorker(Napi::Env env, std::string path) : PromiseWorker(env), path_(std::move(path)) {}
+
+ protected:
+  void execute() override {
+    const NpyFile npy = NpyFile::open(path_);
+    header_ = npy.header;
+    file_bytes_ = npy.stamp.bytes;
+  }
+  Napi::Value result(Napi::Env env) override { return npy_info(env, path_, header_, file_bytes_); }
+
+ private:
+  std::string path_;
+  NpyHeader header_;
+  uint64_t file_bytes_ = 0;
+};
+
+class ReadIdsWorker final : public PromiseWorker {
+ public:
+  ReadIdsWorker(Napi::Env env, std::string path) : PromiseWorker(env), path_(std::move(path)) {}
+
+ protected:
+  void execute() override { ids_ = read_npy_ids(path_); }
+  Napi::Value result(Napi::Env env) override { return hand_over<Napi::BigInt64Array>(env, std::move(ids_)); }
+
+ private:
+  std::string path_;
+  std::vector<int64_t> ids_;
+};
+
+class OpenImportWorker final : public PromiseWorker {
+ public:
+  OpenImportWorker(Napi::Env env, std::string path, std::string out)
+      : PromiseWorker(env), path_(std::move(path)), out_(std::move(out)) {}
+
+ protected:
+  void execute() override { import_ = std::make_shared<RunningImport>(path_, out_); }
+  Napi::Value result(Napi::Env env) override {
+    return ImportHandle::make(env, AddonState::of(env).import_class, std::move(import_));
+  }
+
+ private:
+  std::string path_, out_;
+  std::shared_ptr<RunningImport> import_;
+};
+
+class OpenMatrixWorker final : public PromiseWorker {
+ public:
+  OpenMatrixWorker(Napi::Env env, std::string path) : PromiseWorker(env), path_(std::move(path)) {}
+
+ protected:
+  void execute() override { matrix_ = Matrix::open(path_); }
+  Napi::Value result(Napi::Env env) override {
+    return MatrixHandle::make(env, AddonState::of(env).matrix_class, std::move(matrix_));
+  }
+
+ private:
+  std::string path_;
+  std::shared_ptr<Matrix> matrix_;
+};
+
+class CreateMatrixWorker final : public PromiseWorker {
+ public:
+  CreateMatrixWorker(Napi::Env env, uint32_t rows, uint32_t dims) : PromiseWorker(env), rows_(rows), dims_(dims) {}
+
+ protected:
+  void execute() override {
+    building_ = std::make_shared<MatrixUnderWay>(MatrixUnderWay{Matrix::in_memory(rows_, dims_)});
+  }
+  Napi::Value result(Napi::Env env) override {
+    return MatrixBuilderHandle::make(env, AddonState::of(env).matrix_builder_class, std::move(building_));
+  }
+
+ private:
+  uint32_t rows_, dims_;
+  std::shared_ptr<MatrixUnderWay> building_;
+};
+
+class CreateIndexWorker final : public PromiseWorker {
+ public:
+  CreateIndexWorker(Napi::Env env, std::shared_ptr<const Matrix> matrix, Metric metric, const KernelTable& kernel,
+                    size_t threads)
+      : PromiseWorker(env), matrix_(std::move(matrix)), metric_(metric), kernel_(kernel), threads_(threads) {}
+
+ protected:
+  void execute() override {
+    index_ = std::make_shared<const ExactIndex>(Matrix::vectors(matrix_, threads_), metric_, kernel_, threads_);
+  }
+  Napi::Value result(Napi::Env env) override {
+    return IndexHandle::make(env, AddonState::of(env).index_class, std::move(index_));
+  }
+
+ private:
+  std::shared_ptr<const Matrix> matrix_;
+  Metric metric_;
+  const KernelTable& kernel_;
+  size_t threads_;
+  std::shared_ptr<const ExactIndex> index_;
+};
+
+Napi::Value npy_info_of(const Napi::CallbackInfo& call) {
+  return promise(call.Env(),
+                 [&] { return std::make_shared<NpyInfoWorker>(call.Env(), read_string(call[0], "path")); });
+}
+
+Napi::Value read_ids(const Napi::CallbackInfo& call) {
+  return promise(call.Env(),
+                 [&] { return std::make_shared<ReadIdsWorker>(call.Env(), read_string(call[0], "path")); });
+}
+
+Napi::Value open_import(const Napi::CallbackInfo& call) {
+  return promise(call.Env(), [&] {
+    const Napi::Object options = read_object(call, 0, "options");
+    return std::make_shared<OpenImportWorker>(call.Env(), read_string(options.Get("path"), "path"),
+                                              read_string(options.Get("out"), "out"));
+  });
+}
+
+Napi::Value open_matrix(const Napi::CallbackInfo& call) {
+  return promise(call.Env(),
+                 [&] { return std::make_shared<OpenMatrixWorker>(call.Env(), read_string(call[0], "path")); });
+}
+
+Napi::Value create_matrix(const Napi::CallbackInfo& call) {
+  return promise(call.Env(), [&] {
+    const Napi::Object options = read_object(call, 0, "options");
+    const auto rows = static_cast<uint32_t>(read_integer(options.Get("rows"), "rows", 0, kRowsMax));
+    const auto dims = static_cast<uint32_t>(read_integer(options.Get("dims"), "dims", 1, kDimsMax));
+    return std::make_shared<CreateMatrixWorker>(call.Env(), rows, dims);
+  });
+}
+
+Napi::Value create_index(const Napi::CallbackInfo& call) {
+  return promise(call.Env(), [&] {
+    const Napi::Object options = read_object(call, 0, "options");
+    std::shared_ptr<const Matrix> matrix = MatrixHandle::unwrap_checked(options.Get("matrix"), "matrix");
+    const Metric metric = read_metric(options.Get("metric"), "metric");
+    const KernelTable& kernel = read_kernel(options.Get("kernel"), "kernel");
+    const size_t threads = read_optional_integer(options, "threads", 1, 1024).value_or(ThreadPool::cpu_count());
+    return std::make_shared<CreateIndexWorker>(call.Env(), std::move(matrix), metric, kernel, threads);
+  });
+}
+
+void set_error_factory(const Napi::CallbackInfo& call) {
+  AddonState::of(call.Env()).set_error_factory(call[0].As<Napi::Function>());
+}
+
+}  // namespace
+
+Napi::Object define_exports(Napi::Env env, Napi::Object exports) {
+  auto* state = new AddonState(env);
+  env.SetInstanceData<AddonState>(state);
+  state->matrix_class = Napi::Persistent(MatrixHandle::define(env));
+  state->matrix_builder_class = Napi::Persistent(MatrixBuilderHandle::define(env));
+  state->import_class = Napi::Persistent(ImportHandle::define(env));
+  state->index_class = Napi::Persistent(IndexHandle::define(env));
+
+  const auto& tables = available_kernels();
+  Napi::Array kernels = Napi::Array::New(env, tables.size());
+  for (size_t i = 0; i < tables.size(); ++i) kernels.Set(static_cast<uint32_t>(i), tables[i]->name);
+  exports.Set("kernels", kernels);
+  const CpuInfo& cpu = cpu_info();
+  Napi::Object cpu_object = Napi::Object::New(env);
+  cpu_object.Set("vendor", cpu.vendor);
+  cpu_object.Set("model", cpu.model);
+  Napi::Array features = Napi::Array::New(env, cpu.features.size());
+  for (size_t i = 0; i < cpu.features.size(); ++i) features.Set(static_cast<uint32_t>(i), cpu.features[i]);
+  cpu_object.Set("features", features);
+  exports.Set("cpu", cpu_object);
+
+  exports.Set("npyInfo", Napi::Function::New<npy_info_of>(env, "npyInfo"));
+  exports.Set("readIds", Napi::Function::New<read_ids>(env, "readIds"));
+  exports.Set("openImport", Napi::Function::New<open_import>(env, "openImport"));
+  exports.Set("openMatrix", Napi::Function::New<open_matrix>(env, "openMatrix"));
+  exports.Set("createMatrix", Napi::Function::New<create_matrix>(env, "createMatrix"));
+  exports.Set("createIndex", Napi::Function::New<create_index>(env, "createIndex"));
+  exports.Set("setErrorFactory", Napi::Function::New<set_error_factory>(env, "setErrorFactory"));
+  return exports;
+}
+
+}  // namespace belfry::binding

@@ -1,0 +1,118 @@
+#pragma once
+
+#include <atomic>
+#include <memory>
+
+#include "binding/napi_setup.hpp"
+#include "core/error.hpp"
+#include "index/exact_index.hpp"
+#include "storage/matrix.hpp"
+#include "storage/npy_import.hpp"
+
+namespace belfry::binding {
+
+// JS objects that hold a native one. Handles are made by native code only; running calls hold their own shared_ptr, so
+// closing a handle never pulls memory from under them.
+template <class Self, class Held>
+class Handle : public Napi::ObjectWrap<Self> {
+ public:
+  explicit Handle(const Napi::CallbackInfo& info) : Napi::ObjectWrap<Self>(info) {
+    if (info.Length() != 1 || !info[0].IsExternal()) {
+      NAPI_THROW_VOID(Napi::TypeError::New(info.Env(), "handles are made by the addon, not by new"));
+    }
+    held_ = *info[0].As<Napi::External<std::shared_ptr<Held>>>().Data();
+    info.This().As<Napi::Object>().TypeTag(&Self::kTag);
+  }
+  static Napi::Object make(Napi::Env env, const Napi::FunctionReference& constructor, std::shared_ptr<Held> held) {
+    return constructor.New({Napi::External<std::shared_ptr<Held>>::New(env, &held)});
+  }
+
+ protected:
+  const std::shared_ptr<Held>& held() const {
+    if (held_ == nullptr) throw Error(codes::kClosed, std::string(Self::kName) + " was used after close");
+    return held_;
+  }
+  void release() noexcept { held_.reset(); }
+
+ private:
+  std::shared_ptr<Held> held_;
+};
+
+class MatrixHandle : public Handle<MatrixHandle, Matrix> {
+ public:
+  static constexpr const char* kName = "NativeMatrix";
+  static constexpr napi_type_tag kTag = {0x5b0c3f0f7a4e4d61, 0x8f8f25b3d0f3a101};
+  using Handle::Handle;
+  static Napi::Function define(Napi::Env env);
+  // The matrix inside a JS value; throws BELFRY_INVALID_ARGUMENT for anything else.
+  static std::shared_ptr<Matrix> unwrap_checked(const Napi::Value& value, const char* field);
+
+ private:
+  Napi::Value info(const Napi::CallbackInfo& call);
+  Napi::Value rows(const Napi::CallbackInfo& call);
+  Napi::Value dims(const Napi::CallbackInfo& call);
+  Napi::Value read_rows(const Napi::CallbackInfo& call);
+  Napi::Value close(const Napi::CallbackInfo& call);
+};
+
+// A matrix that JS fills piece by piece.
+struct MatrixUnderWay {
+  std::shared_ptr<Matrix> matrix;
+  size_t filled = 0;  // values
+};
+
+class MatrixBuilderHandle : public Handle<MatrixBuilderHandle, MatrixUnderWay> {
+ public:
+  static constexpr const char* kName = "NativeMatrixBuilder";
+  static constexpr napi_type_tag kTag = {0x5b0c3f0f7a4e4d61, 0x8f8f25b3d0f3a102};
+  using Handle::Handle;
+  static Napi::Function define(Napi::Env env);
+
+ private:
+  Napi::Value append(const Napi::CallbackInfo& call);
+  Napi::Value finish(const Napi::CallbackInfo& call);
+};
+
+struct RunningImport {
+  RunningImport(const std::string& path, const std::string& out) : import(path, out) {}
+  NpyImport import;
+  std::atomic<bool> busy{false};
+};
+
+class ImportHandle : public Handle<ImportHandle, RunningImport> {
+ public:
+  static constexpr const char* kName = "NativeImport";
+  static constexpr napi_type_tag kTag = {0x5b0c3f0f7a4e4d61, 0x8f8f25b3d0f3a103};
+  using Handle::Handle;
+  static Napi::Function define(Napi::Env env);
+
+ private:
+  Napi::Value info(const Napi::CallbackInfo& call);
+  Napi::Value rows(const Napi::CallbackInfo& call);
+  Napi::Value dims(const Napi::CallbackInfo& call);
+  Napi::Value step(const Napi::CallbackInfo& call);
+  Napi::Value finish(const Napi::CallbackInfo& call);
+  Napi::Value abort(const Napi::CallbackInfo& call);
+};
+
+class IndexHandle : public Handle<IndexHandle, const ExactIndex> {
+ public:
+  static constexpr const char* kName = "NativeIndex";
+  static constexpr napi_type_tag kTag = {0x5b0c3f0f7a4e4d61, 0x8f8f25b3d0f3a104};
+  using Handle::Handle;
+  static Napi::Function define(Napi::Env env);
+
+ private:
+  Napi::Value info(const Napi::CallbackInfo& call);
+  Napi::Value search(const Napi::CallbackInfo& call);
+  Napi::Value score_rows(const Napi::CallbackInfo& call);
+  Napi::Value close(const Napi::CallbackInfo& call);
+};
+
+Napi::Object npy_info(Napi::Env env, const std::string& path, const NpyHeader& header, uint64_t file_bytes);
+
+// Values that one call on the JS thread may copy: 8 MiB, below 1 ms when the memory is resident.
+inline constexpr size_t kSyncValuesMax = size_t{2} << 20;
+inline constexpr size_t kSyncRowsMax = 16'384;
+
+}  // namespace belfry::binding

@@ -1,0 +1,180 @@
+#include <algorithm>
+#include <cstring>
+#include <utility>
+#include <vector>
+
+#include "binding/addon_state.hpp"
+#include "binding/arguments.hpp"
+#include "binding/handles.hpp"
+#include "binding/promise_worker.hpp"
+
+namespace belfry::binding {
+
+namespace {
+
+constexpr size_t kQueryValuesMax = size_t{4} << 20;  // copied on the JS thread
+constexpr size_t kHitsMax = size_t{16} << 20;
+
+// A search as plain data: nothing of JS is touched off the JS thread.
+struct SearchRequest {
+  std::vector<float> queries;
+  size_t count = 0;
+  SearchParams params;
+  bool filtered = false;
+  std::vector<uint8_t> filter;
+  std::vector<uint32_t> exclude;
+};
+
+SearchMode read_mode(const Napi::Value& value) {
+  if (value.IsString()) {
+    const std::string text = value.As<Napi::String>().Utf8Value();
+    if (text == "codes") return SearchMode::kCodes;
+    if (text == "exact") return SearchMode::kExact;
+    if (text == "f32") return SearchMode::kF32;
+  }
+  throw invalid_argument("mode", "\"codes\", \"exact\" or \"f32\"", show(value));
+}
+
+SearchRequest read_request(const Napi::Object& options, const ExactIndex& index) {
+  SearchRequest request;
+  const Napi::Float32Array queries = read_f32_array(options.Get("queries"), "queries");
+  const size_t values = queries.ElementLength();
+  if (values % index.dims() != 0) {
+    throw Error(codes::kDimsMismatch,
+                "queries: expected a multiple of " + std::to_string(index.dims()) + " values (the dims of the index), "
+                "received " + std::to_string(values),
+                "queries");
+  }
+  if (values > kQueryValuesMax) {
+    throw invalid_argument("queries", "at most " + std::to_string(kQueryValuesMax) + " values in one call",
+                           std::to_string(values));
+  }
+  request.count = values / index.dims();
+  request.params.k = static_cast<uint32_t>(read_integer(options.Get("k"), "k", 1, kKMax));
+  if (request.count * request.params.k > kHitsMax) {
+    throw invalid_argument("k", "at most " + std::to_string(kHitsMax) + " hits (queries x k) in one call",
+                           std::to_string(request.count * request.params.k));
+  }
+  request.params.mode = read_mode(options.Get("mode"));
+  const uint32_t enough = std::max<uint32_t>(3 * request.params.k, 30);
+  request.params.rescore = static_cast<uint32_t>(
+      read_optional_integer(options, "rescore", request.params.k, 10 * uint64_t{kKMax}).value_or(enough));
+
+  const Napi::Value filter = options.Get("filter");
+  if (!filter.IsUndefined()) {
+    const Napi::Uint8Array bytes = read_u8_array(filter, "filter");
+    const size_t expected = (size_t{index.rows()} + 7) / 8;
+    if (bytes.ElementLength() != expected) {
+      throw invalid_argument("filter", std::to_string(expected) + " bytes, one bit per row",
+                             std::to_string(bytes.ElementLength()));
+    }
+    request.filter.assign(bytes.Data(), bytes.Data() + expected);
+    request.filtered = true;
+  }
+  const Napi::Value exclude = options.Get("exclude");
+  if (!exclude.IsUndefined()) {
+    const Napi::Uint32Array rows = read_u32_array(exclude, "exclude");
+    request.exclude.assign(rows.Data(), rows.Data() + rows.ElementLength());
+    request.filtered = request.filtered || !request.exclude.empty();
+  }
+  // Last, so that nothing is copied for a request that is refused.
+  request.queries.assign(queries.Data(), queries.Data() + values);
+  return request;
+}
+
+class SearchWorker final : public PromiseWorker {
+ public:
+  SearchWorker(Napi::Env env, std::shared_ptr<const ExactIndex> index, SearchRequest request)
+      : PromiseWorker(env), index_(std::move(index)), request_(std::move(request)) {}
+
+ protected:
+  void execute() override {
+    std::optional<RowFilter> filter;
+    if (request_.filtered) {
+      filter.emplace(index_->rows());
+      if (!request_.filter.empty()) filter->keep(request_.filter.data());
+      for (uint32_t row : request_.exclude) {
+        if (row >= index_->rows()) {
+          throw invalid_argument("exclude", "row numbers below " + std::to_string(index_->rows()),
+                                 std::to_string(row));
+        }
+        filter->drop(row);
+      }
+      request_.params.filter = &*filter;
+    }
+    hits_ = index_->search(request_.queries.data(), request_.count, request_.params);
+    request_.params.filter = nullptr;
+  }
+  Napi::Value result(Napi::Env env) override {
+    Napi::Object out = Napi::Object::New(env);
+    out.Set("rows", hand_over<Napi::Uint32Array>(env, std::move(hits_.rows)));
+    out.Set("scores", hand_over<Napi::Float32Array>(env, std::move(hits_.scores)));
+    out.Set("counts", hand_over<Napi::Uint32Array>(env, std::move(hits_.counts)));
+    out.Set("queueMs", Napi::Number::New(env, queue_ms()));
+    out.Set("runMs", Napi::Number::New(env, run_ms()));
+    return out;
+  }
+
+ private:
+  std::shared_ptr<const ExactIndex> index_;
+  SearchRequest request_;
+  Hits hits_;
+};
+
+}  // namespace
+
+Napi::Function IndexHandle::define(Napi::Env env) {
+  return DefineClass(env, kName,
+                     {InstanceAccessor<&IndexHandle::info>("info"), InstanceMethod<&IndexHandle::search>("search"),
+                      InstanceMethod<&IndexHandle::score_rows>("scoreRows"),
+                      InstanceMethod<&IndexHandle::close>("close")});
+}
+
+Napi::Value IndexHandle::info(const Napi::CallbackInfo& call) {
+  return guarded(call.Env(), [&]() -> Napi::Value {
+    const ExactIndex& index = *held();
+    Napi::Object info = Napi::Object::New(call.Env());
+    info.Set("rows", index.rows());
+    info.Set("dims", index.dims());
+    info.Set("metric", metric_name(index.metric()));
+    info.Set("kernel", index.kernel_name());
+    info.Set("threads", static_cast<double>(index.threads()));
+    info.Set("codeBytes", static_cast<double>(index.code_bytes()));
+    return info;
+  });
+}
+
+Napi::Value IndexHandle::search(const Napi::CallbackInfo& call) {
+  return promise(call.Env(), [&] {
+    const std::shared_ptr<const ExactIndex>& index = held();
+    return std::make_shared<SearchWorker>(call.Env(), index, read_request(read_object(call, 0, "options"), *index));
+  });
+}
+
+Napi::Value IndexHandle::score_rows(const Napi::CallbackInfo& call) {
+  return guarded(call.Env(), [&]() -> Napi::Value {
+    const ExactIndex& index = *held();
+    const Napi::Float32Array query = read_f32_array(call[0], "query");
+    if (query.ElementLength() != index.dims()) {
+      throw Error(codes::kDimsMismatch,
+                  "query: expected " + std::to_string(index.dims()) + " values (the dims of the index), received " +
+                      std::to_string(query.ElementLength()),
+                  "query");
+    }
+    const Napi::Uint32Array rows = read_u32_array(call[1], "rows");
+    const size_t limit = std::min(kSyncRowsMax, kSyncValuesMax / index.dims());
+    if (rows.ElementLength() > limit) {
+      throw invalid_argument(
+          "rows", "at most " + std::to_string(limit) + " rows of " + std::to_string(index.dims()) + " dims in one call",
+          std::to_string(rows.ElementLength()));
+    }
+    return hand_over<Napi::Float32Array>(call.Env(), index.score(query.Data(), {rows.Data(), rows.ElementLength()}));
+  });
+}
+
+Napi::Value IndexHandle::close(const Napi::CallbackInfo& call) {
+  release();
+  return call.Env().Undefined();
+}
+
+}  // namespace belfry::binding

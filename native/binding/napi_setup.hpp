@@ -1,0 +1,4 @@
+#pragma once
+
+// The one place that includes the Node-API.
+#include <napi.h>

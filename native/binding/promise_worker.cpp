@@ -1,0 +1,53 @@
+#include "binding/promise_worker.hpp"
+
+#include <utility>
+
+#include "core/thread_pool.hpp"
+
+namespace belfry::binding {
+
+Napi::Value PromiseWorker::submit(Napi::Env env, std::shared_ptr<PromiseWorker> worker) {
+  const Napi::Promise promise = worker->deferred_.Promise();
+  std::shared_ptr<Delivery> delivery = AddonState::of(env).delivery();
+  worker->queued_ = Clock::now();
+  delivery->begin(env);
+  ThreadPool::instance().post([worker = std::move(worker), delivery = std::move(delivery)]() mutable {
+    worker->run();
+    delivery->deliver(std::move(worker));
+  });
+  return promise;
+}
+
+Napi::Value PromiseWorker::rejected(Napi::Env env) {
+  const Napi::Promise::Deferred deferred = Napi::Promise::Deferred::New(env);
+  deferred.Reject(AddonState::of(env).make_error(env, current_error()));
+  return deferred.Promise();
+}
+
+void PromiseWorker::run() noexcept {
+  started_ = Clock::now();
+  try {
+    execute();
+  } catch (...) {
+    error_ = current_error();
+  }
+  ended_ = Clock::now();
+}
+
+void PromiseWorker::settle(Napi::Env env) {
+  const Napi::HandleScope scope(env);
+  if (!error_) {
+    try {
+      deferred_.Resolve(result(env));
+      return;
+    } catch (const Napi::Error& error) {
+      deferred_.Reject(error.Value());
+      return;
+    } catch (...) {
+      error_ = current_error();
+    }
+  }
+  deferred_.Reject(AddonState::of(env).make_error(env, *error_));
+}
+
+}  // namespace belfry::binding

@@ -1,0 +1,15 @@
+#pragma once
+
+#include <cstdint>
+
+namespace belfry {
+
+// Scores are larger-is-better: inner product, cosine, and minus the squared Euclidean distance.
+enum class Metric : uint8_t { kIp, kCosine, kL2 };
+
+inline constexpr uint32_t kDimsMax = 4096;
+inline constexpr uint32_t kKMax = 10'000;
+// Row numbers are u32, and the last tile of 64 rows must not wrap.
+inline constexpr uint64_t kRowsMax = (uint64_t{1} << 32) - 128;
+
+}  // namespace belfry

@@ -1,0 +1,126 @@
+#include "index/candidate_lists.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <functional>
+#include <limits>
+
+namespace belfry {
+
+namespace {
+
+constexpr uint32_t kCapacityMin = 256;
+// A list of the bound discipline may hold this many survivors per wanted hit, and never fewer than kBoundMin: beyond
+// that, scoring them one by one costs about as much as a plain scan of the vectors.
+constexpr uint32_t kBoundPerHit = 8;
+constexpr uint32_t kBoundMin = 8192;
+
+uint32_t capacity_for(uint32_t keep) { return std::max(kCapacityMin, keep < 1024 ? 4 * keep : 2 * keep); }
+
+}  // namespace
+
+CandidateLists::CandidateLists(size_t queries, uint32_t keep)
+    : keep_(keep), thresholds_(queries, -std::numeric_limits<float>::infinity()), heads_(queries), lists_(queries) {
+  for (size_t q = 0; q < queries; ++q) {
+    reserve(q, capacity_for(keep));
+    heads_[q].owner = this;
+    heads_[q].prune = [](Candidates* head) {
+      auto* self = static_cast<CandidateLists*>(head->owner);
+      return self->cut_to_best(static_cast<size_t>(head - self->heads_.data()));
+    };
+  }
+}
+
+CandidateLists::CandidateLists(const QueryCodes& codes, const CodeView& items, size_t first, size_t queries,
+                               uint32_t k)
+    : CandidateLists(queries, k) {
+  items_ = items;
+  limit_ = std::max(kBoundMin, kBoundPerHit * k);
+  for (size_t q = 0; q < queries; ++q) {
+    lists_[q].error_weight = codes.error_weight(first + q);
+    lists_[q].norm_weight = codes.norm_weight(first + q);
+    heads_[q].prune = [](Candidates* head) {
+      auto* self = static_cast<CandidateLists*>(head->owner);
+      return self->cut_to_bounds(static_cast<size_t>(head - self->heads_.data()));
+    };
+  }
+}
+
+size_t CandidateLists::bytes_per_query(uint32_t keep) noexcept { return size_t{capacity_for(keep) + kTileRows} * 16; }
+
+void CandidateLists::reserve(size_t q, uint32_t capacity) {
+  List& list = lists_[q];
+  list.keys.resize(capacity + kTileRows);
+  list.rows.resize(capacity + kTileRows);
+  heads_[q].keys = list.keys.data();
+  heads_[q].rows = list.rows.data();
+  heads_[q].capacity = capacity;
+}
+
+void CandidateLists::collect(size_t q, std::vector<uint64_t>& out) const {
+  const Candidates& head = heads_[q];
+  for (uint32_t i = 0; i < head.size; ++i) out.push_back(pack_candidate(head.keys[i], head.rows[i]));
+}
+
+// Rows arrive in ascending order, so a later row whose key only equals the threshold rightly loses the tie.
+float CandidateLists::cut_to_best(size_t q) {
+  Candidates& head = heads_[q];
+  std::vector<uint64_t>& packed = lists_[q].packed;
+  packed.clear();
+  collect(q, packed);
+  const auto last = packed.begin() + static_cast<std::ptrdiff_t>(keep_ - 1);
+  std::nth_element(packed.begin(), last, packed.end(), std::greater<>{});
+  for (uint32_t i = 0; i < keep_; ++i) {
+    head.keys[i] = packed_key(packed[i]);
+    head.rows[i] = packed_row(packed[i]);
+  }
+  head.size = keep_;
+  return packed_key(*last);
+}
+
+// The key is the upper bound: key of the codes + error. Twice the error below it is the lower bound.
+double CandidateLists::lower_bound(size_t q, size_t entry) const noexcept {
+  const uint32_t row = heads_[q].rows[entry];
+  const double error = lists_[q].error_weight * items_.error[row] + lists_[q].norm_weight * items_.norm[row];
+  return heads_[q].keys[entry] - error * (2 + 1e-5);
+}
+
+// At least k rows score no less than the k-th best lower bound, so a row whose upper bound is below that cannot be
+// among the best k; one that equals it came later and loses the tie.
+float CandidateLists::cut_to_bounds(size_t q) {
+  Candidates& head = heads_[q];
+  List& list = lists_[q];
+  if (list.overflowed) {
+    head.size = 0;
+    return std::numeric_limits<float>::infinity();
+  }
+  std::vector<uint64_t>& packed = list.packed;
+  packed.clear();
+  for (uint32_t i = 0; i < head.size; ++i) {
+    // Towards minus infinity: rounding up would make the bound a lie.
+    float bound = static_cast<float>(lower_bound(q, i));
+    bound = std::nextafter(bound, -std::numeric_limits<float>::infinity());
+    packed.push_back(pack_candidate(bound, head.rows[i]));
+  }
+  const auto last = packed.begin() + static_cast<std::ptrdiff_t>(keep_ - 1);
+  std::nth_element(packed.begin(), last, packed.end(), std::greater<>{});
+  const float threshold = packed_key(*last);
+  uint32_t kept = 0;
+  for (uint32_t i = 0; i < head.size; ++i) {
+    if (head.keys[i] < threshold) continue;
+    head.keys[kept] = head.keys[i];
+    head.rows[kept++] = head.rows[i];
+  }
+  head.size = kept;
+  if (kept > head.capacity / 4 * 3) {
+    if (head.capacity >= limit_) {
+      list.overflowed = true;
+      head.size = 0;
+      return std::numeric_limits<float>::infinity();
+    }
+    reserve(q, std::min(limit_, head.capacity * 2));
+  }
+  return threshold;
+}
+
+}  // namespace belfry

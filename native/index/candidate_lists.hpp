@@ -1,0 +1,71 @@
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "index/query_codes.hpp"
+#include "kernels/kernels.hpp"
+
+namespace belfry {
+
+// One survivor as one number: larger is better, equal keys by smaller row. Sorting these is a total order.
+inline uint64_t pack_candidate(float key, uint32_t row) noexcept {
+  uint32_t bits;
+  __builtin_memcpy(&bits, &key, sizeof bits);
+  bits = (bits & 0x80000000U) != 0 ? ~bits : bits | 0x80000000U;  // order of floats -> order of unsigned numbers
+  return uint64_t{bits} << 32 | static_cast<uint32_t>(~row);
+}
+inline uint32_t packed_row(uint64_t packed) noexcept { return ~static_cast<uint32_t>(packed); }
+inline float packed_key(uint64_t packed) noexcept {
+  uint32_t bits = static_cast<uint32_t>(packed >> 32);
+  bits = (bits & 0x80000000U) != 0 ? bits & 0x7fffffffU : ~bits;
+  float key;
+  __builtin_memcpy(&key, &bits, sizeof key);
+  return key;
+}
+
+// The survivor lists of one scan task. Two disciplines:
+//   best:   the `keep` best keys; a full list is cut back to them
+//   bounds: every row whose upper bound reaches the k-th best lower bound; may outgrow its limit, and then says so
+class CandidateLists {
+ public:
+  CandidateLists(size_t queries, uint32_t keep);
+  CandidateLists(const QueryCodes& codes, const CodeView& items, size_t first, size_t queries, uint32_t k);
+  CandidateLists(const CandidateLists&) = delete;
+  CandidateLists& operator=(const CandidateLists&) = delete;
+
+  // Bytes that one query's list starts with.
+  static size_t bytes_per_query(uint32_t keep) noexcept;
+
+  void fill(ScanJob& job) noexcept {
+    job.lists = heads_.data();
+    job.thresholds = thresholds_.data();
+  }
+  // The bound discipline gave up on this query: too many rows are within the bound.
+  bool overflowed(size_t q) const noexcept { return lists_[q].overflowed; }
+  // Appends the survivors of query q.
+  void collect(size_t q, std::vector<uint64_t>& out) const;
+
+ private:
+  struct List {
+    std::vector<float> keys;
+    std::vector<uint32_t> rows;
+    std::vector<uint64_t> packed;  // scratch of prune
+    double error_weight = 0, norm_weight = 0;
+    bool overflowed = false;
+  };
+
+  void reserve(size_t q, uint32_t capacity);
+  float cut_to_best(size_t q);
+  float cut_to_bounds(size_t q);
+  double lower_bound(size_t q, size_t entry) const noexcept;
+
+  uint32_t keep_;
+  uint32_t limit_ = 0;
+  CodeView items_{};
+  std::vector<float> thresholds_;
+  std::vector<Candidates> heads_;
+  std::vector<List> lists_;
+};
+
+}  // namespace belfry

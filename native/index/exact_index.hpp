@@ -1,0 +1,57 @@
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "core/metric.hpp"
+#include "core/top_hits.hpp"
+#include "index/item_codes.hpp"
+#include "index/search_types.hpp"
+#include "index/vector_source.hpp"
+#include "kernels/kernels.hpp"
+
+namespace belfry {
+
+// Exact search over 8-bit codes and over the vectors themselves. Immutable after construction, so any number of threads
+// may search it. Answers do not depend on the number of threads or on the kernel level:
+//   scores are f64 sums in a fixed order, rounded to f32 at the end; order is by the f64 score, then by smaller row.
+class ExactIndex {
+ public:
+  // Packs the codes: reads every row twice. Throws BELFRY_BAD_VECTOR when one is not finite.
+  ExactIndex(VectorSource vectors, Metric metric, const KernelTable& kernel, size_t threads);
+
+  // Checked door: throws BELFRY_INVALID_ARGUMENT or BELFRY_INVALID_QUERY_VECTOR.
+  Hits search(const float* queries, size_t count, const SearchParams& params) const;
+  // Scores of given rows for one query, in the order of `rows`.
+  std::vector<float> score(const float* query, std::span<const uint32_t> rows) const;
+
+  uint32_t rows() const noexcept { return vectors_.rows; }
+  uint32_t dims() const noexcept { return vectors_.dims; }
+  Metric metric() const noexcept { return metric_; }
+  const char* kernel_name() const noexcept { return kernel_.name; }
+  size_t threads() const noexcept { return threads_; }
+  size_t code_bytes() const noexcept { return item_codes_.bytes(); }
+
+ private:
+  struct Batch;
+
+  void check(const float* queries, size_t count, const SearchParams& params) const;
+  void scan_codes(Batch& batch) const;
+  void rescore(Batch& batch, size_t q, std::vector<uint64_t>& survivors, const class QueryCodes& codes) const;
+  // Scores all allowed rows, or `rows` when it is not null, for the given queries.
+  void scan_rows(Batch& batch, const std::vector<size_t>& queries, const std::vector<uint32_t>* rows) const;
+  void score_rows_unchecked(const float* query, double query_norm, const uint32_t* rows, uint32_t first,
+                            uint32_t count, double* out) const;
+  double query_norm(const float* query) const;
+  void write(Batch& batch, size_t q, TopHits& top) const;
+
+  VectorSource vectors_;
+  Metric metric_;
+  const KernelTable& kernel_;
+  size_t threads_;
+  ItemCodes item_codes_;
+};
+
+}  // namespace belfry

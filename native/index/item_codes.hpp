@@ -1,0 +1,38 @@
+#pragma once
+
+#include <cstdint>
+
+#include "core/aligned_buffer.hpp"
+#include "core/metric.hpp"
+#include "index/vector_source.hpp"
+#include "kernels/kernels.hpp"
+
+namespace belfry {
+
+// 8-bit codes of all rows in blocks of 16, with what is needed to turn an integer sum into a score and into a bound.
+//
+// Rows are coded as x = scale * c + e with c in -127..127. The arrays hold numbers divided by a common power of two
+// (`exponent`), or by the row's norm for cosine, so that f32 neither overflows nor loses small rows:
+//   ip, l2: scale, |e|, |x| times 2^-exponent; bias = -|x|^2 times 2^-2exponent
+//   cosine: scale / |x|, |e| / |x|, 1; a zero row has 0 everywhere
+// error and norm are rounded up by far more than f32 rounding, because the exact mode relies on them as bounds.
+class ItemCodes {
+ public:
+  ItemCodes() = default;
+  // Reads every row, in parallel. Throws BELFRY_BAD_VECTOR for a row that is not finite.
+  ItemCodes(const VectorSource& vectors, Metric metric, const KernelTable& kernel, size_t threads);
+
+  CodeView view() const noexcept;
+  int exponent() const noexcept { return exponent_; }
+  uint32_t padded_rows() const noexcept { return padded_rows_; }
+  size_t bytes() const noexcept;
+
+ private:
+  AlignedBuffer<uint8_t> codes_;
+  AlignedBuffer<float> scale_, bias_, error_, norm_;
+  uint32_t groups_ = 0;
+  uint32_t padded_rows_ = 0;
+  int exponent_ = 0;
+};
+
+}  // namespace belfry

@@ -1,0 +1,154 @@
+#pragma once
+
+// What the two AVX-512 levels share: keys and survivors of 64 rows at once, and row scores. All of it has internal
+// linkage, so that each level keeps its own copy.
+
+#include <immintrin.h>
+
+#include <cstdint>
+
+#include "kernels/kernels.hpp"
+#include "kernels/portable_scan.hpp"
+
+namespace belfry {
+namespace {
+
+// Keys of 16 rows from their integer sums.
+template <bool kL2, bool kBound>
+inline __m512 keys_of(const ScanJob& job, uint32_t q, uint32_t row, __m512i sums) {
+  __m512 key = _mm512_mul_ps(_mm512_cvtepi32_ps(sums), _mm512_load_ps(job.items.scale + row));
+  if constexpr (kL2) {
+    key = _mm512_mul_ps(key, _mm512_set1_ps(job.l2_scale[q]));
+    key = _mm512_add_ps(key, _mm512_mul_ps(_mm512_load_ps(job.items.bias + row), _mm512_set1_ps(job.l2_weight[q])));
+  }
+  if constexpr (kBound) {
+    const __m512 error = _mm512_mul_ps(_mm512_set1_ps(job.error_weight[q]), _mm512_load_ps(job.items.error + row));
+    const __m512 norm = _mm512_mul_ps(_mm512_set1_ps(job.norm_weight[q]), _mm512_load_ps(job.items.norm + row));
+    key = _mm512_add_ps(key, _mm512_add_ps(error, norm));
+  }
+  return key;
+}
+
+// Survivors are rare, so this stays out of the hot loop. A compress to a register and a full store is much faster than
+// a compressing store on some CPUs; the slack behind the lists takes the rest of the vector.
+__attribute__((noinline)) void append(const ScanJob& job, uint32_t q, uint32_t row, uint64_t mask,
+                                      const __m512 (&keys)[4]) {
+  Candidates& list = job.lists[q];
+  const __m512i lane = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+  for (uint32_t b = 0; b < 4; ++b) {
+    const __mmask16 part = static_cast<__mmask16>(mask >> (16 * b));
+    if (part == 0) continue;
+    const __m512i rows = _mm512_add_epi32(lane, _mm512_set1_epi32(static_cast<int32_t>(row + 16 * b)));
+    _mm512_storeu_ps(list.keys + list.size, _mm512_maskz_compress_ps(part, keys[b]));
+    _mm512_storeu_si512(list.rows + list.size, _mm512_maskz_compress_epi32(part, rows));
+    list.size += static_cast<uint32_t>(__builtin_popcount(part));
+  }
+  prune_if_full(job, q);
+}
+
+template <bool kL2, bool kBound>
+inline void admit_tile(const ScanJob& job, uint32_t q, uint32_t row, uint64_t allowed, const __m512i (&sums)[4]) {
+  const __m512 threshold = _mm512_set1_ps(job.thresholds[q]);
+  __m512 keys[4];
+  __mmask16 above[4];
+  for (uint32_t b = 0; b < 4; ++b) {
+    keys[b] = keys_of<kL2, kBound>(job, q, row + 16 * b, sums[b]);
+    above[b] = _mm512_cmp_ps_mask(keys[b], threshold, _CMP_GT_OQ);
+  }
+  const uint64_t mask = (uint64_t{above[0]} | uint64_t{above[1]} << 16 | uint64_t{above[2]} << 32 |
+                         uint64_t{above[3]} << 48) &
+                        allowed;
+  if (__builtin_expect(mask != 0, 0)) append(job, q, row, mask, keys);
+}
+
+inline double fold(__m512d low, __m512d high) {
+  const __m512d eight = _mm512_add_pd(low, high);
+  const __m256d four = _mm256_add_pd(_mm512_castpd512_pd256(eight), _mm512_extractf64x4_pd(eight, 1));
+  const __m128d two = _mm_add_pd(_mm256_castpd256_pd128(four), _mm256_extractf128_pd(four, 1));
+  return _mm_cvtsd_f64(_mm_add_sd(two, _mm_unpackhi_pd(two, two)));
+}
+
+template <RowFormat kFormat>
+inline __m512 load_row(const unsigned char* from, __mmask16 mask) {
+  if constexpr (kFormat == RowFormat::kF16) {
+    return _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(mask, from));
+  } else {
+    return _mm512_maskz_loadu_ps(mask, from);
+  }
+}
+
+template <RowFormat kFormat, RowScore kScore>
+inline double score_row(const ScoreJob& job, const unsigned char* row) {
+  constexpr uint32_t kBytes = kFormat == RowFormat::kF16 ? 2 : 4;
+  __m512d low = _mm512_setzero_pd(), high = low, low_squares = low, high_squares = low;
+  for (uint32_t i = 0; i < job.dims; i += 16) {
+    const uint32_t left = job.dims - i;
+    const __mmask16 mask = left >= 16 ? __mmask16{0xffff} : static_cast<__mmask16>((1U << left) - 1);
+    const __m512 q = _mm512_maskz_loadu_ps(mask, job.query + i);
+    const __m512 x = load_row<kFormat>(row + size_t{i} * kBytes, mask);
+    const __m512d q0 = _mm512_cvtps_pd(_mm512_castps512_ps256(q)), q1 = _mm512_cvtps_pd(_mm512_extractf32x8_ps(q, 1));
+    const __m512d x0 = _mm512_cvtps_pd(_mm512_castps512_ps256(x)), x1 = _mm512_cvtps_pd(_mm512_extractf32x8_ps(x, 1));
+    if constexpr (kScore == RowScore::kL2) {
+      // No fused multiply here: the square of a difference is not exact in f64, so fusing would change the bits.
+      const __m512d d0 = _mm512_sub_pd(q0, x0), d1 = _mm512_sub_pd(q1, x1);
+      low = _mm512_add_pd(low, _mm512_mul_pd(d0, d0));
+      high = _mm512_add_pd(high, _mm512_mul_pd(d1, d1));
+    } else {
+      low = _mm512_fmadd_pd(q0, x0, low);  // the product is exact, so fused and unfused agree
+      high = _mm512_fmadd_pd(q1, x1, high);
+      if constexpr (kScore == RowScore::kCosine) {
+        low_squares = _mm512_fmadd_pd(x0, x0, low_squares);
+        high_squares = _mm512_fmadd_pd(x1, x1, high_squares);
+      }
+    }
+  }
+  return finish_score(job, fold(low, high), kScore == RowScore::kCosine ? fold(low_squares, high_squares) : 0.0);
+}
+
+template <RowFormat kFormat, RowScore kScore>
+inline void score_list(const ScoreJob& job) {
+  constexpr uint32_t kAhead = 4;  // rows whose lines are fetched while earlier ones are scored
+  const auto row_at = [&](uint32_t i) {
+    const size_t row = job.rows == nullptr ? size_t{job.first} + i : job.rows[i];
+    return job.base + row * job.row_bytes;
+  };
+  const auto fetch = [&](uint32_t i) {
+    const unsigned char* row = row_at(i);
+    for (size_t byte = 0; byte < job.row_bytes; byte += 64) _mm_prefetch(row + byte, _MM_HINT_T0);
+  };
+  if (job.rows != nullptr) {
+    for (uint32_t i = 0; i < kAhead && i < job.count; ++i) fetch(i);
+  }
+  for (uint32_t i = 0; i < job.count; ++i) {
+    if (job.rows != nullptr && i + kAhead < job.count) fetch(i + kAhead);
+    job.out[i] = score_row<kFormat, kScore>(job, row_at(i));
+  }
+}
+
+template <RowFormat kFormat>
+inline void score_format(const ScoreJob& job) {
+  switch (job.score) {
+    case RowScore::kIp: return score_list<kFormat, RowScore::kIp>(job);
+    case RowScore::kCosine: return score_list<kFormat, RowScore::kCosine>(job);
+    case RowScore::kL2: return score_list<kFormat, RowScore::kL2>(job);
+  }
+}
+
+void score_rows(const ScoreJob& job) {
+  if (job.format == RowFormat::kF16) {
+    score_format<RowFormat::kF16>(job);
+  } else {
+    score_format<RowFormat::kF32>(job);
+  }
+}
+
+void widen_f16(const unsigned char* from, float* to, size_t count) {
+  for (size_t i = 0; i < count; i += 16) {
+    const size_t left = count - i;
+    const __mmask16 mask = left >= 16 ? __mmask16{0xffff} : static_cast<__mmask16>((1U << left) - 1);
+    _mm512_mask_storeu_ps(to + i, mask, _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(mask, from + 2 * i)));
+  }
+}
+
+}  // namespace
+}  // namespace belfry

@@ -1,0 +1,113 @@
+#pragma once
+
+// The one interface that every kernel level implements. Plain structs and function pointers only: the level files are
+// compiled with wider instruction sets, and a shared inline function with a body here could be kept by the linker in
+// its AVX-512 copy and crash an older CPU.
+
+#include <cstddef>
+#include <cstdint>
+
+namespace belfry {
+
+inline constexpr uint32_t kBlockRows = 16;  // rows whose codes are interleaved
+inline constexpr uint32_t kTileRows = 64;   // rows that a scan handles at once: one word of a RowFilter
+// Bytes that must be readable behind the codes: the AMX level loads whole 1 KiB tiles.
+inline constexpr size_t kCodeSlackBytes = 1024;
+
+// 8-bit codes of all items. Block b holds rows 16b .. 16b+15; in it, group g holds dims 4g .. 4g+3 of the 16 rows, 4
+// bytes a row: the operand layout of vpdpbusd and of a tdpbsud B tile. A code is round(x / scale) + 128, in 1..255.
+// Arrays are padded to whole tiles with scale 0.
+struct CodeView {
+  const uint8_t* codes;
+  const float* scale;
+  const float* bias;   // l2 only: about -|x|^2, never below it
+  const float* error;  // norm of what the code lost, rounded up
+  const float* norm;   // norm of the row, rounded up
+  uint32_t groups;     // ceil(dims / 4)
+};
+
+// The survivors of one query. `keys` and `rows` hold capacity + kTileRows entries, so a whole tile always fits.
+struct Candidates {
+  float* keys;
+  uint32_t* rows;
+  uint32_t size;
+  uint32_t capacity;
+  // Called when size >= capacity; leaves size < capacity and returns the threshold to use from now on.
+  float (*prune)(Candidates*);
+  void* owner;  // for prune
+};
+
+// A scan of rows [row_begin, row_end), both multiples of kTileRows, for `count` queries. A row survives when its key is
+// above the query's threshold and its bit in `allowed` is set (null: all rows; else one word per tile, from row_begin
+// on). In this order, each step rounded to f32:
+//   key = float(dot) * scale[row]
+//   l2:     key = key * l2_scale[q] + bias[row] * l2_weight[q]
+//   bounds: key = key + (error_weight[q] * error[row] + norm_weight[q] * norm[row])
+// so that every level gives the same keys bit for bit.
+struct ScanJob {
+  CodeView items;
+  uint32_t row_begin;
+  uint32_t row_end;
+  const uint64_t* allowed;
+  uint32_t count;
+  const int8_t* query_codes;  // count rows of query_stride bytes, zero behind dims; zero rows up to a multiple of 32
+  size_t query_stride;
+  const int32_t* offsets;  // -128 * sum(codes): takes the items' +128 out again
+  const float* l2_scale;
+  const float* l2_weight;
+  const float* error_weight;
+  const float* norm_weight;
+  float* thresholds;
+  Candidates* lists;
+};
+
+enum class ScanKind : uint32_t { kPlain, kL2, kPlainBound, kL2Bound };
+inline constexpr uint32_t kScanKinds = 4;
+
+enum class RowFormat : uint32_t { kF32, kF16 };
+enum class RowScore : uint32_t { kIp, kCosine, kL2 };
+
+// Scores of rows[0 .. count) of a row-major matrix, or of rows first .. first+count-1 when `rows` is null. Sums run in
+// f64 in 16 lanes (lane = dim mod 16), folded 8, 4, 2, 1: the same order, so the same bits, on every level.
+struct ScoreJob {
+  const unsigned char* base;  // may be unaligned
+  size_t row_bytes;
+  RowFormat format;
+  RowScore score;
+  uint32_t dims;
+  const float* query;
+  double query_norm;  // cosine only
+  const uint32_t* rows;
+  uint32_t first;
+  uint32_t count;
+  double* out;
+};
+
+struct KernelTable {
+  const char* name;
+  uint32_t query_pad;  // query_stride is a multiple of this
+  void (*scan[kScanKinds])(const ScanJob&);
+  // The raw integer sums of job.count queries with rows [row_begin, row_end): out[q * (row_end - row_begin) + row -
+  // row_begin]. For tests, and for code that wants all scores.
+  void (*dots)(const ScanJob&, int32_t* out);
+  void (*score_rows)(const ScoreJob&);
+  // Half to single precision; `from` may be unaligned.
+  void (*widen_f16)(const unsigned char* from, float* to, size_t count);
+};
+
+namespace kernels {
+namespace portable {
+const KernelTable& table();
+}
+namespace avx2 {
+const KernelTable& table();
+}
+namespace avx512vnni {
+const KernelTable& table();
+}
+namespace amx {
+const KernelTable& table();
+}
+}  // namespace kernels
+
+}  // namespace belfry

@@ -1,0 +1,47 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+
+namespace belfry {
+
+// The file name without its folder: messages may reach people who must not learn paths.
+std::string base_name(const std::string& path);
+
+// An open descriptor. Reads are positional and complete; errors carry a code and the file's name.
+class File {
+ public:
+  // What tells one state of a file from another.
+  struct Stamp {
+    uint64_t device = 0, inode = 0, bytes = 0;
+    int64_t modified_ns = 0;
+    bool operator==(const Stamp&) const = default;
+  };
+
+  static File open_read(const std::string& path);
+  static File create(const std::string& path);
+  File(File&& other) noexcept;
+  File& operator=(File&& other) noexcept;
+  ~File();
+
+  const std::string& path() const noexcept { return path_; }
+  int descriptor() const noexcept { return descriptor_; }
+  Stamp stamp() const;
+  // Throws BELFRY_FILE_CHANGED when the file ends before offset + count.
+  void read(void* to, size_t count, uint64_t offset) const;
+  // Appends. Throws BELFRY_DISK_SPACE when the disk is full.
+  void write(const void* from, size_t count);
+  void sync();
+  void close() noexcept;
+  // Throws BELFRY_FILE_CHANGED unless the path still leads to the file as it was at `opened`.
+  void check_unchanged(const Stamp& opened) const;
+
+ private:
+  File(int descriptor, std::string path);
+
+  int descriptor_ = -1;
+  std::string path_;
+};
+
+}  // namespace belfry

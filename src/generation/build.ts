@@ -201,7 +201,7 @@ async function checkDisk(folder: ModelsFolder, options: BuildOptions): Promise<v
   const users = folder.userEmbeddings === undefined ? undefined : await header(folder.userEmbeddings);
   let writeBytes = 0;
   for (const info of [items, users]) {
-    if (info !== undefined) writeBytes += (info.dtype === 'f2' ? 2 : 4) * info.shape.reduce((product, one) => product * one, 1);
+    if (info !== undefined) writeBytes += (info.dtype === 'f2' ? 2 : 4) * info.shape.reduce((product: number, one: number) => product * one, 1);
   }
   for (const file of await filesToCopy(folder)) writeBytes += await sizeOf(file);
   const { bavail, bsize } = await statfs(options.data);

@@ -1,0 +1,45 @@
+/**
+ * Python as an outside judge: a virtual environment outside the repository, made once from py/requirements.txt and
+ * found again by the hash of that file.
+ */
+import { execFile, execFileSync, spawnSync } from 'node:child_process';
+import { createHash } from 'node:crypto';
+import { existsSync, readFileSync, renameSync, rmSync } from 'node:fs';
+import { homedir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { promisify } from 'node:util';
+
+const folder = fileURLToPath(new URL('./py/', import.meta.url));
+const requirements = join(folder, 'requirements.txt');
+
+/** Undefined when this machine has no Python 3.9 or newer with venv: then the tests are skipped, except in CI. */
+export const hasPython: boolean = spawnSync('python3', ['-c', 'import sys, venv; sys.exit(sys.version_info < (3, 9))']).status === 0;
+
+function environment(): string {
+  const hash = createHash('sha256').update(readFileSync(requirements)).digest('hex').slice(0, 12);
+  const path = join(homedir(), '.cache', 'belfry', `interop-${hash}`);
+  if (!existsSync(join(path, 'ready'))) {
+    // Made beside and renamed, so that a stopped install is never taken for a whole one. venv paths are absolute, but
+    // only its console scripts use them; we start its python.
+    const made = `${path}.${process.pid}`;
+    execFileSync('python3', ['-m', 'venv', made]);
+    execFileSync(join(made, 'bin', 'python'), ['-m', 'pip', 'install', '--quiet', '--disable-pip-version-check', '-r', requirements], { stdio: 'inherit' });
+    execFileSync('touch', [join(made, 'ready')]);
+    if (existsSync(path)) rmSync(path, { recursive: true, force: true });
+    renameSync(made, path);
+  }
+  return join(path, 'bin', 'python');
+}
+
+/** Runs `py/<script>` and resolves to what it printed. */
+export async function runPython(script: string, args: readonly string[]): Promise<string> {
+  const { stdout } = await promisify(execFile)(environment(), [join(folder, script), ...args], { maxBuffer: 1 << 28 });
+  return stdout;
+}
+
+/** For vitest's globalSetup: the install happens once and outside the tests' time limits. */
+export function setup(): void {
+  if (hasPython) environment();
+  else if (process.env.CI) throw new Error('the interop tests need python3 with venv: apt-get install -y python3-venv');
+}

@@ -1,0 +1,112 @@
+import fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
+import type { FeatureColumn } from '../../../src/features/feature-column.js';
+import { FeatureTable } from '../../../src/features/feature-table.js';
+import { type Bitmap, countBits, FilterCompiler, type FilterGroup } from '../../../src/features/filter.js';
+import { expectError } from '../../support/expect-error.js';
+
+const columns: FeatureColumn[] = [
+  { kind: 'string', name: 'id', codes: Int32Array.of(0, 1, 2, 3), dictionary: ['a', 'b', 'c', 'd'] },
+  { kind: 'string', name: 'section', codes: Int32Array.of(0, 1, 0, -1), dictionary: ['net', 'web'] },
+  { kind: 'number', name: 'price', values: Float64Array.of(1, 2.5, Number.NaN, 20) },
+  { kind: 'boolean', name: 'free', values: Uint8Array.of(1, 0, 2, 1) },
+  { kind: 'string_list', name: 'tags', offsets: Uint32Array.of(0, 2, 3, 3, 4), codes: Int32Array.of(0, 1, 1, 2), dictionary: ['x', 'y', 'z'] },
+  { kind: 'number_list', name: 'years', offsets: Uint32Array.of(0, 2, 2, 3, 3), values: Float64Array.of(1999, 2020, 2005) },
+];
+const table = FeatureTable.fromColumns(columns, { name: 'features/items.parquet' }).alignTo(['a', 'b', 'c', 'd']);
+const compiler = new FilterCompiler(table, 4);
+
+function rowsOf(bitmap: Bitmap): number[] {
+  return [0, 1, 2, 3].filter((row) => (bitmap[row >> 3]! >> (row & 7)) & 1);
+}
+const rows = (filter: FilterGroup) => rowsOf(compiler.compile(filter));
+
+describe('filter', () => {
+  it.each<[FilterGroup, number[]]>([
+    [{}, [0, 1, 2, 3]],
+    [{ must: [] }, [0, 1, 2, 3]],
+    [{ must: [{ field: 'section', eq: 'net' }] }, [0, 2]],
+    [{ must: [{ field: 'section', in: ['web', 'unknown'] }] }, [1]],
+    [{ must_not: [{ field: 'section', eq: 'net' }] }, [1, 3]],
+    [{ must: [{ field: 'price', lte: 2.5 }] }, [0, 1]],
+    [{ must: [{ field: 'price', gt: 1, lt: 20 }] }, [1]],
+    [{ must: [{ field: 'price', gte: 20 }] }, [3]],
+    [{ must: [{ field: 'price', exists: false }] }, [2]],
+    [{ must: [{ field: 'section', exists: true }] }, [0, 1, 2]],
+    [{ must: [{ field: 'free', eq: true }] }, [0, 3]],
+    [{ must: [{ field: 'free', exists: false }] }, [2]],
+    [{ must: [{ field: 'tags', in: ['y'] }] }, [0, 1]],
+    [{ must: [{ field: 'tags', all: ['x', 'y'] }] }, [0]],
+    [{ must: [{ field: 'tags', exists: false }] }, [2]],
+    [{ must: [{ field: 'years', gte: 2000, lt: 2010 }] }, [2]],
+    [{ must: [{ field: 'id', in: ['b', 'd', 'zz'] }] }, [1, 3]],
+    [{ should: [{ field: 'section', eq: 'web' }, { field: 'price', eq: 20 }] }, [1, 3]],
+    [{ must: [{ field: 'free', eq: true }], should: [{ field: 'section', eq: 'web' }, { must_not: [{ field: 'price', lt: 20 }] }] }, [3]],
+  ])('%j', (filter, expected) => {
+    expect(rows(filter)).toEqual(expected);
+    expect(countBits(compiler.compile(filter))).toBe(expected.length);
+  });
+
+  it('answers the same from its cache', () => {
+    const filter = { must: [{ field: 'section', eq: 'net' }] };
+    expect(compiler.compile(filter)).toBe(compiler.compile({ ...filter }));
+  });
+
+  it.each<[unknown, RegExp]>([
+    [{ must: [{ field: 'price', lte: '5' }] }, /filter\.must\.0\.lte: expected a number, received "5"/],
+    [{ must: [{ field: 'price', eq: '5' }] }, /filter\.must\.0\.eq: expected a number \(as in column price\), received "5"/],
+    [{ must: [{ field: 'section', lt: 5 }] }, /filter\.must\.0\.lt: expected a column of numbers \(section holds strings\)/],
+    [{ must: [{ field: 'section' }] }, /filter\.must\.0: expected a condition on "section"/],
+    [{ must: [{ section: 'net' }] }, /filter\.must\.0\.section: expected one of the keys field, eq, in/],
+    [{ must: [{ field: 'section', in: [] }] }, /filter\.must\.0\.in: expected a list of 1 to 1024/],
+    [{ must: [{ field: 'section', in: [null] }] }, /filter\.must\.0\.in: expected a list of 1 to 1024/],
+    [{ must: [{ field: 'section', exists: 1 }] }, /filter\.must\.0\.exists: expected true or false, received 1/],
+    [{ must: [7] }, /filter\.must\.0: expected a condition or a group, received 7/],
+    [{ must: { field: 'section' } }, /filter\.must: expected a list of clauses/],
+    [{ must: [{ must: [], mist: [] }] }, /filter\.must\.0\.mist: expected one of the keys must, must_not, should/],
+  ])('refuses %j', async (filter, message) => {
+    await expectError(() => compiler.compile(filter as FilterGroup), 'BELFRY_INVALID_ARGUMENT', message);
+  });
+
+  it('names the columns there are', async () => {
+    await expectError(
+      () => compiler.compile({ must: [{ field: 'sektion', eq: 'x' }] }),
+      'BELFRY_UNKNOWN_FIELD',
+      'filter.must.0.field: no column "sektion" in features/items.parquet; known: id, section, price, free, tags, years',
+    );
+  });
+
+  it('Q1: caps clauses and depth', async () => {
+    const many = { must: Array.from({ length: 257 }, () => ({ field: 'price', lt: 1 })) };
+    expect((await expectError(() => compiler.compile(many), 'BELFRY_INVALID_ARGUMENT', /at most 256 clauses/)).limit).toBe(256);
+    let deep: FilterGroup = { must: [] };
+    for (let i = 0; i < 1000; i++) deep = { must: [deep] };
+    expect((await expectError(() => compiler.compile(deep), 'BELFRY_INVALID_ARGUMENT', /at most 16 nested groups/)).limit).toBe(16);
+  });
+
+  it('agrees with a naive evaluation', () => {
+    const condition = fc.oneof(
+      fc.record({ field: fc.constant('section'), in: fc.subarray(['net', 'web', 'zz'], { minLength: 1 }) }),
+      fc.record({ field: fc.constant('price'), lte: fc.integer({ min: 0, max: 25 }) }),
+      fc.record({ field: fc.constant('tags'), eq: fc.constantFrom('x', 'y', 'z') }),
+    );
+    const group = fc.record({ must: fc.array(condition), must_not: fc.array(condition), should: fc.array(condition) });
+    const holds = (clause: { field: string; in?: string[]; lte?: number; eq?: string }, row: number): boolean => {
+      const value = table.valueAt(row, clause.field);
+      if (clause.in !== undefined) return clause.in.includes(value as string);
+      if (clause.lte !== undefined) return value !== null && (value as number) <= clause.lte;
+      return (value as string[]).includes(clause.eq as string);
+    };
+    fc.assert(
+      fc.property(group, (filter) => {
+        const expected = [0, 1, 2, 3].filter(
+          (row) =>
+            filter.must.every((one) => holds(one, row)) &&
+            !filter.must_not.some((one) => holds(one, row)) &&
+            (filter.should.length === 0 || filter.should.some((one) => holds(one, row))),
+        );
+        expect(rows(filter)).toEqual(expected);
+      }),
+    );
+  });
+});

@@ -31,7 +31,9 @@ if (process.argv.includes('--stale-only') && existsSync(addon)) {
 }
 
 const install =
-  process.platform === 'darwin' ? 'xcode-select --install && brew install cmake' : 'apt-get install g++ cmake ninja-build';
+  process.platform === 'darwin'
+    ? 'xcode-select --install && brew install cmake'
+    : 'apt-get install g++ cmake ninja-build';
 if (!has('cmake')) fail(`cmake is missing. Install it with: ${install}`);
 if (!has('c++') && !has('g++') && !has('clang++')) fail(`a C++20 compiler is missing. Install it with: ${install}`);
 const ninja = has('ninja');
@@ -50,11 +52,16 @@ const run = spawnSync(
   [
     cmakeJs,
     'compile',
-    '--directory', root,
-    '--out', join(root, 'build'),
-    '--config', 'Release',
-    '--generator', ninja ? 'Ninja' : 'Unix Makefiles',
-    '--parallel', String(Math.max(1, cpus().length)),
+    '--directory',
+    root,
+    '--out',
+    join(root, 'build'),
+    '--config',
+    'Release',
+    '--generator',
+    ninja ? 'Ninja' : 'Unix Makefiles',
+    '--parallel',
+    String(Math.max(1, cpus().length)),
   ],
   { cwd: root, encoding: 'utf8', maxBuffer: 64 << 20, stdio: ['ignore', 'pipe', 'pipe'] },
 );

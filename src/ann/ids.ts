@@ -24,9 +24,13 @@ export class IdMap {
       const id = ids[row] as Id;
       const earlier = this.rows.get(id);
       if (earlier !== undefined) {
-        throw new BelfryError('BELFRY_DUPLICATE_ID', `${file}: id ${show(id)} stands in row ${earlier} and in row ${row}; each id must be there once`, {
-          field: file,
-        });
+        throw new BelfryError(
+          'BELFRY_DUPLICATE_ID',
+          `${file}: id ${show(id)} stands in row ${earlier} and in row ${row}; each id must be there once`,
+          {
+            field: file,
+          },
+        );
       }
       this.rows.set(id, row);
     }
@@ -50,10 +54,14 @@ export class IdMap {
     for (let row = 0; row < lines.length; row++) {
       const length = (lines[row] as string).length;
       if (length === 0 || length > ID_LENGTH_MAX) {
-        throw new BelfryError('BELFRY_INVALID_ID', `${file}: line ${row + 1}: expected 1 to ${ID_LENGTH_MAX} characters, received ${length}`, {
-          field: file,
-          limit: ID_LENGTH_MAX,
-        });
+        throw new BelfryError(
+          'BELFRY_INVALID_ID',
+          `${file}: line ${row + 1}: expected 1 to ${ID_LENGTH_MAX} characters, received ${length}`,
+          {
+            field: file,
+            limit: ID_LENGTH_MAX,
+          },
+        );
       }
     }
     return new IdMap('string', lines, lines.length, file);

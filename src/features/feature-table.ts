@@ -3,7 +3,8 @@ import { basename } from 'node:path';
 import { show } from '../errors.js';
 import type { Features, FeatureValue, Id } from '../types.js';
 import { type ColumnKind, type FeatureColumn, gatherColumn, valueAt } from './feature-column.js';
-import { type IgnoredColumn, invalidTable, readParquet } from './parquet-columns.js';
+import { type IgnoredColumn, invalidTable } from './parquet-columns.js';
+import { type ParquetReaderOptions, readParquetInWorker } from './parquet-reader.js';
 
 export interface FeatureTableOptions {
   /** What messages call the file, for example `features/items.parquet`. */
@@ -36,10 +37,10 @@ export class FeatureTable {
   }
 
   /** Without a path: a table of no rows and no columns, so that callers need no second case. */
-  static async open(path: string | undefined, options: FeatureTableOptions = {}): Promise<FeatureTable> {
+  static async open(path: string | undefined, options: FeatureTableOptions & ParquetReaderOptions = {}): Promise<FeatureTable> {
     if (path === undefined) return new FeatureTable(options.name ?? 'no table', [], []);
     const name = options.name ?? basename(path);
-    const { columns, ignored } = await readParquet(path, name);
+    const { columns, ignored } = await readParquetInWorker(path, name, options);
     return FeatureTable.fromColumns(columns, { name, ignored });
   }
 

@@ -64,7 +64,14 @@ export const FeatureSourceSchema = Type.Object(sourceFields, strict);
 
 const dtype = Type.Optional(
   Type.Union(
-    ['float32', 'float64', 'float16', 'int32', 'int64', 'bool'].map((name) => Type.Literal(name)),
+    [
+      Type.Literal('float32'),
+      Type.Literal('float64'),
+      Type.Literal('float16'),
+      Type.Literal('int32'),
+      Type.Literal('int64'),
+      Type.Literal('bool'),
+    ],
     { description: 'must equal that of the graph' },
   ),
 );

@@ -37,7 +37,10 @@ export class FeatureTable {
   }
 
   /** Without a path: a table of no rows and no columns, so that callers need no second case. */
-  static async open(path: string | undefined, options: FeatureTableOptions & ParquetReaderOptions = {}): Promise<FeatureTable> {
+  static async open(
+    path: string | undefined,
+    options: FeatureTableOptions & ParquetReaderOptions = {},
+  ): Promise<FeatureTable> {
     if (path === undefined) return new FeatureTable(options.name ?? 'no table', [], []);
     const name = options.name ?? basename(path);
     const { columns, ignored } = await readParquetInWorker(path, name, options);

@@ -90,7 +90,7 @@ function readExternalTensor(tensor: OnnxTensor, path: string, name: string): Uin
       );
     }
     const bytes = new Uint8Array(wanted);
-    for (let at = 0; at < wanted; ) {
+    for (let at = 0; at < wanted;) {
       const got = readSync(file, bytes, at, wanted - at, offset + at);
       if (got === 0) throw modelInvalid(name, `${location} ends inside tensor ${tensor.name}`);
       at += got;

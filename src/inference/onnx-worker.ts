@@ -20,8 +20,7 @@ export interface RunTask {
 
 /** Failures of the model are values, so that a rejected task can only mean that the worker itself died. */
 export type LoadReply =
-  | { readonly inputs: readonly string[]; readonly outputs: readonly string[] }
-  | { readonly failure: string };
+  { readonly inputs: readonly string[]; readonly outputs: readonly string[] } | { readonly failure: string };
 
 export type RunReply =
   | { readonly outputs: Readonly<Record<string, TensorData>>; readonly startedNs: bigint; readonly runMs: number }

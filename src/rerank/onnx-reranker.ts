@@ -7,7 +7,7 @@ import type { FeatureTable } from '../features/feature-table.js';
 import type { VocabularySources } from '../features/vocabulary.js';
 import { OnnxModel, type OnnxModelOptions } from '../inference/onnx-model.js';
 import { float32Of } from '../inference/output-values.js';
-import type { TensorData, TensorSpec } from '../types.js';
+import type { Features, TensorData, TensorSpec } from '../types.js';
 import {
   countNonFinite,
   type RerankCandidates,
@@ -17,8 +17,10 @@ import {
   type RerankScores,
 } from './reranker.js';
 
-export interface OnnxRerankerOptions
-  extends Pick<OnnxModelOptions, 'workers' | 'intraOpThreads' | 'maxQueue' | 'onRun'> {
+export interface OnnxRerankerOptions extends Pick<
+  OnnxModelOptions,
+  'workers' | 'intraOpThreads' | 'maxQueue' | 'onRun'
+> {
   /** Slug: `dlrm`. */
   readonly name: string;
   readonly version: string;
@@ -93,7 +95,7 @@ export class OnnxReranker implements Reranker {
     const started = performance.now();
     const feeds = this.#bound.fill({
       rows,
-      user: request.user ?? {},
+      user: this.#userFeatures(request),
       context: request.context ?? {},
       itemRows: candidates.rows,
       retrievalScores: candidates.scores,
@@ -108,6 +110,12 @@ export class OnnxReranker implements Reranker {
     });
     const scores = this.#scores(outputs[this.#output.name], rows);
     return { scores, nonFinite: countNonFinite(scores), queueMs, runMs, gatherMs };
+  }
+
+  /** A known user's id is a feature for models that embed it. */
+  #userFeatures({ user = {}, userId }: RerankRequest): Features {
+    if (userId === undefined || user.id !== undefined || !this.needs.user.includes('id')) return user;
+    return { ...user, id: userId };
   }
 
   close(): Promise<void> {

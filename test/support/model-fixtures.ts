@@ -19,20 +19,29 @@ export function modelPath(name: string): string {
 export const expected = JSON.parse(readFileSync(modelPath('expected.json'), 'utf8')) as Record<string, Recorded[]>;
 
 export function tensor(dtype: TensorDtype, dims: readonly number[], values: readonly number[]): TensorData {
-  const data = dtype === 'int64' ? BigInt64Array.from(values, BigInt) : dtype === 'int32' ? Int32Array.from(values) : Float32Array.from(values);
+  const data =
+    dtype === 'int64'
+      ? BigInt64Array.from(values, BigInt)
+      : dtype === 'int32'
+        ? Int32Array.from(values)
+        : Float32Array.from(values);
   return { dtype, dims, data };
 }
 
 /** Recorded feeds as tensors of the dtypes that the model declares. */
 export function feedsOf(recorded: Recorded, inputs: readonly TensorSpec[]): Record<string, TensorData> {
   return Object.fromEntries(
-    inputs.map(({ name, dtype }) => [name, tensor(dtype as TensorDtype, recorded.feeds[name]!.dims, recorded.feeds[name]!.data)]),
+    inputs.map(({ name, dtype }) => [
+      name,
+      tensor(dtype as TensorDtype, recorded.feeds[name]!.dims, recorded.feeds[name]!.data),
+    ]),
   );
 }
 
 export function expectClose(received: ArrayLike<number>, wanted: ArrayLike<number>, tolerance = 1e-5): void {
   expect(received.length).toBe(wanted.length);
-  for (let i = 0; i < wanted.length; i++) expect(Math.abs(received[i]! - wanted[i]!), `value ${i}`).toBeLessThanOrEqual(tolerance);
+  for (let i = 0; i < wanted.length; i++)
+    expect(Math.abs(received[i]! - wanted[i]!), `value ${i}`).toBeLessThanOrEqual(tolerance);
 }
 
 /** A file in a fresh folder. */
@@ -43,7 +52,11 @@ export function fileWith(name: string, bytes: Uint8Array | string): string {
 }
 
 /** Asserts code and message of a rejection or throw. */
-export async function expectError(work: (() => unknown) | Promise<unknown>, code: ErrorCode, message: RegExp | string): Promise<BelfryError> {
+export async function expectError(
+  work: (() => unknown) | Promise<unknown>,
+  code: ErrorCode,
+  message: RegExp | string,
+): Promise<BelfryError> {
   let caught: unknown;
   try {
     await (typeof work === 'function' ? work() : work);

@@ -30,7 +30,13 @@ describe('reading Parquet', () => {
       { name: 'section', kind: 'string' },
       { name: 'day', kind: 'string' },
     ]);
-    expect(table.featuresOf('a')).toEqual({ size: 1.5, count: 1, essential: true, section: 'net', day: '2026-01-02T00:00:00.000Z' });
+    expect(table.featuresOf('a')).toEqual({
+      size: 1.5,
+      count: 1,
+      essential: true,
+      section: 'net',
+      day: '2026-01-02T00:00:00.000Z',
+    });
     expect(table.featuresOf('b')).toEqual({ count: 2, essential: false });
     expect(table.featuresOf('c')).toEqual({ count: 3, section: 'net', day: '2026-01-03T04:05:06.000Z' });
     expect(table.featuresOf('z')).toBeUndefined();
@@ -48,7 +54,9 @@ describe('reading Parquet', () => {
     expect(table.featuresOf('a')).toEqual({ tags: ['x', 'y'], weights: [0.5, 1] });
     expect(table.featuresOf('b')).toEqual({ tags: [], weights: [] });
     expect(table.featuresOf('c')).toEqual({ tags: ['y'], weights: [2] });
-    expect(table.ignored).toEqual([{ name: 'pairs', reason: 'not a string, number, boolean, or list of strings or numbers' }]);
+    expect(table.ignored).toEqual([
+      { name: 'pairs', reason: 'not a string, number, boolean, or list of strings or numbers' },
+    ]);
   });
 
   it.each(['snappy', 'gzip', 'zstd', 'brotli', 'lz4'])('decompresses %s', async (codec) => {
@@ -86,25 +94,62 @@ describe('row order', () => {
 });
 
 describe('tables that are refused', () => {
-  const ids = (data: unknown[], type: 'STRING' | 'INT64' | 'DOUBLE' | 'BOOLEAN') => parquet([{ name: 'id', data, type } as Columns[number]]);
+  const ids = (data: unknown[], type: 'STRING' | 'INT64' | 'DOUBLE' | 'BOOLEAN') =>
+    parquet([{ name: 'id', data, type } as Columns[number]]);
 
   it.each([
-    ['without ids', () => parquet([{ name: 'name', data: ['a'], type: 'STRING' }]), 'it has no column id; expected one that equals the ids of the embeddings, found name'],
+    [
+      'without ids',
+      () => parquet([{ name: 'name', data: ['a'], type: 'STRING' }]),
+      'it has no column id; expected one that equals the ids of the embeddings, found name',
+    ],
     ['with an id twice', () => ids(['a', 'b', 'a'], 'STRING'), 'id "a" stands in row 0 and in row 2; keep one of them'],
-    ['with a null id', () => ids(['a', null], 'STRING'), 'column id, row 1: expected a string or a whole number up to 2^53, received null'],
-    ['with a negative id', () => ids([1n, -1n], 'INT64'), 'column id, row 1: expected a string or a whole number up to 2^53, received -1'],
-    ['with an id past 2^53', () => ids([2n ** 60n], 'INT64'), 'column id, row 0: expected an integer up to 2^53 (write larger ones as strings), received 1152921504606846976'],
-    ['with ids of true and false', () => ids([true, false], 'BOOLEAN'), 'column id is a boolean; expected strings or whole numbers'],
-    ['with infinity', () => parquet([{ name: 'id', data: ['a', 'b'], type: 'STRING' }, { name: 'x', data: [1, Number.POSITIVE_INFINITY], type: 'DOUBLE' }]), 'column x, row 1: expected a finite number or null'],
+    [
+      'with a null id',
+      () => ids(['a', null], 'STRING'),
+      'column id, row 1: expected a string or a whole number up to 2^53, received null',
+    ],
+    [
+      'with a negative id',
+      () => ids([1n, -1n], 'INT64'),
+      'column id, row 1: expected a string or a whole number up to 2^53, received -1',
+    ],
+    [
+      'with an id past 2^53',
+      () => ids([2n ** 60n], 'INT64'),
+      'column id, row 0: expected an integer up to 2^53 (write larger ones as strings), received 1152921504606846976',
+    ],
+    [
+      'with ids of true and false',
+      () => ids([true, false], 'BOOLEAN'),
+      'column id is a boolean; expected strings or whole numbers',
+    ],
+    [
+      'with infinity',
+      () =>
+        parquet([
+          { name: 'id', data: ['a', 'b'], type: 'STRING' },
+          { name: 'x', data: [1, Number.POSITIVE_INFINITY], type: 'DOUBLE' },
+        ]),
+      'column x, row 1: expected a finite number or null',
+    ],
     ['that are not Parquet', () => fileWith('items.parquet', 'id,name\n1,a\n'), 'its footer cannot be read as Parquet'],
     ['that are empty files', () => fileWith('items.parquet', ''), 'its footer cannot be read as Parquet'],
   ])('%s', async (_, make, message) => {
-    const error = await expectError(FeatureTable.open(make(), { name: 'features/items.parquet' }), 'BELFRY_FEATURES_INVALID', message);
+    const error = await expectError(
+      FeatureTable.open(make(), { name: 'features/items.parquet' }),
+      'BELFRY_FEATURES_INVALID',
+      message,
+    );
     expect(error.message).toMatch(/^features\/items\.parquet: /);
   });
 
   it('a missing file', async () => {
-    await expectError(FeatureTable.open('/nonexistent/items.parquet'), 'BELFRY_FILE_UNREADABLE', /^items\.parquet: .*ENOENT/);
+    await expectError(
+      FeatureTable.open('/nonexistent/items.parquet'),
+      'BELFRY_FILE_UNREADABLE',
+      /^items\.parquet: .*ENOENT/,
+    );
   });
 
   it('truncated and damaged files: BELFRY_FEATURES_INVALID or a table, never another error', async () => {
@@ -119,10 +164,24 @@ describe('tables that are refused', () => {
       }
     };
     for (let cut = 1; cut < good.length; cut += 97) await attempt(good.slice(0, cut));
-    for (let at = 4; at < good.length - 8; at += 13) await attempt(good.map((byte, i) => (i === at ? byte ^ 0xff : byte)));
+    for (let at = 4; at < good.length - 8; at += 13)
+      await attempt(good.map((byte, i) => (i === at ? byte ^ 0xff : byte)));
     codes.delete('read');
     expect([...codes]).toEqual(['BELFRY_FEATURES_INVALID']);
   }, 120_000);
+
+  it('one that leads the decoder into a loop is given up', async () => {
+    const bytes = new Uint8Array(
+      parquetWriteBuffer({ columnData: [{ name: 'id', data: ['a', 'b', 'c'], type: 'STRING' }] }),
+    );
+    // The count of values in the header of the first page.
+    bytes[20]! ^= 0xff;
+    await expectError(
+      FeatureTable.open(fileWith('items.parquet', bytes), { timeoutMs: 700, heapMb: 256 }),
+      'BELFRY_FEATURES_INVALID',
+      'items.parquet: reading it took more than',
+    );
+  });
 });
 
 describe('size', () => {

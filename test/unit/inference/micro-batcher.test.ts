@@ -6,12 +6,20 @@ import { expectError, tensor } from '../../support/model-fixtures.js';
 
 /** A model that doubles its input and whose runs end when the test says so. */
 class FakeModel {
-  readonly runs: { rows: number; finish: (change?: (output: TensorData) => TensorData) => void; fail: (error: Error) => void }[] = [];
+  readonly runs: {
+    rows: number;
+    finish: (change?: (output: TensorData) => TensorData) => void;
+    fail: (error: Error) => void;
+  }[] = [];
 
   readonly run = (feeds: Feeds) =>
     new Promise<{ outputs: Record<string, TensorData>; queueMs: number; runMs: number }>((resolve, reject) => {
       const x = feeds.x!;
-      const doubled: TensorData = { dtype: 'float32', dims: x.dims, data: Float32Array.from(x.data as Float32Array, (value) => 2 * value) };
+      const doubled: TensorData = {
+        dtype: 'float32',
+        dims: x.dims,
+        data: Float32Array.from(x.data as Float32Array, (value) => 2 * value),
+      };
       this.runs.push({
         rows: x.dims[0]!,
         finish: (change = (output) => output) => resolve({ outputs: { y: change(doubled) }, queueMs: 1, runMs: 2 }),
@@ -20,7 +28,11 @@ class FakeModel {
     });
 }
 
-function setUp(options: Partial<MicroBatcherOptions> = {}): { model: FakeModel; batcher: MicroBatcher; batches: number[] } {
+function setUp(options: Partial<MicroBatcherOptions> = {}): {
+  model: FakeModel;
+  batcher: MicroBatcher;
+  batches: number[];
+} {
   const model = new FakeModel();
   const batches: number[] = [];
   const batcher = new MicroBatcher({
@@ -67,7 +79,12 @@ describe('joining requests', () => {
 
   it('takes requests of several rows, and one that is larger than a batch alone', async () => {
     const { model, batcher, batches } = setUp();
-    const answers = [batcher.submit(row(0, 0)), batcher.submit(row(1, 1, 2, 2, 3, 3)), batcher.submit(row(4, 4, 5, 5)), batcher.submit(row(...new Array(12).fill(6)))];
+    const answers = [
+      batcher.submit(row(0, 0)),
+      batcher.submit(row(1, 1, 2, 2, 3, 3)),
+      batcher.submit(row(4, 4, 5, 5)),
+      batcher.submit(row(...new Array(12).fill(6))),
+    ];
     for (let i = 0; i < 4; i++) {
       model.runs[i]!.finish();
       await turn();
@@ -78,7 +95,12 @@ describe('joining requests', () => {
 
   it('does not join lists of different lengths where the model leaves the length open', async () => {
     const { model, batcher, batches } = setUp({ inputs: [{ name: 'x', dtype: 'float32', shape: [null, null] }] });
-    const answers = [[1, 2], [1, 2], [1, 2, 3], [1, 2, 3]].map((values) => batcher.submit({ x: tensor('float32', [1, values.length], values) }));
+    const answers = [
+      [1, 2],
+      [1, 2],
+      [1, 2, 3],
+      [1, 2, 3],
+    ].map((values) => batcher.submit({ x: tensor('float32', [1, values.length], values) }));
     for (let i = 0; i < 3; i++) {
       model.runs[i]!.finish();
       await turn();
@@ -98,7 +120,8 @@ describe('failures', () => {
     await turn();
     const settled = Promise.allSettled(second);
     model.runs[1]!.fail(new BelfryError('BELFRY_MODEL_FAILED', 'boom'));
-    for (const result of await settled) expect(result).toMatchObject({ status: 'rejected', reason: { code: 'BELFRY_MODEL_FAILED', message: 'boom' } });
+    for (const result of await settled)
+      expect(result).toMatchObject({ status: 'rejected', reason: { code: 'BELFRY_MODEL_FAILED', message: 'boom' } });
     const third = batcher.submit(row(3, 3));
     model.runs[2]!.finish();
     await third;
@@ -123,14 +146,20 @@ describe('failures', () => {
     await answers[0];
     await turn();
     model.runs[1]!.finish(() => tensor('float32', [1, 2], [0, 0]));
-    await expectError(answers[1]!, 'BELFRY_MODEL_OUTPUT_INVALID', 'model m, output y: expected 2 rows, received [1, 2]');
+    await expectError(
+      answers[1]!,
+      'BELFRY_MODEL_OUTPUT_INVALID',
+      'model m, output y: expected 2 rows, received [1, 2]',
+    );
     await expectError(answers[2]!, 'BELFRY_MODEL_OUTPUT_INVALID', 'expected 2 rows');
   });
 
   it('shed what exceeds the queue', async () => {
     const { batcher } = setUp({ queueMax: 2 });
     for (let i = 0; i < 3; i++) void batcher.submit(row(i, i));
-    expect((await expectError(batcher.submit(row(9, 9)), 'BELFRY_OVERLOADED', 'model m: 2 requests are waiting')).limit).toBe(2);
+    expect(
+      (await expectError(batcher.submit(row(9, 9)), 'BELFRY_OVERLOADED', 'model m: 2 requests are waiting')).limit,
+    ).toBe(2);
   });
 
   it('end at close: taken requests are answered first', async () => {

@@ -24,7 +24,15 @@ function graphOf(outputs: Record<string, string[]>): OnnxGraph {
   const inputs = [...new Set(Object.values(outputs).flat())];
   const value = (name: string) => ({ name, dtype: 'float32' as const, shape: null, raw: new Uint8Array(0) });
   return {
-    nodes: Object.entries(outputs).map(([name, reads]) => ({ opType: 'Sum', domain: '', inputs: reads, outputs: [name], subgraphs: [], tensors: [], raw: new Uint8Array(0) })),
+    nodes: Object.entries(outputs).map(([name, reads]) => ({
+      opType: 'Sum',
+      domain: '',
+      inputs: reads,
+      outputs: [name],
+      subgraphs: [],
+      tensors: [],
+      raw: new Uint8Array(0),
+    })),
     initializers: [],
     sparseInitializers: [],
     declaredInputs: inputs.map(value),
@@ -40,7 +48,13 @@ describe('cutting a combined two_tower.onnx', () => {
     const cut = readOnnx(extractSubgraph(bytes, 'user_embedding'), 'cut');
     expect(cut.graph.inputs.map((input) => input.name)).toEqual(['user_history', 'user_dense']);
     expect(cut.graph.outputs.map((output) => output.name)).toEqual(['user_embedding']);
-    expect(cut.graph.initializers.map((initializer) => initializer.name).sort()).toEqual(['shared_scale', 'shared_table', 'user_shift', 'user_w', 'zero']);
+    expect(cut.graph.initializers.map((initializer) => initializer.name).sort()).toEqual([
+      'shared_scale',
+      'shared_table',
+      'user_shift',
+      'user_w',
+      'zero',
+    ]);
     expect(cut.graph.values.map((value) => value.name)).toEqual(['user_hidden']);
     expect(summarize(cut).opsets).toEqual([{ domain: '', version: 17 }]);
   });
@@ -61,7 +75,11 @@ describe('cutting a combined two_tower.onnx', () => {
   });
 
   it('refuses an output that the graph does not have', async () => {
-    await expectError(() => extractSubgraph(bytes, 'nope', 'm'), 'BELFRY_BINDING_MISMATCH', 'model m: output nope is not in the graph');
+    await expectError(
+      () => extractSubgraph(bytes, 'nope', 'm'),
+      'BELFRY_BINDING_MISMATCH',
+      'model m: output nope is not in the graph',
+    );
   });
 });
 
@@ -69,13 +87,25 @@ describe('which output is the user embedding?', () => {
   const { graph } = readOnnx(bytes, 'm');
 
   it('the declared one, else the one named after the user', () => {
-    expect(findUserOutput(graph, 'm', 'item_embedding')).toEqual({ name: 'item_embedding', inputs: ['item_index'], isWholeGraph: false });
-    expect(findUserOutput(graph, 'm')).toEqual({ name: 'user_embedding', inputs: ['user_history', 'user_dense'], isWholeGraph: false });
+    expect(findUserOutput(graph, 'm', 'item_embedding')).toEqual({
+      name: 'item_embedding',
+      inputs: ['item_index'],
+      isWholeGraph: false,
+    });
+    expect(findUserOutput(graph, 'm')).toEqual({
+      name: 'user_embedding',
+      inputs: ['user_history', 'user_dense'],
+      isWholeGraph: false,
+    });
   });
 
   it('the only one, and then there is nothing to cut', () => {
     const tower = readOnnx(readFileSync(modelPath('user_tower.onnx')), 'm').graph;
-    expect(findUserOutput(tower, 'm')).toEqual({ name: 'user_embedding', inputs: ['user_features'], isWholeGraph: true });
+    expect(findUserOutput(tower, 'm')).toEqual({
+      name: 'user_embedding',
+      inputs: ['user_features'],
+      isWholeGraph: true,
+    });
   });
 
   it('the one that depends on user inputs alone, when names do not tell', () => {
@@ -89,7 +119,11 @@ describe('which output is the user embedding?', () => {
       'BELFRY_BINDING_MISMATCH',
       'model m: cannot tell which output is the user embedding; the graph has: a (from x); b (from y); name it as `output:` in registry.yaml',
     );
-    await expectError(() => findUserOutput(graph, 'm', 'nope'), 'BELFRY_BINDING_MISMATCH', 'output nope is not in the graph, which has: user_embedding (from user_history, user_dense)');
+    await expectError(
+      () => findUserOutput(graph, 'm', 'nope'),
+      'BELFRY_BINDING_MISMATCH',
+      'output nope is not in the graph, which has: user_embedding (from user_history, user_dense)',
+    );
   });
 });
 
@@ -130,11 +164,23 @@ describe('external data (fault M4)', () => {
   it('refuses a link out of the folder, and a file that is too short', async () => {
     const folder = folderWith('link-to-away.datax');
     symlinkSync(modelPath('external.onnx.data'), join(folder, 'link-to-away.datax'));
-    await expectError(loadOnnx(join(folder, 'external.onnx'), 'm'), 'BELFRY_MODEL_INVALID', 'is a link that leaves the folder');
+    await expectError(
+      loadOnnx(join(folder, 'external.onnx'), 'm'),
+      'BELFRY_MODEL_INVALID',
+      'is a link that leaves the folder',
+    );
     const short = folderWith('external.onnx.data');
     truncateSync(join(short, 'external.onnx.data'), 10);
     const file = await loadOnnx(join(short, 'external.onnx'), 'm');
-    await expectError(() => extractSubgraph(file.bytes, 'user_embedding', 'm', file.readExternal), 'BELFRY_MODEL_INVALID', 'tensor w needs 64 bytes at 0 of external.onnx.data, which has 10 bytes');
-    await expectError(() => extractSubgraph(file.bytes, 'user_embedding', 'm'), 'BELFRY_MODEL_INVALID', 'tensor w lies in external.onnx.data');
+    await expectError(
+      () => extractSubgraph(file.bytes, 'user_embedding', 'm', file.readExternal),
+      'BELFRY_MODEL_INVALID',
+      'tensor w needs 64 bytes at 0 of external.onnx.data, which has 10 bytes',
+    );
+    await expectError(
+      () => extractSubgraph(file.bytes, 'user_embedding', 'm'),
+      'BELFRY_MODEL_INVALID',
+      'tensor w lies in external.onnx.data',
+    );
   });
 });

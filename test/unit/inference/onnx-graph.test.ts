@@ -25,25 +25,47 @@ describe('what an ONNX file holds', () => {
     expect(summary.nodes).toBe(13);
     expect(summary.parameters).toBe(12 * 6 + 8 * 8 + 8 + 8 + 6 * 8 + 1);
     expect(summary.parameterBytes).toBe(summary.parameters * 4);
-    expect(summary).toMatchObject({ irVersion: 9, producer: 'belfry-test', opsets: [{ domain: '', version: 17 }], externalFiles: [] });
+    expect(summary).toMatchObject({
+      irVersion: 9,
+      producer: 'belfry-test',
+      opsets: [{ domain: '', version: 17 }],
+      externalFiles: [],
+    });
   });
 
   it('knows every dtype that a binding can feed, and scalars', () => {
-    expect(read('dtypes.onnx').graph.inputs.map((input) => input.dtype)).toEqual(['float32', 'float64', 'float16', 'int32', 'int64', 'bool']);
+    expect(read('dtypes.onnx').graph.inputs.map((input) => input.dtype)).toEqual([
+      'float32',
+      'float64',
+      'float16',
+      'int32',
+      'int64',
+      'bool',
+    ]);
     expect(specOf(read('slow.onnx').graph.inputs[0]!)).toEqual({ name: 'rounds', dtype: 'int64', shape: [] });
   });
 
   it('sees tensors that lie in other files', () => {
     const tensors = externalTensors(read('external.onnx').graph);
-    expect(tensors.map(({ name, external }) => [name, external])).toEqual([['w', { location: 'external.onnx.data', offset: 0, length: 64 }]]);
+    expect(tensors.map(({ name, external }) => [name, external])).toEqual([
+      ['w', { location: 'external.onnx.data', offset: 0, length: 64 }],
+    ]);
   });
 });
 
 describe('malformed files', () => {
   it('refuses what is not ONNX', async () => {
     await expectError(() => readOnnx(new Uint8Array(0), 'm'), 'BELFRY_MODEL_INVALID', 'model m: the file is empty');
-    await expectError(() => readOnnx(new TextEncoder().encode('PK\u0003\u0004 not a model'), 'm'), 'BELFRY_MODEL_INVALID', 'not a well-formed ONNX file');
-    await expectError(() => readOnnx(lengthDelimited(2, 'pytorch'), 'm'), 'BELFRY_MODEL_INVALID', 'no graph or no IR version');
+    await expectError(
+      () => readOnnx(new TextEncoder().encode('PK\u0003\u0004 not a model'), 'm'),
+      'BELFRY_MODEL_INVALID',
+      'not a well-formed ONNX file',
+    );
+    await expectError(
+      () => readOnnx(lengthDelimited(2, 'pytorch'), 'm'),
+      'BELFRY_MODEL_INVALID',
+      'no graph or no IR version',
+    );
   });
 
   it('refuses every truncation of a real model, or reads a shorter but well-formed one, without a hang', () => {

@@ -4,7 +4,15 @@ import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { afterEach, describe, expect, it } from 'vitest';
 import { OnnxModel, type OnnxModelOptions, workerFile } from '../../../src/inference/onnx-model.js';
-import { expectClose, expectError, expected, feedsOf, fileWith, modelPath, tensor } from '../../support/model-fixtures.js';
+import {
+  expectClose,
+  expectError,
+  expected,
+  feedsOf,
+  fileWith,
+  modelPath,
+  tensor,
+} from '../../support/model-fixtures.js';
 
 const opened: OnnxModel[] = [];
 afterEach(async () => {
@@ -58,7 +66,11 @@ describe('running a model in a worker', () => {
 
   it('tells BELFRY_MODEL_FAILED with the reason, and goes on', async () => {
     const model = await open('user_tower.onnx');
-    await expectError(model.run({ user_features: tensor('float32', [1, 3], [1, 2, 3]) }), 'BELFRY_MODEL_FAILED', /^model m: .*(dimension|Slice|Gather|concat)/is);
+    await expectError(
+      model.run({ user_features: tensor('float32', [1, 3], [1, 2, 3]) }),
+      'BELFRY_MODEL_FAILED',
+      /^model m: .*(dimension|Slice|Gather|concat)/is,
+    );
     await expectError(model.run({}), 'BELFRY_MODEL_FAILED', "input 'user_features' is missing");
     const recorded = expected.user_tower![0]!;
     expect((await model.run(feedsOf(recorded, model.info.inputs))).outputs.user_embedding!.dims).toEqual([4, 4]);
@@ -123,7 +135,11 @@ describe('files that are not good models', () => {
     ['empty', new Uint8Array(0), 'the file is empty'],
     ['random', randomBytes(4096), 'ONNX'],
     ['truncated', bytes.subarray(0, 700), 'not a well-formed ONNX file'],
-    ['of an operator that does not exist', Buffer.from(bytes.toString('latin1').replace('MatMul', 'MatMux'), 'latin1'), 'ONNX Runtime cannot load it'],
+    [
+      'of an operator that does not exist',
+      Buffer.from(bytes.toString('latin1').replace('MatMul', 'MatMux'), 'latin1'),
+      'ONNX Runtime cannot load it',
+    ],
   ])('refuses a file that is %s', async (_, content, reason) => {
     const path = fileWith('m.onnx', content);
     const error = await expectError(OnnxModel.open({ name: 'm', source: { path } }), 'BELFRY_MODEL_INVALID', reason);
@@ -132,7 +148,11 @@ describe('files that are not good models', () => {
   });
 
   it('refuses a missing file, and one that is not the pinned one', async () => {
-    await expectError(OnnxModel.open({ name: 'm', source: { path: '/nonexistent/m.onnx' } }), 'BELFRY_FILE_UNREADABLE', 'ENOENT');
+    await expectError(
+      OnnxModel.open({ name: 'm', source: { path: '/nonexistent/m.onnx' } }),
+      'BELFRY_FILE_UNREADABLE',
+      'ENOENT',
+    );
     const sha256 = 'ab'.repeat(32);
     await expectError(
       OnnxModel.open({ name: 'm', source: { path: modelPath('scorer.onnx'), sha256 } }),

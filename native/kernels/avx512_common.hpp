@@ -9,13 +9,14 @@
 
 #include "kernels/kernels.hpp"
 #include "kernels/portable_scan.hpp"
+#include "kernels/unroll.hpp"
 
 namespace belfry {
 namespace {
 
 // Keys of 16 rows from their integer sums.
 template <bool kL2, bool kBound>
-inline __m512 keys_of(const ScanJob& job, uint32_t q, uint32_t row, __m512i sums) {
+[[gnu::always_inline]] inline __m512 keys_of(const ScanJob& job, uint32_t q, uint32_t row, __m512i sums) {
   __m512 key = _mm512_mul_ps(_mm512_cvtepi32_ps(sums), _mm512_load_ps(job.items.scale + row));
   if constexpr (kL2) {
     key = _mm512_mul_ps(key, _mm512_set1_ps(job.l2_scale[q]));
@@ -47,18 +48,21 @@ __attribute__((noinline)) void append(const ScanJob& job, uint32_t q, uint32_t r
 }
 
 template <bool kL2, bool kBound>
-inline void admit_tile(const ScanJob& job, uint32_t q, uint32_t row, uint64_t allowed, const __m512i (&sums)[4]) {
+[[gnu::always_inline]] inline void admit_tile(const ScanJob& job, uint32_t q, uint32_t row, uint64_t allowed,
+                                              const __m512i (&sums)[4]) {
   const __m512 threshold = _mm512_set1_ps(job.thresholds[q]);
-  __m512 keys[4];
-  __mmask16 above[4];
-  for (uint32_t b = 0; b < 4; ++b) {
-    keys[b] = keys_of<kL2, kBound>(job, q, row + 16 * b, sums[b]);
-    above[b] = _mm512_cmp_ps_mask(keys[b], threshold, _CMP_GT_OQ);
+  const __m512 k0 = keys_of<kL2, kBound>(job, q, row, sums[0]), k1 = keys_of<kL2, kBound>(job, q, row + 16, sums[1]);
+  const __m512 k2 = keys_of<kL2, kBound>(job, q, row + 32, sums[2]);
+  const __m512 k3 = keys_of<kL2, kBound>(job, q, row + 48, sums[3]);
+  const __mmask32 low = _mm512_kunpackw(_mm512_cmp_ps_mask(k1, threshold, _CMP_GT_OQ),
+                                        _mm512_cmp_ps_mask(k0, threshold, _CMP_GT_OQ));
+  const __mmask32 high = _mm512_kunpackw(_mm512_cmp_ps_mask(k3, threshold, _CMP_GT_OQ),
+                                         _mm512_cmp_ps_mask(k2, threshold, _CMP_GT_OQ));
+  const uint64_t mask = _mm512_kunpackd(high, low) & allowed;
+  if (__builtin_expect(mask != 0, 0)) {
+    const __m512 keys[4] = {k0, k1, k2, k3};
+    append(job, q, row, mask, keys);
   }
-  const uint64_t mask = (uint64_t{above[0]} | uint64_t{above[1]} << 16 | uint64_t{above[2]} << 32 |
-                         uint64_t{above[3]} << 48) &
-                        allowed;
-  if (__builtin_expect(mask != 0, 0)) append(job, q, row, mask, keys);
 }
 
 inline double fold(__m512d low, __m512d high) {

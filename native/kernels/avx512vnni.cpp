@@ -1,5 +1,6 @@
 // AVX-512 with VNNI: vpdpbusd multiplies 4 unsigned item codes by 4 signed query codes in each of 16 lanes.
 #include "kernels/avx512_common.hpp"
+#include "kernels/unroll.hpp"
 
 namespace belfry::kernels::avx512vnni {
 
@@ -12,30 +13,37 @@ inline __m512i broadcast4(const int8_t* from) {
 }
 
 // Sums of 64 rows with kQueries queries: 4 x kQueries accumulators in registers, 24 at the most. The tile's codes stay
-// in the L1 cache while all queries pass over them.
+// in the L1 cache while all queries pass over them. The sums go through memory to the scalar end of the scan: with both
+// in one function, GCC runs out of registers and spills in the inner loop.
 template <uint32_t kQueries>
-inline void tile_dots(const ScanJob& job, uint32_t q, uint32_t row, __m512i (&sums)[kQueries][4]) {
-  const size_t block_bytes = size_t{job.items.groups} * 64;
-  const uint8_t* tile = job.items.codes + row / kBlockRows * block_bytes;
-  const int8_t* query = job.query_codes + q * job.query_stride;
-#pragma GCC unroll 8
-  for (uint32_t r = 0; r < kQueries; ++r) {
-    const __m512i offset = _mm512_set1_epi32(job.offsets[q + r]);
-    for (uint32_t b = 0; b < 4; ++b) sums[r][b] = offset;
-  }
-  for (uint32_t g = 0; g < job.items.groups; ++g) {
-    const uint8_t* codes = tile + size_t{g} * 64;
+[[gnu::noinline]] void tile_dots(const ScanJob& job, uint32_t q, uint32_t row, int32_t (*out)[kTileRows]) {
+  const uint32_t groups = job.items.groups;
+  const size_t block_bytes = size_t{groups} * 64;
+  const uint8_t* codes = job.items.codes + row / kBlockRows * block_bytes;
+  const uint8_t* const end = codes + block_bytes;
+  const size_t stride = job.query_stride;
+  const int8_t* query = job.query_codes + q * stride;
+  __m512i sums[kQueries][4];
+  unroll<kQueries>([&](auto r) BELFRY_INLINE_BODY {
+    const __m512i offset = _mm512_set1_epi32(job.offsets[q + r.value]);
+    unroll<4>([&](auto b) BELFRY_INLINE_BODY { sums[r.value][b.value] = offset; });
+  });
+  for (; codes != end; codes += 64, query += 4) {
     const __m512i x0 = _mm512_load_si512(codes), x1 = _mm512_load_si512(codes + block_bytes);
     const __m512i x2 = _mm512_load_si512(codes + 2 * block_bytes), x3 = _mm512_load_si512(codes + 3 * block_bytes);
-#pragma GCC unroll 8
-    for (uint32_t r = 0; r < kQueries; ++r) {
-      const __m512i four = broadcast4(query + r * job.query_stride + size_t{g} * 4);
-      sums[r][0] = _mm512_dpbusd_epi32(sums[r][0], x0, four);
-      sums[r][1] = _mm512_dpbusd_epi32(sums[r][1], x1, four);
-      sums[r][2] = _mm512_dpbusd_epi32(sums[r][2], x2, four);
-      sums[r][3] = _mm512_dpbusd_epi32(sums[r][3], x3, four);
-    }
+    unroll<kQueries>([&](auto r) BELFRY_INLINE_BODY {
+      const __m512i four = broadcast4(query + r.value * stride);
+      sums[r.value][0] = _mm512_dpbusd_epi32(sums[r.value][0], x0, four);
+      sums[r.value][1] = _mm512_dpbusd_epi32(sums[r.value][1], x1, four);
+      sums[r.value][2] = _mm512_dpbusd_epi32(sums[r.value][2], x2, four);
+      sums[r.value][3] = _mm512_dpbusd_epi32(sums[r.value][3], x3, four);
+    });
   }
+  unroll<kQueries>([&](auto r) BELFRY_INLINE_BODY {
+    unroll<4>([&](auto b) BELFRY_INLINE_BODY {
+      _mm512_store_si512(&out[r.value][16 * b.value], sums[r.value][b.value]);
+    });
+  });
 }
 
 // One query: codes are read once, in address order, so memory is the limit. Two chains hide the latency of vpdpbusd.
@@ -58,10 +66,13 @@ inline __m512i block_dots(const uint8_t* block, const int8_t* query, uint32_t gr
 
 template <bool kL2, bool kBound, uint32_t kQueries>
 inline void scan_tile(const ScanJob& job, uint32_t q, uint32_t row, uint64_t allowed) {
-  __m512i sums[kQueries][4];
+  alignas(64) int32_t sums[kQueries][kTileRows];
   tile_dots<kQueries>(job, q, row, sums);
-#pragma GCC unroll 8
-  for (uint32_t r = 0; r < kQueries; ++r) admit_tile<kL2, kBound>(job, q + r, row, allowed, sums[r]);
+  for (uint32_t r = 0; r < kQueries; ++r) {
+    const __m512i parts[4] = {_mm512_load_si512(sums[r]), _mm512_load_si512(sums[r] + 16),
+                              _mm512_load_si512(sums[r] + 32), _mm512_load_si512(sums[r] + 48)};
+    admit_tile<kL2, kBound>(job, q + r, row, allowed, parts);
+  }
 }
 
 template <bool kL2, bool kBound>
@@ -96,11 +107,9 @@ void dots(const ScanJob& job, int32_t* out) {
   const uint32_t rows = job.row_end - job.row_begin;
   for (uint32_t row = job.row_begin; row < job.row_end; row += kTileRows) {
     for (uint32_t q = 0; q < job.count; ++q) {
-      __m512i sums[1][4];
+      alignas(64) int32_t sums[1][kTileRows];
       tile_dots<1>(job, q, row, sums);
-      for (uint32_t b = 0; b < 4; ++b) {
-        _mm512_storeu_si512(out + size_t{q} * rows + (row - job.row_begin) + b * kBlockRows, sums[0][b]);
-      }
+      __builtin_memcpy(out + size_t{q} * rows + (row - job.row_begin), sums, sizeof sums);
     }
   }
 }

@@ -98,7 +98,13 @@ export function show(value: unknown): string {
   let text: string;
   if (typeof value === 'bigint') text = value.toString();
   else if (typeof value === 'number') text = String(value);
-  else text = JSON.stringify(value) ?? String(value);
+  else {
+    try {
+      text = JSON.stringify(value) ?? String(value);
+    } catch {
+      text = 'a value too deep to show'; // a hostile body may nest deeper than the stack
+    }
+  }
   return text.length > 80 ? `${text.slice(0, 77)}...` : text;
 }
 

@@ -91,8 +91,11 @@ async function serve(flags: ServeFlags): Promise<void> {
   const metrics = new Metrics();
   const store = new GenerationStore(generation);
   const retriever = new Retriever(store, metrics);
-  const app = await buildApp({ retriever, metrics, settings, logger, version: VERSION });
+  // Fastify's own information lines (it says that it listens) repeat ours.
+  const appLogger = logger.child({}, { level: logger.isLevelEnabled('info') ? 'warn' : logger.level });
+  const app = await buildApp({ retriever, metrics, settings, logger: appLogger, version: VERSION });
   const address = await listen(app, settings);
+  if (!process.stdout.isTTY) logger.info({ generation: generation.id, address, reused }, 'serving');
 
   closeWithGrace({ delay: DRAIN_MS, logger: false }, async ({ err }) => {
     if (err !== undefined) logger.fatal({ err }, 'stopping after an error');

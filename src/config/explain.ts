@@ -64,10 +64,6 @@ export function explain(errors: readonly SchemaError[], value: unknown): Explana
     const count = typeof received === 'object' && received !== null ? Object.keys(received).length : String(received).length;
     return { field, message: `${name}: expected ${size[0]} ${limit} ${size[1]}, received ${count}`, limit };
   }
-  if (keyword === 'type') {
-    const types = ([] as unknown[]).concat(params.type ?? []).join(' or ');
-    return { field, message: `${name}: expected ${article(types)}, received ${show(received)}` };
-  }
   const choices = allowed(ranked, error.instancePath);
   if (choices.length > 0) return { field, message: `${name}: expected ${choices.join(' or ')}, received ${show(received)}` };
   return { field, message: `${name}: ${error.message ?? 'is not valid'}, received ${show(received)}` };
@@ -79,6 +75,8 @@ function rank(error: SchemaError): number {
   if (error.keyword === 'boolean') return -1;
   if (error.keyword === 'anyOf' || error.keyword === 'oneOf') return depth - 0.5;
   if (error.keyword === 'additionalProperties') return 100 + depth;
+  // Of the branches of a union, the one whose type fits and whose bound does not is the one that was meant.
+  if (error.keyword in LIMIT_WORDS || error.keyword in SIZE_WORDS) return depth + 0.5;
   return depth;
 }
 

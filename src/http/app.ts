@@ -4,7 +4,7 @@ import helmet from '@fastify/helmet';
 import swagger from '@fastify/swagger';
 import swaggerUi from '@fastify/swagger-ui';
 import underPressure from '@fastify/under-pressure';
-import Fastify, { type FastifyBaseLogger, type FastifyInstance } from 'fastify';
+import Fastify, { type FastifyBaseLogger, type FastifyInstance, LogController } from 'fastify';
 import type { Settings } from '../config/schema.js';
 import { BelfryError } from '../errors.js';
 import type { Retriever } from '../retrieval/retriever.js';
@@ -29,7 +29,8 @@ export async function buildApp(parts: AppParts): Promise<FastifyInstance> {
   const { settings, metrics } = parts;
   const app = Fastify({
     ...(parts.logger === undefined ? { logger: false } : { loggerInstance: parts.logger }),
-    disableRequestLogging: true,
+    // A line a request would cost more than the search; metrics count requests, errors are logged.
+    logController: new LogController({ disableRequestLogging: true }),
     bodyLimit: settings.body_limit_bytes,
     requestTimeout: settings.request_timeout_ms,
     // Without these three a stalled upload lives for a minute: Node's own header limit is larger and checked seldom.

@@ -1,0 +1,50 @@
+/** A whole service without a socket: a models folder built, loaded and behind the HTTP application. */
+import { rmSync } from 'node:fs';
+import type { FastifyInstance, LightMyRequestResponse } from 'fastify';
+import { DEFAULTS } from '../../src/config/schema.js';
+import { type BuildOptions, ensureGeneration } from '../../src/generation/build.js';
+import { Generation, type LoadOptions } from '../../src/generation/generation.js';
+import { GenerationStore } from '../../src/generation/store.js';
+import { buildApp, type HttpSettings } from '../../src/http/app.js';
+import { Retriever } from '../../src/retrieval/retriever.js';
+import { Metrics } from '../../src/telemetry/metrics.js';
+import { temporaryFolder } from './folders.js';
+
+export interface Service {
+  readonly app: FastifyInstance;
+  readonly generation: Generation;
+  readonly store: GenerationStore;
+  post(url: string, body: unknown, headers?: Record<string, string>): Promise<LightMyRequestResponse>;
+  close(): Promise<void>;
+}
+
+export async function startService(
+  models: string,
+  options: { build?: Partial<BuildOptions>; load?: LoadOptions; settings?: Partial<HttpSettings> } = {},
+): Promise<Service> {
+  const data = temporaryFolder({ keep: true });
+  const { published } = await ensureGeneration({ models, data, ...options.build });
+  const generation = await Generation.load(published, options.load);
+  const store = new GenerationStore(generation);
+  const metrics = new Metrics();
+  // Tests assert what is answered, not how fast: a busy machine must not turn an answer into a 504.
+  const settings = { ...DEFAULTS, timeout_ms: 1000, ...options.settings };
+  const app = await buildApp({ retriever: new Retriever(store, metrics), metrics, settings, version: 'test' });
+  return {
+    app,
+    generation,
+    store,
+    post: (url, body, headers = {}) =>
+      app.inject({
+        method: 'POST',
+        url,
+        headers: { 'content-type': 'application/json', ...headers },
+        payload: typeof body === 'string' ? body : JSON.stringify(body),
+      }),
+    async close() {
+      await app.close();
+      await store.close();
+      rmSync(data, { recursive: true, force: true });
+    },
+  };
+}

@@ -162,8 +162,7 @@ class Compiler {
     const table = side === 'user' ? this.options.users : side === 'item' ? this.options.items : undefined;
     const name = source.slice(source.indexOf('.') + 1);
     const found = table?.column(name);
-    const isList =
-      found === undefined ? width > 1 || isBag : found.kind === 'string_list' || found.kind === 'number_list';
+    const isList = found === undefined ? width > 1 : found.kind === 'string_list' || found.kind === 'number_list';
     // A bag is not padded: NaN marks the gaps that BoundInputs closes.
     const slot = makeSlot(
       isBag ? { ...binding, pad: Number.NaN } : binding,

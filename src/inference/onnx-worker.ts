@@ -36,6 +36,8 @@ function load(): Promise<InferenceSession> {
     interOpNumThreads: 1,
     executionMode: 'sequential',
     graphOptimizationLevel: 'all',
+    // Failures come back as errors; its own lines on stderr would be no part of our log. 4 is fatal only.
+    logSeverityLevel: 4,
     // Spinning threads would take the cores from the search kernels between two runs.
     extra: { session: { intra_op: { allow_spinning: '0' }, inter_op: { allow_spinning: '0' } } },
   };

@@ -1,4 +1,5 @@
 /** `belfry serve`: makes the generation if the models folder has a new export, serves it, and stops cleanly. */
+import { setTimeout } from 'node:timers/promises';
 import closeWithGrace from 'close-with-grace';
 import type { Command } from 'commander';
 import colors from 'picocolors';
@@ -17,6 +18,11 @@ import { ProgressLine, print, printJson } from './terminal.js';
 
 /** How long requests in flight may take after a stop signal. */
 const DRAIN_MS = 10_000;
+/**
+ * For this long after the signal requests are still taken, with `connection: close`: closing at once resets sockets
+ * whose request is sent but not yet read.
+ */
+const LATE_REQUESTS_MS = 300;
 
 export function addServe(program: Command): void {
   program
@@ -99,6 +105,8 @@ async function serve(flags: ServeFlags): Promise<void> {
 
   closeWithGrace({ delay: DRAIN_MS, logger: false }, async ({ err }) => {
     if (err !== undefined) logger.fatal({ err }, 'stopping after an error');
+    retriever.isDraining = true;
+    await setTimeout(LATE_REQUESTS_MS);
     await app.close();
     await store.close();
   });

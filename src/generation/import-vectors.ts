@@ -1,5 +1,5 @@
 /** One `.npy` of an export into a generation: converted, checked, described. The source is never mapped. */
-import { rm, stat } from 'node:fs/promises';
+import { open, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { loadAddon, type NativeMatrix, type VectorProfile } from '../ann/addon.js';
 import { BelfryError } from '../errors.js';
@@ -96,9 +96,23 @@ async function badRows(options: ImportOptions, copy: string, profile: VectorProf
   }
   const matrix = await loadAddon().openMatrix(copy);
   try {
-    return findBadRows(matrix, zeroIsBad);
+    const rows = findBadRows(matrix, zeroIsBad);
+    await blank(copy, rows, matrix);
+    return rows;
   } finally {
     matrix.close();
+  }
+}
+
+/** Left-out rows keep their place (rows are positions in the export) but hold zeros: no NaN reaches a search. */
+async function blank(copy: string, rows: readonly number[], { info, dims }: NativeMatrix): Promise<void> {
+  const zeros = Buffer.alloc(dims * (info.dtype === 'f2' ? 2 : 4));
+  const file = await open(copy, 'r+');
+  try {
+    for (const row of rows) await file.write(zeros, 0, zeros.length, info.dataOffset + row * zeros.length);
+    await file.sync();
+  } finally {
+    await file.close();
   }
 }
 

@@ -33,6 +33,9 @@ interface Hits {
 }
 
 export class Retriever {
+  /** Set before the process stops: not ready for new traffic, still answering what comes. */
+  isDraining = false;
+
   constructor(
     readonly store: GenerationStore,
     private readonly metrics: Metrics,
@@ -44,6 +47,7 @@ export class Retriever {
   status(): RetrieverStatus {
     const generation = this.store.peek();
     if (generation === undefined) return { ready: false, reason: 'no generation is loaded' };
+    if (this.isDraining) return { ready: false, reason: 'the process is stopping', generation: generation.id };
     return {
       ready: true,
       generation: generation.id,

@@ -9,7 +9,7 @@ namespace belfry {
 
 namespace {
 
-constexpr uint32_t kCapacityMin = 256;
+constexpr uint32_t kCapacityMin = 64;
 // A list of the bound discipline may hold this many survivors per wanted hit, and never fewer than kBoundMin: beyond
 // that, scoring them one by one costs about as much as a plain scan of the vectors.
 constexpr uint32_t kBoundPerHit = 8;

@@ -32,12 +32,13 @@ template <bool kL2, bool kBound>
 
 // Survivors are rare, so this stays out of the hot loop. A compress to a register and a full store is much faster than
 // a compressing store on some CPUs; the slack behind the lists takes the rest of the vector.
-__attribute__((noinline)) void append(const ScanJob& job, uint32_t q, uint32_t row, uint64_t mask,
-                                      const __m512 (&keys)[4]) {
+[[gnu::noinline]] void append(const ScanJob& job, uint32_t q, uint32_t row, uint64_t allowed, __m512 threshold,
+                             const __m512 (&keys)[4]) {
   Candidates& list = job.lists[q];
   const __m512i lane = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
   for (uint32_t b = 0; b < 4; ++b) {
-    const __mmask16 part = static_cast<__mmask16>(mask >> (16 * b));
+    const __mmask16 part = _mm512_mask_cmp_ps_mask(static_cast<__mmask16>(allowed >> (16 * b)), keys[b], threshold,
+                                                   _CMP_GT_OQ);
     if (part == 0) continue;
     const __m512i rows = _mm512_add_epi32(lane, _mm512_set1_epi32(static_cast<int32_t>(row + 16 * b)));
     _mm512_storeu_ps(list.keys + list.size, _mm512_maskz_compress_ps(part, keys[b]));
@@ -54,15 +55,11 @@ template <bool kL2, bool kBound>
   const __m512 k0 = keys_of<kL2, kBound>(job, q, row, sums[0]), k1 = keys_of<kL2, kBound>(job, q, row + 16, sums[1]);
   const __m512 k2 = keys_of<kL2, kBound>(job, q, row + 32, sums[2]);
   const __m512 k3 = keys_of<kL2, kBound>(job, q, row + 48, sums[3]);
-  const __mmask32 low = _mm512_kunpackw(_mm512_cmp_ps_mask(k1, threshold, _CMP_GT_OQ),
-                                        _mm512_cmp_ps_mask(k0, threshold, _CMP_GT_OQ));
-  const __mmask32 high = _mm512_kunpackw(_mm512_cmp_ps_mask(k3, threshold, _CMP_GT_OQ),
-                                         _mm512_cmp_ps_mask(k2, threshold, _CMP_GT_OQ));
-  const uint64_t mask = _mm512_kunpackd(high, low) & allowed;
-  if (__builtin_expect(mask != 0, 0)) {
-    const __m512 keys[4] = {k0, k1, k2, k3};
-    append(job, q, row, mask, keys);
-  }
+  // Nearly every tile fails this one comparison.
+  const __m512 best = _mm512_max_ps(_mm512_max_ps(k0, k1), _mm512_max_ps(k2, k3));
+  if (__builtin_expect(_mm512_cmp_ps_mask(best, threshold, _CMP_GT_OQ) == 0, 1)) return;
+  const __m512 keys[4] = {k0, k1, k2, k3};
+  append(job, q, row, allowed, threshold, keys);
 }
 
 inline double fold(__m512d low, __m512d high) {

@@ -114,9 +114,15 @@ export class BoundInputs {
 
   #dense(input: BoundInput, batch: BindingBatch): TensorData {
     const count = batch.rows * input.width;
+    const dims = input.rank === 1 ? [batch.rows] : [batch.rows, input.width];
+    const only = input.slots.length === 1 ? input.slots[0]!.source : null;
+    if (only === 'item_embedding' && input.dtype === 'float32') {
+      // The widest input of most scorers is already what the graph wants.
+      const data = this.#given(batch.itemEmbeddings, only, count);
+      return { dtype: 'float32', dims, data: data as Float32Array };
+    }
     if (this.#scratch.length < count) this.#scratch = new Float64Array(count);
     for (const slot of input.slots) this.#write(slot, batch, this.#scratch, input.width, slot.column);
-    const dims = input.rank === 1 ? [batch.rows] : [batch.rows, input.width];
     return { dtype: input.dtype, dims, data: toTensorValues(input.dtype, this.#scratch, count) };
   }
 

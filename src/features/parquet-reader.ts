@@ -6,17 +6,9 @@
 import { existsSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { Worker } from 'node:worker_threads';
-import { BelfryError, type ErrorCode } from '../errors.js';
+import { BelfryError } from '../errors.js';
 import { invalidTable, type ParquetColumns } from './parquet-columns.js';
-
-export interface ParquetTask {
-  readonly path: string;
-  readonly file: string;
-}
-
-export type ParquetReply =
-  | { readonly table: ParquetColumns }
-  | { readonly failure: { readonly code: ErrorCode; readonly message: string; readonly field?: string } };
+import type { ParquetReply, ParquetTask } from './parquet-worker.js';
 
 export const PARQUET_READER_DEFAULTS = { timeoutMs: 300_000, heapMb: 4096 } as const;
 

@@ -1,9 +1,17 @@
 /** Runs in a worker thread: decodes one Parquet file and hands its columns over. */
 import { parentPort, workerData } from 'node:worker_threads';
-import { asBelfryError } from '../errors.js';
+import { asBelfryError, type ErrorCode } from '../errors.js';
 import type { FeatureColumn } from './feature-column.js';
-import { readParquet } from './parquet-columns.js';
-import type { ParquetReply, ParquetTask } from './parquet-reader.js';
+import { type ParquetColumns, readParquet } from './parquet-columns.js';
+
+export interface ParquetTask {
+  readonly path: string;
+  readonly file: string;
+}
+
+export type ParquetReply =
+  | { readonly table: ParquetColumns }
+  | { readonly failure: { readonly code: ErrorCode; readonly message: string; readonly field?: string } };
 
 const { path, file } = workerData as ParquetTask;
 try {

@@ -46,7 +46,8 @@ export function toTensorValues(dtype: BindableDtype, numbers: Float64Array, coun
       for (let i = 0; i < count; i++) {
         const value = source[i]!;
         halves[2 * i] = value;
-        halves[2 * i + 1] = Math.floor(value / 4294967296);
+        // Indices are small and positive; the division is for the rest.
+        halves[2 * i + 1] = value >= 0 && value < 4294967296 ? 0 : Math.floor(value / 4294967296);
       }
       return new BigInt64Array(halves.buffer);
     }

@@ -1,6 +1,7 @@
+import { Value } from 'typebox/value';
 import { describe, expect, it } from 'vitest';
 import { type CompileOptions, compileBinding } from '../../../src/features/binding.js';
-import type { InputBindings } from '../../../src/features/binding-schema.js';
+import { type InputBindings, InputBindingSchema } from '../../../src/features/binding-schema.js';
 import type { FeatureColumn } from '../../../src/features/feature-column.js';
 import { FeatureTable } from '../../../src/features/feature-table.js';
 import { float16Bits } from '../../../src/features/tensor-writer.js';
@@ -404,5 +405,43 @@ describe('bindings that do not fit (fault M3)', () => {
       'BELFRY_FILE_UNREADABLE',
       'vocabulary words.txt: ENOENT',
     );
+  });
+});
+
+describe('the form of a binding in registry.yaml', () => {
+  it.each<[boolean, unknown]>([
+    [
+      true,
+      {
+        x: {
+          source: 'user.history',
+          width: 32,
+          vocabulary: { file: 'words.txt' },
+          offset: 1,
+          oov: 'skip',
+          pad: 0,
+          truncate: 'last',
+        },
+      },
+    ],
+    [true, { x: { dtype: 'int64', pack: [{ source: 'retrieval.rank' }, { source: 'constant', value: 1 }] } }],
+    [
+      true,
+      {
+        indices: { layout: 'bag', source: 'item.tags', width: 9 },
+        offsets: { dtype: 'int64', offsets_of: ['indices'] },
+      },
+    ],
+    [false, { x: { source: 'nobody.age' } }],
+    [false, { x: { source: 'retrieval.place' } }],
+    [false, { x: { source: 'item.size', witdh: 3 } }],
+    [false, { x: { source: 'item.size', width: 0 } }],
+    [false, { x: { source: 'item.size', oov: 'drop' } }],
+    [false, { x: { dtype: 'int8', source: 'item.size' } }],
+    [false, { x: { pack: [] } }],
+    [false, { x: { pack: [{ source: 'item.a' }], source: 'item.b' } }],
+    [false, { x: { source: 'item.a', vocabulary: { file: 'a', ids: 'items' } } }],
+  ])('%j %j', (isFine, value) => {
+    expect(Value.Check(InputBindingSchema, value)).toBe(isFine);
   });
 });

@@ -76,6 +76,19 @@ describe('running a model in a worker', () => {
     expect((await model.run(feedsOf(recorded, model.info.inputs))).outputs.user_embedding!.dims).toEqual([4, 4]);
   });
 
+  it('retries a task that never reached the model once, then says so and goes on', async () => {
+    const model = await open('user_tower.onnx');
+    const uncloneable = { dtype: 'float32', dims: [1, 5], data: Object.assign([], { toString: () => '' }) } as never;
+    await expectError(
+      model.run({ user_features: uncloneable }),
+      'BELFRY_MODEL_FAILED',
+      /^model m: its worker ended: .*could not be cloned/,
+    );
+    expect(model.pending).toBe(0);
+    const run = await model.run({ user_features: tensor('float32', [1, 5], [1, 2, 3, 1, 0.5]) });
+    expect(run.outputs.user_embedding!.dims).toEqual([1, 4]);
+  });
+
   it('works with several workers', async () => {
     const model = await open('slow.onnx', { workers: 2 });
     const runs = await Promise.all(Array.from({ length: 6 }, () => model.run(rounds(500))));

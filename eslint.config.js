@@ -5,7 +5,12 @@ export default tseslint.config(
   {
     files: ['**/*.ts'],
     extends: [tseslint.configs.recommended],
-    languageOptions: { parserOptions: { projectService: true, tsconfigRootDir: import.meta.dirname } },
+    languageOptions: {
+      parserOptions: {
+        project: ['tsconfig.test.json', 'src/console/web/tsconfig.json'],
+        tsconfigRootDir: import.meta.dirname,
+      },
+    },
     rules: {
       // Indexing typed arrays in loops whose bounds are known is all over this code; `!` says "in bounds".
       '@typescript-eslint/no-non-null-assertion': 'off',

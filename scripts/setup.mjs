@@ -13,7 +13,9 @@ const MIN_NODE = [20, 19];
 export function checkTools({ native }) {
   const [major, minor] = process.versions.node.split('.').map(Number);
   if (major < MIN_NODE[0] || (major === MIN_NODE[0] && minor < MIN_NODE[1])) {
-    fail(`Belfry needs Node.js ${MIN_NODE.join('.')} or newer; this is ${process.versions.node}. Install Node.js 22 or 24.`);
+    fail(
+      `Belfry needs Node.js ${MIN_NODE.join('.')} or newer; this is ${process.versions.node}. Install Node.js 22 or 24.`,
+    );
   }
   if (!native) return;
   const has = (command) => spawnSync(command, ['--version'], { stdio: 'ignore' }).status === 0;
@@ -22,7 +24,10 @@ export function checkTools({ native }) {
   if (!process.env.CXX && !has('c++') && !has('g++') && !has('clang++')) missing.push('g++');
   if (!has('ninja') && !has('make')) missing.push('ninja-build');
   if (missing.length > 0) {
-    const cure = process.platform === 'darwin' ? 'xcode-select --install; brew install cmake ninja' : `apt-get install -y ${missing.join(' ')}`;
+    const cure =
+      process.platform === 'darwin'
+        ? 'xcode-select --install; brew install cmake ninja'
+        : `apt-get install -y ${missing.join(' ')}`;
     fail(`The native core needs ${missing.join(', ')}. Install with:\n  ${cure}`);
   }
 }

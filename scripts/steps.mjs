@@ -20,13 +20,20 @@ const SOURCES = {
 export function run(command, args, title, env = {}) {
   process.stderr.write(`belfry: ${title} ...`);
   const started = performance.now();
-  const result = spawnSync(command, args, { cwd: root, env: { ...process.env, ...env }, encoding: 'utf8', maxBuffer: 1 << 28 });
+  const result = spawnSync(command, args, {
+    cwd: root,
+    env: { ...process.env, ...env },
+    encoding: 'utf8',
+    maxBuffer: 1 << 28,
+  });
   if (result.status === 0) {
     process.stderr.write(` ${((performance.now() - started) / 1000).toFixed(1)} s\n`);
     return;
   }
   process.stderr.write(` failed\n${result.stdout ?? ''}${result.stderr ?? ''}`);
-  process.stderr.write(`belfry: could not ${title}: ${result.error?.message ?? `exit code ${result.status}`} (${command} ${args.join(' ')})\n`);
+  process.stderr.write(
+    `belfry: could not ${title}: ${result.error?.message ?? `exit code ${result.status}`} (${command} ${args.join(' ')})\n`,
+  );
   rmSync(lockDir, { recursive: true, force: true });
   process.exit(1);
 }

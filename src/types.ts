@@ -17,7 +17,14 @@ export type FeatureValue = string | number | boolean | null | readonly (string |
 export type Features = Readonly<Record<string, FeatureValue>>;
 
 /** Why an answer is useful but not all that was asked for. */
-export type Degradation = 'rerank_timeout' | 'rerank_skipped' | 'rerank_scores_invalid' | 'cold_start' | 'recall_lowered' | 'features_default' | 'unknown_items_ignored';
+export type Degradation =
+  | 'rerank_timeout'
+  | 'rerank_skipped'
+  | 'rerank_scores_invalid'
+  | 'cold_start'
+  | 'recall_lowered'
+  | 'features_default'
+  | 'unknown_items_ignored';
 
 /** Row-major matrix: `data.length === rows * dims`. */
 export interface Matrix {
@@ -28,7 +35,19 @@ export interface Matrix {
 
 /** Tensor element types that Belfry reads and writes; the names are those of ONNX Runtime. */
 export type TensorDtype =
-  'float32' | 'float64' | 'float16' | 'int8' | 'uint8' | 'int16' | 'uint16' | 'int32' | 'uint32' | 'int64' | 'uint64' | 'bool' | 'string';
+  | 'float32'
+  | 'float64'
+  | 'float16'
+  | 'int8'
+  | 'uint8'
+  | 'int16'
+  | 'uint16'
+  | 'int32'
+  | 'uint32'
+  | 'int64'
+  | 'uint64'
+  | 'bool'
+  | 'string';
 
 /** float16 travels as its bits, bool as 0 and 1. */
 export type TensorValues =

@@ -36,7 +36,12 @@ export function addBuild(program: Command): void {
 async function build(flags: BuildFlags): Promise<void> {
   const settings = loadSettings({
     file: flags.config,
-    flags: { models: flags.sample ? SAMPLE : flags.models, data: flags.data, metric: flags.metric, on_bad_vector: flags.onBadVector },
+    flags: {
+      models: flags.sample ? SAMPLE : flags.models,
+      data: flags.data,
+      metric: flags.metric,
+      on_bad_vector: flags.onBadVector,
+    },
   });
   const progress = new ProgressLine();
   const stop = new AbortController();
@@ -51,7 +56,9 @@ async function build(flags: BuildFlags): Promise<void> {
     signal: stop.signal,
   };
   try {
-    const { published, reused } = flags.force ? { published: await buildGeneration(options), reused: false } : await ensureGeneration(options);
+    const { published, reused } = flags.force
+      ? { published: await buildGeneration(options), reused: false }
+      : await ensureGeneration(options);
     progress.finish();
     const { manifest, folder } = published;
     if (flags.json) printJson({ reused, folder, ...manifest });
@@ -68,9 +75,18 @@ export function buildReport(manifest: Manifest, folder: string, reused: boolean)
     ['generation', `${manifest.id}${reused ? ' (already built from this export)' : ''}`],
     ['folder', folder],
     ['items', `${items.count} x ${items.dims} ${items.dtype}, ids: ${items.idKind}, norms ${norms(items.norms)}`],
-    ['users', users === undefined ? 'none' : `${users.count} x ${users.dims} ${users.dtype}, ids: ${users.idKind}, norms ${norms(users.norms)}`],
+    [
+      'users',
+      users === undefined
+        ? 'none'
+        : `${users.count} x ${users.dims} ${users.dtype}, ids: ${users.idKind}, norms ${norms(users.norms)}`,
+    ],
     ['metric', manifest.metric],
-    ['models', manifest.models.map((model) => `${model.name}@${model.version} (${model.format}, ${model.stage})`).join(', ') || 'none'],
+    [
+      'models',
+      manifest.models.map((model) => `${model.name}@${model.version} (${model.format}, ${model.stage})`).join(', ') ||
+        'none',
+    ],
     ['size', formatBytes(bytes)],
     ['built in', `${(manifest.buildMs / 1000).toFixed(2)} s`],
   ];

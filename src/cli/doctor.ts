@@ -32,9 +32,21 @@ export function addDoctor(program: Command): void {
     .action(doctor);
 }
 
-async function doctor(flags: { models?: string; sample?: boolean; data?: string; port?: number; json?: boolean }): Promise<void> {
+async function doctor(flags: {
+  models?: string;
+  sample?: boolean;
+  data?: string;
+  port?: number;
+  json?: boolean;
+}): Promise<void> {
   const findings: Finding[] = [];
-  const check = async (name: string, work: () => Promise<string | Finding['status'] | readonly [Finding['status'], string]> | string | readonly [Finding['status'], string]) => {
+  const check = async (
+    name: string,
+    work: () =>
+      | Promise<string | Finding['status'] | readonly [Finding['status'], string]>
+      | string
+      | readonly [Finding['status'], string],
+  ) => {
     try {
       const result = await work();
       if (typeof result === 'string') findings.push({ check: name, status: 'ok', detail: result });
@@ -52,7 +64,9 @@ async function doctor(flags: { models?: string; sample?: boolean; data?: string;
   await check('machine', () => `${availableParallelism()} CPUs, ${formatBytes(totalmem())} of memory`);
   let settings: Settings | undefined;
   await check('settings', () => {
-    settings = loadSettings({ flags: { models: flags.sample ? SAMPLE : flags.models, data: flags.data, port: flags.port } });
+    settings = loadSettings({
+      flags: { models: flags.sample ? SAMPLE : flags.models, data: flags.data, port: flags.port },
+    });
     return `models ${settings.models}, data ${dataFolder(settings)}`;
   });
   if (settings !== undefined) {
@@ -81,7 +95,8 @@ const SIGNS = { ok: colors.green('✓'), warning: colors.yellow('!'), failed: co
 
 function nodeVersion(): readonly [Finding['status'], string] {
   const version = process.versions.node;
-  if (version.startsWith('20.')) return ['warning', `${version}: works, but gets no security fixes since 2026-04-30; use 22 or 24 in production`];
+  if (version.startsWith('20.'))
+    return ['warning', `${version}: works, but gets no security fixes since 2026-04-30; use 22 or 24 in production`];
   return ['ok', version];
 }
 

@@ -39,7 +39,11 @@ async function inspect(path: string): Promise<Finding> {
   if (path.endsWith('.npy')) return inspectNpy(await loadAddon().npyInfo(path));
   if (path.endsWith('.onnx')) return inspectOnnx(path);
   if (path.endsWith('.parquet')) return inspectParquet(path);
-  throw invalid('path', 'a .npy, .onnx or .parquet file, a generation, a data folder or a models folder', basename(path));
+  throw invalid(
+    'path',
+    'a .npy, .onnx or .parquet file, a generation, a data folder or a models folder',
+    basename(path),
+  );
 }
 
 function inspectNpy(info: NpyInfo): Finding {
@@ -57,18 +61,27 @@ function inspectNpy(info: NpyInfo): Finding {
 async function inspectOnnx(path: string): Promise<Finding> {
   const { model, sha256, bytes } = await loadOnnx(path, basename(path));
   const summary = summarize(model);
-  const shape = (dims: readonly (number | null)[] | null) => (dims === null ? 'any shape' : `[${dims.map((one) => one ?? 'N').join(', ')}]`);
+  const shape = (dims: readonly (number | null)[] | null) =>
+    dims === null ? 'any shape' : `[${dims.map((one) => one ?? 'N').join(', ')}]`;
   const tensors = [
     ['tensor', 'name', 'dtype', 'shape'],
     ...summary.inputs.map((one) => ['input', one.name, one.dtype, shape(one.shape)]),
     ...summary.outputs.map((one) => ['output', one.name, one.dtype, shape(one.shape)]),
   ];
   const rows = [
-    ['producer', `${summary.producer} (IR ${summary.irVersion}, opset ${summary.opsets.map((one) => `${one.domain || 'ai.onnx'} ${one.version}`).join(', ')})`],
+    [
+      'producer',
+      `${summary.producer} (IR ${summary.irVersion}, opset ${summary.opsets.map((one) => `${one.domain || 'ai.onnx'} ${one.version}`).join(', ')})`,
+    ],
     ['size', formatBytes(bytes.length)],
     ['sha256', sha256],
     ['parameters', `${summary.parameters} (${formatBytes(summary.parameterBytes)})`],
-    ['operators', Object.entries(summary.ops).map(([op, count]) => `${op} ${count}`).join(', ')],
+    [
+      'operators',
+      Object.entries(summary.ops)
+        .map(([op, count]) => `${op} ${count}`)
+        .join(', '),
+    ],
     ['other files', summary.externalFiles.join(', ') || 'none'],
   ] as const;
   return { data: { ...summary, sha256, bytes: bytes.length }, text: `${table(tensors)}\n\n${pairs(rows)}` };
@@ -76,10 +89,16 @@ async function inspectOnnx(path: string): Promise<Finding> {
 
 async function inspectParquet(path: string): Promise<Finding> {
   const features = await FeatureTable.open(path);
-  const rows = [['column', 'kind', 'first value'], ...features.columns.map(({ name, kind }) => [name, kind, sampleOf(features, name)])];
+  const rows = [
+    ['column', 'kind', 'first value'],
+    ...features.columns.map(({ name, kind }) => [name, kind, sampleOf(features, name)]),
+  ];
   const data = { rows: features.rows, columns: features.columns, ignored: features.ignored };
   const ignored = features.ignored.length > 0 ? `\nleft out: ${JSON.stringify(features.ignored)}` : '';
-  return { data, text: `${features.rows} rows, id of the first: ${features.ids[0] ?? 'none'}\n\n${table(rows)}${ignored}` };
+  return {
+    data,
+    text: `${features.rows} rows, id of the first: ${features.ids[0] ?? 'none'}\n\n${table(rows)}${ignored}`,
+  };
 }
 
 function sampleOf(features: FeatureTable, column: string): string {
@@ -128,8 +147,19 @@ function inspectModels(path: string): Finding {
     ['export', JSON.stringify(folder.exportDescription)],
     ['user tower', folder.userTower === undefined ? 'none' : `${folder.userTower.name}@${folder.userTower.version}`],
   ] as const;
-  const models = folder.models.map((one) => [one.model, one.version, one.format, one.stage, one.role, one.path, formatBytes(statSync(join(path, one.path)).size)]);
-  return { data: folder, text: `${pairs(rows)}\n\n${table([['model', 'version', 'format', 'stage', 'role', 'path', 'size'], ...models])}` };
+  const models = folder.models.map((one) => [
+    one.model,
+    one.version,
+    one.format,
+    one.stage,
+    one.role,
+    one.path,
+    formatBytes(statSync(join(path, one.path)).size),
+  ]);
+  return {
+    data: folder,
+    text: `${pairs(rows)}\n\n${table([['model', 'version', 'format', 'stage', 'role', 'path', 'size'], ...models])}`,
+  };
 }
 
 function pairs(rows: readonly (readonly [string, string | number])[]): string {

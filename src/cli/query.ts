@@ -59,13 +59,22 @@ export function addQuery(program: Command): void {
 }
 
 interface Answer {
-  items: { id: string | number; score: number; retrieval_score: number; retrieval_rank: number; metadata?: Record<string, unknown> }[];
+  items: {
+    id: string | number;
+    score: number;
+    retrieval_score: number;
+    retrieval_rank: number;
+    metadata?: Record<string, unknown>;
+  }[];
   generation: string;
   degraded: string[];
 }
 
 async function query(flags: QueryFlags): Promise<void> {
-  const body = flags.body === undefined ? bodyOf(flags) : json('--body', readFileSync(flags.body === '-' ? 0 : flags.body, 'utf8'));
+  const body =
+    flags.body === undefined
+      ? bodyOf(flags)
+      : json('--body', readFileSync(flags.body === '-' ? 0 : flags.body, 'utf8'));
   const { status, text } = flags.url === undefined ? await askInProcess(flags, body) : await askServer(flags.url, body);
   const answer = JSON.parse(text);
   if (status !== 200) throw new BelfryError(answer.code ?? 'BELFRY_INTERNAL', answer.message ?? text);
@@ -95,7 +104,10 @@ function json(field: string, text: string): Record<string, unknown> {
   try {
     return JSON.parse(text);
   } catch (error) {
-    throw new BelfryError('BELFRY_INVALID_ARGUMENT', `${field}: not JSON (${(error as Error).message})`, { field, cause: error });
+    throw new BelfryError('BELFRY_INVALID_ARGUMENT', `${field}: not JSON (${(error as Error).message})`, {
+      field,
+      cause: error,
+    });
   }
 }
 
@@ -109,10 +121,14 @@ async function askServer(url: string, body: unknown): Promise<{ status: number; 
     return { status: response.status, text: await response.text() };
   } catch (error) {
     const cause = (error as Error).cause as Error | undefined;
-    throw new BelfryError('BELFRY_SERVER_UNREACHABLE', `${url}: no answer (${cause?.message ?? (error as Error).message}); start it with belfry serve`, {
-      field: 'url',
-      cause: error,
-    });
+    throw new BelfryError(
+      'BELFRY_SERVER_UNREACHABLE',
+      `${url}: no answer (${cause?.message ?? (error as Error).message}); start it with belfry serve`,
+      {
+        field: 'url',
+        cause: error,
+      },
+    );
   }
 }
 

@@ -85,7 +85,8 @@ async function serve(flags: ServeFlags): Promise<void> {
     onBadVector: settings.on_bad_vector,
     onProgress: progress.update,
     onPlan: progress.plan,
-    onBadGeneration: (id, error) => logger.error({ generation: id, code: error.code, err: error.message }, 'generation passed over'),
+    onBadGeneration: (id, error) =>
+      logger.error({ generation: id, code: error.code, err: error.message }, 'generation passed over'),
   });
   progress.finish();
   const generation = await Generation.load(published, {
@@ -115,9 +116,19 @@ async function serve(flags: ServeFlags): Promise<void> {
 
 function announce(address: string, generation: Generation, reused: boolean, asJson: boolean): void {
   const example = generation.exampleUser();
-  const body = example === undefined ? { embedding: [...generation.defaultQuery.slice(0, 4)], k: 10 } : { user_id: example, k: 10 };
+  const body =
+    example === undefined
+      ? { embedding: [...generation.defaultQuery.slice(0, 4)], k: 10 }
+      : { user_id: example, k: 10 };
   if (asJson) {
-    printJson({ ready: true, address, generation: generation.id, reused, items: generation.itemIds.size, kernel: generation.index.info.kernel });
+    printJson({
+      ready: true,
+      address,
+      generation: generation.id,
+      reused,
+      items: generation.itemIds.size,
+      kernel: generation.index.info.kernel,
+    });
     return;
   }
   const { index, itemIds, userIds } = generation;

@@ -35,7 +35,8 @@ export class ProgressLine {
     const filled = Math.round(share * BAR_WIDTH);
     const bar = colors.green('━'.repeat(filled)) + colors.dim('━'.repeat(BAR_WIDTH - filled));
     const seconds = (now - this.started) / 1000;
-    const eta = share > 0.02 && share < 1 && seconds > 1 ? `  ${Math.ceil((seconds / share) * (1 - share))} s left` : '';
+    const eta =
+      share > 0.02 && share < 1 && seconds > 1 ? `  ${Math.ceil((seconds / share) * (1 - share))} s left` : '';
     return `${this.stage.padEnd(26)} ${bar} ${String(Math.round(share * 100)).padStart(3)}%${eta}`;
   }
 
@@ -74,11 +75,14 @@ export function reportError(error: unknown, asJson: boolean): void {
   const message = error instanceof Error ? error.message : String(error);
   if (asJson) {
     const { field, limit } = known ? error : {};
-    process.stderr.write(`${JSON.stringify({ code, message, ...(field === undefined ? {} : { field }), ...(limit === undefined ? {} : { limit }) })}\n`);
+    process.stderr.write(
+      `${JSON.stringify({ code, message, ...(field === undefined ? {} : { field }), ...(limit === undefined ? {} : { limit }) })}\n`,
+    );
     return;
   }
   process.stderr.write(`${colors.red('error')} ${message} ${colors.dim(`(${code})`)}\n`);
-  if (!known && error instanceof Error && error.stack !== undefined) process.stderr.write(`${colors.dim(error.stack)}\n`);
+  if (!known && error instanceof Error && error.stack !== undefined)
+    process.stderr.write(`${colors.dim(error.stack)}\n`);
 }
 
 /** Aligned columns; the first row is the header. */
@@ -86,7 +90,10 @@ export function table(rows: readonly (readonly (string | number)[])[]): string {
   const widths = (rows[0] ?? []).map((_, column) => Math.max(...rows.map((row) => String(row[column] ?? '').length)));
   return rows
     .map((row, position) => {
-      const line = row.map((cell, column) => String(cell).padEnd(widths[column] as number)).join('  ').trimEnd();
+      const line = row
+        .map((cell, column) => String(cell).padEnd(widths[column] as number))
+        .join('  ')
+        .trimEnd();
       return position === 0 ? colors.dim(line) : line;
     })
     .join('\n');

@@ -61,11 +61,13 @@ export function explain(errors: readonly SchemaError[], value: unknown): Explana
   const size = SIZE_WORDS[keyword];
   if (size !== undefined) {
     const limit = params.limit as number;
-    const count = typeof received === 'object' && received !== null ? Object.keys(received).length : String(received).length;
+    const count =
+      typeof received === 'object' && received !== null ? Object.keys(received).length : String(received).length;
     return { field, message: `${name}: expected ${size[0]} ${limit} ${size[1]}, received ${count}`, limit };
   }
   const choices = allowed(ranked, error.instancePath);
-  if (choices.length > 0) return { field, message: `${name}: expected ${choices.join(' or ')}, received ${show(received)}` };
+  if (choices.length > 0)
+    return { field, message: `${name}: expected ${choices.join(' or ')}, received ${show(received)}` };
   return { field, message: `${name}: ${error.message ?? 'is not valid'}, received ${show(received)}` };
 }
 
@@ -86,8 +88,10 @@ function allowed(errors: readonly SchemaError[], path: string): string[] {
   for (const error of errors) {
     if (error.instancePath !== path) continue;
     if (error.keyword === 'const') choices.add(show(error.params.allowedValue));
-    else if (error.keyword === 'enum') for (const one of error.params.allowedValues as unknown[]) choices.add(show(one));
-    else if (error.keyword === 'type') choices.add(article(([] as unknown[]).concat(error.params.type ?? []).join(' or ')));
+    else if (error.keyword === 'enum')
+      for (const one of error.params.allowedValues as unknown[]) choices.add(show(one));
+    else if (error.keyword === 'type')
+      choices.add(article(([] as unknown[]).concat(error.params.type ?? []).join(' or ')));
   }
   return [...choices];
 }

@@ -54,7 +54,10 @@ function fromFile(file: string | undefined, directory: string): Record<string, u
   try {
     parsed = parseYaml(readFileSync(path, 'utf8'));
   } catch (error) {
-    throw new BelfryError('BELFRY_CONFIG_INVALID', `${path}: ${(error as Error).message}`, { field: 'config', cause: error });
+    throw new BelfryError('BELFRY_CONFIG_INVALID', `${path}: ${(error as Error).message}`, {
+      field: 'config',
+      cause: error,
+    });
   }
   if (parsed === null || parsed === undefined) return {};
   if (typeof parsed !== 'object' || Array.isArray(parsed)) {

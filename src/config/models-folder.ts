@@ -35,7 +35,10 @@ const ModelRowSchema = Type.Object(
   },
   { additionalProperties: false },
 );
-const RegistrySchema = Type.Object({ models: Type.Array(ModelRowSchema, { maxItems: 256 }) }, { additionalProperties: false });
+const RegistrySchema = Type.Object(
+  { models: Type.Array(ModelRowSchema, { maxItems: 256 }) },
+  { additionalProperties: false },
+);
 
 const ExportSchema = Type.Object({
   model: Type.Optional(Type.String()),
@@ -83,7 +86,9 @@ export interface ModelsFolder {
 /** Reads the folder's conventions. Errors: BELFRY_MODELS_FOLDER, BELFRY_REGISTRY_INVALID, BELFRY_EXPORT_INVALID. */
 export function readModelsFolder(path: string): ModelsFolder {
   if (!isDirectory(path)) {
-    throw new BelfryError('BELFRY_MODELS_FOLDER', `models folder ${path} does not exist or is not a folder`, { field: 'models' });
+    throw new BelfryError('BELFRY_MODELS_FOLDER', `models folder ${path} does not exist or is not a folder`, {
+      field: 'models',
+    });
   }
   const itemEmbeddings = first(path, ['embeddings/item_embeddings.npy']);
   if (itemEmbeddings === undefined) {
@@ -113,7 +118,12 @@ export function readModelsFolder(path: string): ModelsFolder {
  * The absolute path of a file that the registry names. Absolute paths, `..` and links that leave the folder are
  * refused: a registry must not be able to reach other files of the machine.
  */
-export function insideFolder(folder: string, path: string, field: string, code: ErrorCode = 'BELFRY_REGISTRY_INVALID'): string {
+export function insideFolder(
+  folder: string,
+  path: string,
+  field: string,
+  code: ErrorCode = 'BELFRY_REGISTRY_INVALID',
+): string {
   const full = join(folder, path);
   const outside = (target: string) => {
     const way = relative(realpathSync(folder), target);
@@ -152,7 +162,9 @@ function readRegistry(folder: string): ModelRow[] {
   for (const row of rows) {
     const key = `${row.name}@${row.version}`;
     if (seen.has(key)) {
-      throw new BelfryError('BELFRY_REGISTRY_INVALID', `${file}: ${key} stands twice; give each row its own version`, { field: key });
+      throw new BelfryError('BELFRY_REGISTRY_INVALID', `${file}: ${key} stands twice; give each row its own version`, {
+        field: key,
+      });
     }
     seen.add(key);
   }
@@ -207,7 +219,12 @@ function checkSchema(schema: TSchema, value: unknown, file: string, code: ErrorC
 }
 
 export function slug(name: string): string {
-  return name.toLowerCase().replace(/[^a-z0-9._]+/g, '-').replace(/^-+|-+$/g, '') || 'model';
+  return (
+    name
+      .toLowerCase()
+      .replace(/[^a-z0-9._]+/g, '-')
+      .replace(/^-+|-+$/g, '') || 'model'
+  );
 }
 
 function roleOf(path: string): ModelRow['role'] {

@@ -19,8 +19,14 @@ export const LIMITS = {
 
 export const SettingsSchema = Type.Object(
   {
-    models: Type.String({ minLength: 1, description: 'models folder (exported/, embeddings/, features/, registry.yaml)' }),
-    data: Type.String({ minLength: 1, description: 'folder of the generations; default .belfry/<name of the models folder>' }),
+    models: Type.String({
+      minLength: 1,
+      description: 'models folder (exported/, embeddings/, features/, registry.yaml)',
+    }),
+    data: Type.String({
+      minLength: 1,
+      description: 'folder of the generations; default .belfry/<name of the models folder>',
+    }),
     host: Type.String({ minLength: 1, description: 'address to listen on' }),
     port: Type.Integer({ minimum: 0, maximum: 65535, description: 'port to listen on; 0 takes a free one' }),
     metric: Type.Union([Type.Literal('ip'), Type.Literal('cosine'), Type.Literal('l2')], {
@@ -32,12 +38,19 @@ export const SettingsSchema = Type.Object(
       { description: 'instruction set of the search; default the best that this CPU has' },
     ),
     model_workers: Type.Integer({ minimum: 1, maximum: 64, description: 'worker threads per model' }),
-    rerank_module: Type.String({ minLength: 1, description: 'JavaScript module that exports rerank(request, candidates, signal)' }),
+    rerank_module: Type.String({
+      minLength: 1,
+      description: 'JavaScript module that exports rerank(request, candidates, signal)',
+    }),
     on_bad_vector: Type.Union([Type.Literal('reject'), Type.Literal('skip')], {
       description: 'NaN, infinite or (cosine) zero rows in item_embeddings.npy: fail the build, or leave them out',
     }),
     body_limit_bytes: Type.Integer({ minimum: 1024, maximum: 1 << 30, description: 'largest request body' }),
-    request_timeout_ms: Type.Integer({ minimum: 100, maximum: 600_000, description: 'time for a request to arrive whole' }),
+    request_timeout_ms: Type.Integer({
+      minimum: 100,
+      maximum: 600_000,
+      description: 'time for a request to arrive whole',
+    }),
     max_connections: Type.Integer({ minimum: 1, maximum: 1_000_000, description: 'open sockets' }),
     timeout_ms: Type.Integer({
       minimum: LIMITS.timeoutMs.min,

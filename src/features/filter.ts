@@ -91,12 +91,18 @@ export class FilterCompiler {
     const result = new Uint8Array(this.rows).fill(1);
     for (const key of RANGE_KEYS) if (condition[key] !== undefined) requireNumbers(column, `${path}.${key}`);
     for (const key of ['eq', 'in', 'all'] as const) {
-      for (const value of ([] as Scalar[]).concat((condition[key] as Scalar | Scalar[] | undefined) ?? [])) requireType(column, value, `${path}.${key}`);
+      for (const value of ([] as Scalar[]).concat((condition[key] as Scalar | Scalar[] | undefined) ?? []))
+        requireType(column, value, `${path}.${key}`);
     }
     const test = testOf(condition);
     if (test !== undefined) and(result, matches(column, this.rows, test, path), 1);
     if (condition.all !== undefined) {
-      for (const value of condition.all) and(result, matches(column, this.rows, (one) => one === value, path), 1);
+      for (const value of condition.all)
+        and(
+          result,
+          matches(column, this.rows, (one) => one === value, path),
+          1,
+        );
     }
     if (condition.exists !== undefined) and(result, presence(column, this.rows), condition.exists ? 1 : 0);
     return result;
@@ -106,7 +112,11 @@ export class FilterCompiler {
     const column = this.table.column(field);
     if (column === undefined) {
       const known = ['id', ...this.table.columns.map(({ name }) => name)].join(', ');
-      throw new BelfryError('BELFRY_UNKNOWN_FIELD', `${path}.field: no column ${show(field)} in ${this.table.name}; known: ${known}`, { field: `${path}.field` });
+      throw new BelfryError(
+        'BELFRY_UNKNOWN_FIELD',
+        `${path}.field: no column ${show(field)} in ${this.table.name}; known: ${known}`,
+        { field: `${path}.field` },
+      );
     }
     return column;
   }
@@ -159,7 +169,8 @@ function matches(column: FeatureColumn, rows: number, test: Test, path: string):
       }
       return result;
     case 'boolean':
-      for (let row = 0; row < rows; row++) if (column.values[row] !== 2 && test(column.values[row] === 1)) result[row] = 1;
+      for (let row = 0; row < rows; row++)
+        if (column.values[row] !== 2 && test(column.values[row] === 1)) result[row] = 1;
       return result;
     case 'string': {
       const hit = column.dictionary.map(test);
@@ -229,9 +240,11 @@ function requireType(column: FeatureColumn, value: Scalar, path: string): void {
 function checkShape(filter: FilterGroup): void {
   let clauses = 0;
   const walk = (group: FilterGroup, path: string, depth: number): void => {
-    if (depth > LIMITS.filterDepth.max) throw invalid(path, `at most ${LIMITS.filterDepth.max} nested groups`, depth, { limit: LIMITS.filterDepth.max });
+    if (depth > LIMITS.filterDepth.max)
+      throw invalid(path, `at most ${LIMITS.filterDepth.max} nested groups`, depth, { limit: LIMITS.filterDepth.max });
     for (const key of Object.keys(group)) {
-      if (!(GROUP_KEYS as readonly string[]).includes(key)) throw invalid(`${path}.${key}`, `one of the keys ${GROUP_KEYS.join(', ')}`, key);
+      if (!(GROUP_KEYS as readonly string[]).includes(key))
+        throw invalid(`${path}.${key}`, `one of the keys ${GROUP_KEYS.join(', ')}`, key);
     }
     for (const key of GROUP_KEYS) {
       const list: unknown = group[key];
@@ -240,10 +253,13 @@ function checkShape(filter: FilterGroup): void {
       for (const [at, clause] of list.entries()) {
         clauses++;
         if (clauses > LIMITS.filterClauses.max) {
-          throw invalid('filter', `at most ${LIMITS.filterClauses.max} clauses`, `${clauses} or more`, { limit: LIMITS.filterClauses.max });
+          throw invalid('filter', `at most ${LIMITS.filterClauses.max} clauses`, `${clauses} or more`, {
+            limit: LIMITS.filterClauses.max,
+          });
         }
         const place = `${path}.${key}.${at}`;
-        if (typeof clause !== 'object' || clause === null || Array.isArray(clause)) throw invalid(place, 'a condition or a group', clause);
+        if (typeof clause !== 'object' || clause === null || Array.isArray(clause))
+          throw invalid(place, 'a condition or a group', clause);
         if (isGroup(clause)) walk(clause, place, depth + 1);
         else checkCondition(clause as unknown as Record<string, unknown>, place);
       }
@@ -254,25 +270,38 @@ function checkShape(filter: FilterGroup): void {
 
 function checkCondition(condition: Record<string, unknown>, path: string): void {
   for (const key of Object.keys(condition)) {
-    if (!CONDITION_KEYS.includes(key)) throw invalid(`${path}.${key}`, `one of the keys ${CONDITION_KEYS.join(', ')}`, key);
+    if (!CONDITION_KEYS.includes(key))
+      throw invalid(`${path}.${key}`, `one of the keys ${CONDITION_KEYS.join(', ')}`, key);
   }
-  if (typeof condition.field !== 'string') throw invalid(`${path}.field`, 'the name of an item column', condition.field);
-  if (Object.keys(condition).length === 1) throw invalid(path, `a condition on ${show(condition.field)} (${CONDITION_KEYS.slice(1).join(', ')})`, condition);
-  if (condition.eq !== undefined && !isScalar(condition.eq)) throw invalid(`${path}.eq`, 'a string, a number or a boolean', condition.eq);
+  if (typeof condition.field !== 'string')
+    throw invalid(`${path}.field`, 'the name of an item column', condition.field);
+  if (Object.keys(condition).length === 1)
+    throw invalid(path, `a condition on ${show(condition.field)} (${CONDITION_KEYS.slice(1).join(', ')})`, condition);
+  if (condition.eq !== undefined && !isScalar(condition.eq))
+    throw invalid(`${path}.eq`, 'a string, a number or a boolean', condition.eq);
   for (const key of ['in', 'all']) {
     const list = condition[key];
     if (list === undefined) continue;
     const { max } = LIMITS.filterValues;
     if (!Array.isArray(list) || list.length === 0 || list.length > max || !list.every(isScalar)) {
-      throw invalid(`${path}.${key}`, `a list of 1 to ${max} strings, numbers or booleans`, Array.isArray(list) && list.length > max ? `${list.length} values` : list, { limit: max });
+      throw invalid(
+        `${path}.${key}`,
+        `a list of 1 to ${max} strings, numbers or booleans`,
+        Array.isArray(list) && list.length > max ? `${list.length} values` : list,
+        { limit: max },
+      );
     }
   }
   for (const key of RANGE_KEYS) {
-    if (condition[key] !== undefined && !Number.isFinite(condition[key])) throw invalid(`${path}.${key}`, 'a number', condition[key]);
+    if (condition[key] !== undefined && !Number.isFinite(condition[key]))
+      throw invalid(`${path}.${key}`, 'a number', condition[key]);
   }
-  if (condition.exists !== undefined && typeof condition.exists !== 'boolean') throw invalid(`${path}.exists`, 'true or false', condition.exists);
+  if (condition.exists !== undefined && typeof condition.exists !== 'boolean')
+    throw invalid(`${path}.exists`, 'true or false', condition.exists);
 }
 
 function isScalar(value: unknown): value is Scalar {
-  return typeof value === 'string' || typeof value === 'boolean' || (typeof value === 'number' && Number.isFinite(value));
+  return (
+    typeof value === 'string' || typeof value === 'boolean' || (typeof value === 'number' && Number.isFinite(value))
+  );
 }

@@ -14,7 +14,16 @@ import { DataFolder, newGenerationId, type PublishedGeneration } from './data-fo
 import { copyDurable, type FileFacts, hashFile } from './files.js';
 import { type ImportedVectors, importVectors } from './import-vectors.js';
 import { loadIds } from './load-ids.js';
-import { type CheckResult, MANIFEST_VERSION, type Manifest, type ModelEntry, type SourceFile, type VectorSection, verifyFiles, writeManifest } from './manifest.js';
+import {
+  type CheckResult,
+  MANIFEST_VERSION,
+  type Manifest,
+  type ModelEntry,
+  type SourceFile,
+  type VectorSection,
+  verifyFiles,
+  writeManifest,
+} from './manifest.js';
 import { areSources, describeSource, descriptionFiles, filesToCopy, runsInProcess } from './sources.js';
 
 export interface BuildProgress {
@@ -59,7 +68,8 @@ const DISK_FLOOR_BYTES = 64 * 1024 * 1024;
 export async function ensureGeneration(options: BuildOptions): Promise<BuildResult> {
   const data = await DataFolder.open(options.data);
   const current = await data.current(options.onBadGeneration ?? (() => undefined));
-  if (current !== undefined && (await isMadeFrom(current.manifest, options))) return { published: current, reused: true };
+  if (current !== undefined && (await isMadeFrom(current.manifest, options)))
+    return { published: current, reused: true };
   return { published: await buildGeneration(options), reused: false };
 }
 
@@ -100,7 +110,8 @@ async function writeGeneration(options: BuildOptions, id: string, into: string):
       signal: options.signal,
     });
   const items = await importOne(folder.itemEmbeddings, 'item embeddings');
-  const users = folder.userEmbeddings === undefined ? undefined : await importOne(folder.userEmbeddings, 'user embeddings');
+  const users =
+    folder.userEmbeddings === undefined ? undefined : await importOne(folder.userEmbeddings, 'user embeddings');
   checkDims(folder, items, users);
 
   const sources: SourceFile[] = [items.source, ...(users === undefined ? [] : [users.source])];
@@ -119,7 +130,10 @@ async function writeGeneration(options: BuildOptions, id: string, into: string):
   for (const file of await descriptionFiles(folder)) sources.push(await describeSource(folder, file));
 
   const itemIds = await loadIds(into, folder.itemIds, items.section.count, folder.itemEmbeddings);
-  const userIds = users === undefined ? undefined : await loadIds(into, folder.userIds, users.section.count, folder.userEmbeddings as string);
+  const userIds =
+    users === undefined
+      ? undefined
+      : await loadIds(into, folder.userIds, users.section.count, folder.userEmbeddings as string);
   const manifest: Manifest = {
     version: MANIFEST_VERSION,
     id,
@@ -141,13 +155,21 @@ async function writeGeneration(options: BuildOptions, id: string, into: string):
   const skew = await checkModels(into, manifest);
   options.onProgress?.({ stage: 'check models', done: 1, total: 1 });
 
-  const complete: Manifest = { ...manifest, checks: [...manifest.checks, skew], buildMs: Math.round(performance.now() - started) };
+  const complete: Manifest = {
+    ...manifest,
+    checks: [...manifest.checks, skew],
+    buildMs: Math.round(performance.now() - started),
+  };
   await writeManifest(into, complete);
   await verifyFiles(into, complete);
   return complete;
 }
 
-function section(imported: ImportedVectors, idsFile: string | undefined, idKind: VectorSection['idKind']): VectorSection {
+function section(
+  imported: ImportedVectors,
+  idsFile: string | undefined,
+  idKind: VectorSection['idKind'],
+): VectorSection {
   return { ...imported.section, idKind, ...(idsFile === undefined ? {} : { idsFile }) };
 }
 
@@ -164,9 +186,13 @@ function inputCheck(items: ImportedVectors, users: ImportedVectors | undefined):
 function checkDims(folder: ModelsFolder, items: ImportedVectors, users: ImportedVectors | undefined): void {
   const declared = folder.exportDescription.dims;
   if (declared !== undefined && declared !== items.section.dims) {
-    throw new BelfryError('BELFRY_EXPORT_INVALID', `export.json: dims: expected ${items.section.dims} (as in item_embeddings.npy), received ${declared}`, {
-      field: 'dims',
-    });
+    throw new BelfryError(
+      'BELFRY_EXPORT_INVALID',
+      `export.json: dims: expected ${items.section.dims} (as in item_embeddings.npy), received ${declared}`,
+      {
+        field: 'dims',
+      },
+    );
   }
   if (users !== undefined && users.section.dims !== items.section.dims) {
     throw new BelfryError(
@@ -201,7 +227,9 @@ async function checkDisk(folder: ModelsFolder, options: BuildOptions): Promise<v
   const users = folder.userEmbeddings === undefined ? undefined : await header(folder.userEmbeddings);
   let writeBytes = 0;
   for (const info of [items, users]) {
-    if (info !== undefined) writeBytes += (info.dtype === 'f2' ? 2 : 4) * info.shape.reduce((product: number, one: number) => product * one, 1);
+    if (info !== undefined)
+      writeBytes +=
+        (info.dtype === 'f2' ? 2 : 4) * info.shape.reduce((product: number, one: number) => product * one, 1);
   }
   for (const file of await filesToCopy(folder)) writeBytes += await sizeOf(file);
   const { bavail, bsize } = await statfs(options.data);
@@ -218,10 +246,14 @@ async function checkDisk(folder: ModelsFolder, options: BuildOptions): Promise<v
   });
   const needed = Math.ceil(writeBytes * 1.3) + DISK_FLOOR_BYTES;
   if (freeBytes < needed) {
-    throw new BelfryError('BELFRY_DISK_SPACE', `${options.data}: the build needs ${needed} bytes free (1.3 times its size and a floor of ${DISK_FLOOR_BYTES}), there are ${freeBytes}; free some, or name another disk with --data DIR`, {
-      field: 'data',
-      limit: needed,
-    });
+    throw new BelfryError(
+      'BELFRY_DISK_SPACE',
+      `${options.data}: the build needs ${needed} bytes free (1.3 times its size and a floor of ${DISK_FLOOR_BYTES}), there are ${freeBytes}; free some, or name another disk with --data DIR`,
+      {
+        field: 'data',
+        limit: needed,
+      },
+    );
   }
 }
 
@@ -235,10 +267,14 @@ async function isMadeFrom(manifest: Manifest, options: BuildOptions): Promise<bo
 function explainWriteError(error: unknown, data: string): unknown {
   const code = (error as NodeJS.ErrnoException | undefined)?.code;
   if (code === 'ENOSPC' || code === 'EDQUOT') {
-    return new BelfryError('BELFRY_DISK_SPACE', `${data}: the disk is full (${code}); nothing was published, free some space and build again`, {
-      field: 'data',
-      cause: error,
-    });
+    return new BelfryError(
+      'BELFRY_DISK_SPACE',
+      `${data}: the disk is full (${code}); nothing was published, free some space and build again`,
+      {
+        field: 'data',
+        cause: error,
+      },
+    );
   }
   return error;
 }

@@ -18,7 +18,8 @@ export const SKEW_COSINE_MIN = 0.99;
 /** Errors: those of openModels, and BELFRY_SKEW. */
 export async function checkModels(folder: string, manifest: Manifest): Promise<CheckResult> {
   const itemIds = await loadIds(folder, manifest.items.idsFile, manifest.items.count, manifest.items.file);
-  const tableOf = (file: string | undefined) => FeatureTable.open(file === undefined ? undefined : join(folder, file), file === undefined ? {} : { name: file });
+  const tableOf = (file: string | undefined) =>
+    FeatureTable.open(file === undefined ? undefined : join(folder, file), file === undefined ? {} : { name: file });
   const users = await tableOf(manifest.userFeatures);
   const items = (await tableOf(manifest.itemFeatures)).alignTo(itemIds.all());
   const models = await openModels({
@@ -40,7 +41,12 @@ export async function checkModels(folder: string, manifest: Manifest): Promise<C
   }
 }
 
-async function checkSkew(folder: string, manifest: Manifest, tower: UserTower, users: FeatureTable): Promise<CheckResult> {
+async function checkSkew(
+  folder: string,
+  manifest: Manifest,
+  tower: UserTower,
+  users: FeatureTable,
+): Promise<CheckResult> {
   const section = manifest.users!;
   const userIds = await loadIds(folder, section.idsFile, section.count, section.file);
   const skipped = new Set(section.skippedRows);
@@ -67,10 +73,14 @@ async function checkSkew(folder: string, manifest: Manifest, tower: UserTower, u
   }
   const detail = `${tower.name} on ${stored.length} users: cosine to user_embeddings.npy mean ${(sum / stored.length).toFixed(4)}, least ${worst.toFixed(4)} (row ${worstRow})`;
   if (worst < SKEW_COSINE_MIN) {
-    throw new BelfryError('BELFRY_SKEW', `${detail}; at least ${SKEW_COSINE_MIN} is expected: the tower and the embeddings are of different trainings or features, export both again`, {
-      field: tower.name,
-      limit: SKEW_COSINE_MIN,
-    });
+    throw new BelfryError(
+      'BELFRY_SKEW',
+      `${detail}; at least ${SKEW_COSINE_MIN} is expected: the tower and the embeddings are of different trainings or features, export both again`,
+      {
+        field: tower.name,
+        limit: SKEW_COSINE_MIN,
+      },
+    );
   }
   return { name: 'skew', status: 'passed', detail, value: worst, threshold: SKEW_COSINE_MIN };
 }

@@ -33,10 +33,14 @@ export class DataFolder {
     try {
       await mkdir(path, { recursive: true });
     } catch (error) {
-      throw new BelfryError('BELFRY_FILE_UNREADABLE', `data folder ${path} cannot be made: ${(error as Error).message}; name another with --data DIR`, {
-        field: 'data',
-        cause: error,
-      });
+      throw new BelfryError(
+        'BELFRY_FILE_UNREADABLE',
+        `data folder ${path} cannot be made: ${(error as Error).message}; name another with --data DIR`,
+        {
+          field: 'data',
+          cause: error,
+        },
+      );
     }
     return new DataFolder(path);
   }
@@ -130,7 +134,9 @@ export class DataFolder {
    */
   async current(onBad: (id: string, error: BelfryError) => void): Promise<PublishedGeneration | undefined> {
     const pointed = (await readFile(join(this.path, 'CURRENT'), 'utf8').catch(() => '')).trim();
-    const candidates = [...new Set([...(ID.test(pointed) && !/^\.+$/.test(pointed) ? [pointed] : []), ...(await this.ids())])];
+    const candidates = [
+      ...new Set([...(ID.test(pointed) && !/^\.+$/.test(pointed) ? [pointed] : []), ...(await this.ids())]),
+    ];
     for (const id of candidates) {
       const folder = this.folderOf(id);
       if (!(await exists(folder))) continue;

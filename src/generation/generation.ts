@@ -60,7 +60,8 @@ export class Generation {
       const addon = loadAddon();
       const items = await addon.openMatrix(join(folder, manifest.items.file));
       opened.push(items);
-      const users = manifest.users === undefined ? undefined : await addon.openMatrix(join(folder, manifest.users.file));
+      const users =
+        manifest.users === undefined ? undefined : await addon.openMatrix(join(folder, manifest.users.file));
       if (users !== undefined) opened.push(users);
       const index = await createIndex(items, manifest.metric, options);
       opened.push(index);
@@ -124,7 +125,8 @@ export class Generation {
     if (column === undefined || !('offsets' in column)) return this.userIds.idOf(0);
     let best = 0;
     for (let row = 0; row < this.userTable.rows; row++) {
-      if (column.offsets[row + 1]! - column.offsets[row]! > column.offsets[best + 1]! - column.offsets[best]!) best = row;
+      if (column.offsets[row + 1]! - column.offsets[row]! > column.offsets[best + 1]! - column.offsets[best]!)
+        best = row;
     }
     const id = this.userTable.ids[best];
     return id !== undefined && this.userIds.rowOf(id) !== undefined ? id : this.userIds.idOf(0);
@@ -156,12 +158,17 @@ function idsOf(folder: string, section: VectorSection): Promise<IdMap> {
 }
 
 function openTable(folder: string, file: string | undefined): Promise<FeatureTable> {
-  return FeatureTable.open(file === undefined ? undefined : join(folder, file), file === undefined ? {} : { name: file });
+  return FeatureTable.open(
+    file === undefined ? undefined : join(folder, file),
+    file === undefined ? {} : { name: file },
+  );
 }
 
 function meanVector(matrix: NativeMatrix, skipped: ReadonlySet<Row>): Float32Array {
   const count = Math.min(matrix.rows, DEFAULT_QUERY_SAMPLE);
-  const rows = Uint32Array.from({ length: count }, (_, i) => Math.floor((i * matrix.rows) / count)).filter((row) => !skipped.has(row));
+  const rows = Uint32Array.from({ length: count }, (_, i) => Math.floor((i * matrix.rows) / count)).filter(
+    (row) => !skipped.has(row),
+  );
   const mean = new Float64Array(matrix.dims);
   const values = matrix.readRows(rows);
   for (let i = 0; i < values.length; i++) mean[i % matrix.dims]! += values[i]!;

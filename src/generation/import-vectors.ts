@@ -36,7 +36,7 @@ export async function importVectors(options: ImportOptions): Promise<ImportedVec
   const job = await loadAddon().openImport({ path, out });
   let profile: VectorProfile;
   try {
-    for (let done = 0; done < job.rows; ) {
+    for (let done = 0; done < job.rows;) {
       options.signal?.throwIfAborted();
       done = await job.step(STEP_ROWS);
       options.onProgress(done, job.rows);
@@ -50,9 +50,13 @@ export async function importVectors(options: ImportOptions): Promise<ImportedVec
   // The native reader compares size and times of its descriptor; the hash also catches a rewrite within one tick.
   const after = await describe(path, options.file);
   if (after.sha256 !== before.sha256) {
-    throw new BelfryError('BELFRY_FILE_CHANGED', `${options.file}: changed while it was read; export to a new folder and rename it when it is whole`, {
-      field: options.file,
-    });
+    throw new BelfryError(
+      'BELFRY_FILE_CHANGED',
+      `${options.file}: changed while it was read; export to a new folder and rename it when it is whole`,
+      {
+        field: options.file,
+      },
+    );
   }
   const skippedRows = await badRows(options, out, profile);
   return {
@@ -85,14 +89,22 @@ async function badRows(options: ImportOptions, copy: string, profile: VectorProf
       ? `${profile.nonFiniteCount} rows hold NaN, infinite or overflowing values (first: ${[...profile.nonFiniteRows].slice(0, 5).join(', ')})`
       : `${profile.zeroCount} rows are zero vectors, which cosine cannot rank (first: ${[...profile.zeroRows].slice(0, 5).join(', ')})`;
   if (options.onBadVector === 'reject') {
-    throw new BelfryError('BELFRY_BAD_VECTOR', `${file}: ${what}; mend the export, or leave them out with --on-bad-vector skip`, { field: file });
+    throw new BelfryError(
+      'BELFRY_BAD_VECTOR',
+      `${file}: ${what}; mend the export, or leave them out with --on-bad-vector skip`,
+      { field: file },
+    );
   }
   const limit = Math.floor(profile.rows * SKIP_SHARE_MAX);
   if (bad > limit) {
-    throw new BelfryError('BELFRY_BAD_VECTOR', `${file}: ${what}; --on-bad-vector skip leaves out at most ${limit} of ${profile.rows} rows (0.1 %)`, {
-      field: file,
-      limit,
-    });
+    throw new BelfryError(
+      'BELFRY_BAD_VECTOR',
+      `${file}: ${what}; --on-bad-vector skip leaves out at most ${limit} of ${profile.rows} rows (0.1 %)`,
+      {
+        field: file,
+        limit,
+      },
+    );
   }
   const matrix = await loadAddon().openMatrix(copy);
   try {

@@ -5,10 +5,17 @@ import { IdMap } from '../ann/ids.js';
 import { BelfryError } from '../errors.js';
 
 /** Errors: BELFRY_DUPLICATE_ID, BELFRY_INVALID_ID, BELFRY_COUNT_MISMATCH, BELFRY_NPY_*. */
-export async function loadIds(folder: string, file: string | undefined, count: number, vectorsFile: string): Promise<IdMap> {
+export async function loadIds(
+  folder: string,
+  file: string | undefined,
+  count: number,
+  vectorsFile: string,
+): Promise<IdMap> {
   if (file === undefined) return IdMap.ofRows(count);
   const path = join(folder, file);
-  const ids = file.endsWith('.txt') ? await IdMap.fromText(path) : IdMap.fromIntegers(await loadAddon().readIds(path), path);
+  const ids = file.endsWith('.txt')
+    ? await IdMap.fromText(path)
+    : IdMap.fromIntegers(await loadAddon().readIds(path), path);
   if (ids.size !== count) {
     throw new BelfryError(
       'BELFRY_COUNT_MISMATCH',

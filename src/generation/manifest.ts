@@ -89,7 +89,9 @@ export async function readManifest(folder: string): Promise<Manifest> {
   const sha256 = createHash('sha256').update(JSON.stringify(manifest)).digest('hex');
   if (sha256 !== parsed.manifest_sha256) throw corrupt('its checksum does not fit its content');
   if (manifest.version !== MANIFEST_VERSION) {
-    throw corrupt(`is of version ${manifest.version}; this Belfry reads version ${MANIFEST_VERSION}: rebuild with belfry build`);
+    throw corrupt(
+      `is of version ${manifest.version}; this Belfry reads version ${MANIFEST_VERSION}: rebuild with belfry build`,
+    );
   }
   return manifest;
 }
@@ -108,9 +110,13 @@ export async function verifyFiles(folder: string, manifest: Manifest): Promise<v
     }
     const { sha256 } = await hashFile(path);
     if (sha256 !== expected.sha256) {
-      throw new BelfryError('BELFRY_GENERATION_CORRUPT', `${path}: its checksum does not fit the manifest; rebuild with belfry build`, {
-        field: name,
-      });
+      throw new BelfryError(
+        'BELFRY_GENERATION_CORRUPT',
+        `${path}: its checksum does not fit the manifest; rebuild with belfry build`,
+        {
+          field: name,
+        },
+      );
     }
   }
 }

@@ -8,7 +8,12 @@ import { Value } from 'typebox/value';
 import { explain, type SchemaError } from '../config/explain.js';
 import { insideFolder, type ModelRow } from '../config/models-folder.js';
 import { BelfryError } from '../errors.js';
-import { type InputBindings, InputBindingSchema, type OutputBinding, OutputBindingSchema } from '../features/binding-schema.js';
+import {
+  type InputBindings,
+  InputBindingSchema,
+  type OutputBinding,
+  OutputBindingSchema,
+} from '../features/binding-schema.js';
 import type { FeatureTable } from '../features/feature-table.js';
 import { readVocabularyFile, type VocabularySources } from '../features/vocabulary.js';
 import { ModuleReranker } from '../rerank/module-reranker.js';
@@ -62,7 +67,14 @@ export async function openModels(context: ModelContext): Promise<OpenModels> {
     }
     if (context.rerankModule !== undefined) {
       rerankers.unshift(
-        keep(await ModuleReranker.open({ name: 'module', version: '0', modulePath: context.rerankModule, items: context.items })),
+        keep(
+          await ModuleReranker.open({
+            name: 'module',
+            version: '0',
+            modulePath: context.rerankModule,
+            items: context.items,
+          }),
+        ),
       );
     }
     const known = new Set(rerankers.flatMap((reranker) => reranker.needs.user));
@@ -84,7 +96,10 @@ export function labelOf({ name, version }: Pick<ModelRow, 'name' | 'version'>): 
   return `${name}@${version}`;
 }
 
-async function openTower(context: ModelContext, alsoKnown: ReadonlySet<string>): Promise<{ tower?: UserTower; towerProblem?: string }> {
+async function openTower(
+  context: ModelContext,
+  alsoKnown: ReadonlySet<string>,
+): Promise<{ tower?: UserTower; towerProblem?: string }> {
   const row = towerRow(context.rows);
   if (row === undefined) return {};
   try {
@@ -103,7 +118,8 @@ async function openTower(context: ModelContext, alsoKnown: ReadonlySet<string>):
     };
   } catch (error) {
     // Nothing was declared, so nothing is broken: the tower is simply not usable, and says why when it is asked for.
-    const isUndeclared = row.inputs === undefined && error instanceof BelfryError && error.code === 'BELFRY_BINDING_MISMATCH';
+    const isUndeclared =
+      row.inputs === undefined && error instanceof BelfryError && error.code === 'BELFRY_BINDING_MISMATCH';
     if (isUndeclared) return { towerProblem: error.message };
     throw error;
   }
@@ -143,7 +159,9 @@ function bindingOf(row: ModelRow): { inputs?: InputBindings; output?: OutputBind
   const checked = <T>(schema: TSchema, value: unknown, part: string): T => {
     if (Value.Check(schema, value)) return value as T;
     const { message } = explain([...Value.Errors(schema, value)] as SchemaError[], value);
-    throw new BelfryError('BELFRY_REGISTRY_INVALID', `registry.yaml: ${labelOf(row)}: ${part}: ${message}`, { field: `${row.name}.${part}` });
+    throw new BelfryError('BELFRY_REGISTRY_INVALID', `registry.yaml: ${labelOf(row)}: ${part}: ${message}`, {
+      field: `${row.name}.${part}`,
+    });
   };
   return {
     ...(row.inputs === undefined ? {} : { inputs: checked<InputBindings>(InputBindingSchema, row.inputs, 'inputs') }),
@@ -164,7 +182,8 @@ const vocabularyLists = new WeakMap<ModelContext, Map<string, Promise<readonly s
 function vocabularyFile(context: ModelContext, path: string): Promise<readonly string[]> {
   const lists = vocabularyLists.get(context) ?? new Map<string, Promise<readonly string[]>>();
   vocabularyLists.set(context, lists);
-  const known = lists.get(path) ?? readVocabularyFile(insideFolder(context.folder, path, 'registry.yaml: vocabulary.file'), path);
+  const known =
+    lists.get(path) ?? readVocabularyFile(insideFolder(context.folder, path, 'registry.yaml: vocabulary.file'), path);
   lists.set(path, known);
   return known;
 }

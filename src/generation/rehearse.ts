@@ -40,7 +40,11 @@ export function rehearseBuild(models: string): RehearsalStep[] {
         const folder = readModelsFolder(models);
         const [items, dims] = await shapeOf(folder.itemEmbeddings);
         const itemIds = await loadIds(models, folder.itemIds, items, folder.itemEmbeddings);
-        const table = (file: string | undefined) => FeatureTable.open(file === undefined ? undefined : join(models, file), file === undefined ? {} : { name: file });
+        const table = (file: string | undefined) =>
+          FeatureTable.open(
+            file === undefined ? undefined : join(models, file),
+            file === undefined ? {} : { name: file },
+          );
         const users = await table(folder.users);
         const opened = await openModels({
           folder: models,

@@ -13,7 +13,8 @@ const DESCRIPTIONS = ['registry.yaml', 'registry.yml', 'embeddings/export.json']
 /** Everything but vectors that a generation must hold to serve without the models folder; relative paths. */
 export async function filesToCopy(folder: ModelsFolder): Promise<string[]> {
   const files = new Set<string>();
-  for (const file of [folder.itemIds, folder.userIds, folder.items, folder.users]) if (file !== undefined) files.add(file);
+  for (const file of [folder.itemIds, folder.userIds, folder.items, folder.users])
+    if (file !== undefined) files.add(file);
   for (const row of folder.models) {
     for (const file of vocabularyFiles(row.inputs)) files.add(file);
     if (!runsInProcess(row)) continue;
@@ -66,6 +67,8 @@ function vocabularyFiles(binding: unknown): string[] {
 
 async function externalFiles(folder: ModelsFolder, row: ModelRow): Promise<string[]> {
   const { model } = await loadOnnx(join(folder.path, row.path), `${row.name}@${row.version}`, row.sha256);
-  const locations = externalTensors(model.graph).flatMap((tensor) => (tensor.external === null ? [] : [tensor.external.location]));
+  const locations = externalTensors(model.graph).flatMap((tensor) =>
+    tensor.external === null ? [] : [tensor.external.location],
+  );
   return [...new Set(locations)].map((location) => posix.join(posix.dirname(row.path), location));
 }

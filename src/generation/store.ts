@@ -46,7 +46,8 @@ export class GenerationStore {
 
   /** Runs one request on one generation, whatever is swapped meanwhile. Error: BELFRY_NOT_READY. */
   async use<T>(request: (generation: Generation) => Promise<T>): Promise<T> {
-    if (this.current === undefined) throw new BelfryError('BELFRY_NOT_READY', 'no generation is serving; try again in a few seconds');
+    if (this.current === undefined)
+      throw new BelfryError('BELFRY_NOT_READY', 'no generation is serving; try again in a few seconds');
     return this.current.lease(request);
   }
 

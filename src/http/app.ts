@@ -4,26 +4,14 @@ import helmet from '@fastify/helmet';
 import swagger from '@fastify/swagger';
 import swaggerUi from '@fastify/swagger-ui';
 import underPressure from '@fastify/under-pressure';
-import Fastify, { type FastifyBaseLogger, type FastifyInstance, LogController } from 'fastify';
-import type { Settings } from '../config/schema.js';
+import Fastify, { type FastifyInstance, LogController } from 'fastify';
 import { BelfryError } from '../errors.js';
-import type { Retriever } from '../retrieval/retriever.js';
-import type { Metrics } from '../telemetry/metrics.js';
 import { installErrorHandlers } from './errors.js';
+import type { AppParts } from './parts.js';
 import { consoleRoutes } from './routes/console.js';
 import { healthRoutes } from './routes/health.js';
 import { retrieveRoutes } from './routes/retrieve.js';
 import { similarRoutes } from './routes/similar.js';
-
-export type HttpSettings = Pick<Settings, 'body_limit_bytes' | 'request_timeout_ms' | 'timeout_ms'>;
-
-export interface AppParts {
-  readonly retriever: Retriever;
-  readonly metrics: Metrics;
-  readonly settings: HttpSettings;
-  readonly logger?: FastifyBaseLogger;
-  readonly version: string;
-}
 
 export async function buildApp(parts: AppParts): Promise<FastifyInstance> {
   const { settings, metrics } = parts;

@@ -17,7 +17,8 @@ const METHODS: HTTPMethods[] = ['GET', 'POST', 'PUT', 'DELETE'];
 export function installErrorHandlers(app: FastifyInstance, metrics: Metrics): void {
   app.setErrorHandler((error: FastifyError, request, reply) => {
     const known = toBelfryError(error, request);
-    if (known.statusCode === 0 || known.statusCode >= 500) request.log.error({ err: error, code: known.code }, 'request failed');
+    if (known.statusCode === 0 || known.statusCode >= 500)
+      request.log.error({ err: error, code: known.code }, 'request failed');
     metrics.errors.inc({ code: known.code });
     return send(reply, known, request);
   });
@@ -46,7 +47,9 @@ export function envelope(error: BelfryError, requestId: string): ErrorEnvelope {
   const isShown = status < 500 || status === 503 || status === 504;
   return {
     code: error.code,
-    message: isShown ? error.message : 'the request failed inside the service; its log has the reason under this request id',
+    message: isShown
+      ? error.message
+      : 'the request failed inside the service; its log has the reason under this request id',
     ...(isShown && error.field !== undefined ? { field: error.field } : {}),
     ...(isShown && error.limit !== undefined ? { limit: error.limit } : {}),
     request_id: requestId,
@@ -57,16 +60,25 @@ function toBelfryError(error: FastifyError, request: FastifyRequest): BelfryErro
   if (error instanceof BelfryError) return error;
   if (error.validation !== undefined) {
     const { field, message, limit } = explain(error.validation as unknown as SchemaError[], request.body);
-    const place = error.validationContext === 'body' || error.validationContext === undefined ? '' : `${error.validationContext}: `;
-    return new BelfryError('BELFRY_INVALID_ARGUMENT', `${place}${field === '' ? message.replace(/^value/, 'body') : message}`, {
-      ...(field === '' ? {} : { field }),
-      ...(limit === undefined ? {} : { limit }),
-    });
+    const place =
+      error.validationContext === 'body' || error.validationContext === undefined ? '' : `${error.validationContext}: `;
+    return new BelfryError(
+      'BELFRY_INVALID_ARGUMENT',
+      `${place}${field === '' ? message.replace(/^value/, 'body') : message}`,
+      {
+        ...(field === '' ? {} : { field }),
+        ...(limit === undefined ? {} : { limit }),
+      },
+    );
   }
   switch (error.code) {
     case 'FST_ERR_CTP_BODY_TOO_LARGE': {
       const limit = request.routeOptions.bodyLimit ?? 0;
-      return new BelfryError('BELFRY_BODY_TOO_LARGE', `body: expected at most ${limit} bytes; send fewer ids or requests at once`, { limit });
+      return new BelfryError(
+        'BELFRY_BODY_TOO_LARGE',
+        `body: expected at most ${limit} bytes; send fewer ids or requests at once`,
+        { limit },
+      );
     }
     case 'FST_ERR_CTP_INVALID_MEDIA_TYPE':
       return new BelfryError(

@@ -6,11 +6,18 @@ const strict = <T extends TProperties>(properties: T, options: Record<string, un
   Type.Object(properties, { additionalProperties: false, ...options });
 
 const Id = Type.Union(
-  [Type.String({ minLength: 1, maxLength: LIMITS.idLength.max }), Type.Integer({ minimum: 0, maximum: Number.MAX_SAFE_INTEGER })],
+  [
+    Type.String({ minLength: 1, maxLength: LIMITS.idLength.max }),
+    Type.Integer({ minimum: 0, maximum: Number.MAX_SAFE_INTEGER }),
+  ],
   { description: 'A string, or an integer up to 2^53.' },
 );
 const Scalar = Type.Union([Type.String({ maxLength: 1024 }), Type.Number(), Type.Boolean()]);
-const K = Type.Integer({ minimum: LIMITS.k.min, maximum: LIMITS.k.max, description: `How many items to answer; default ${LIMITS.k.default}.` });
+const K = Type.Integer({
+  minimum: LIMITS.k.min,
+  maximum: LIMITS.k.max,
+  description: `How many items to answer; default ${LIMITS.k.default}.`,
+});
 const Embedding = Type.Array(Type.Number(), {
   minItems: 1,
   maxItems: LIMITS.dims.max,
@@ -31,7 +38,11 @@ const Filter = strict(
   },
 );
 
-const FeatureInput = Type.Union([Scalar, Type.Null(), Type.Array(Type.Union([Type.String({ maxLength: 1024 }), Type.Number()]), { maxItems: 10_000 })]);
+const FeatureInput = Type.Union([
+  Scalar,
+  Type.Null(),
+  Type.Array(Type.Union([Type.String({ maxLength: 1024 }), Type.Number()]), { maxItems: 10_000 }),
+]);
 const FeaturesInput = Type.Record(Type.String({ maxLength: 256 }), FeatureInput, {
   maxProperties: 1024,
   description: 'User features by column name; the user tower computes a fresh query embedding from them.',
@@ -40,13 +51,22 @@ const FeaturesInput = Type.Record(Type.String({ maxLength: 256 }), FeatureInput,
 const Shaping = {
   k: Type.Optional(K),
   filter: Type.Optional(Filter),
-  exclude: Type.Optional(Type.Array(Id, { maxItems: LIMITS.excludeIds.max, description: 'Item ids that are never answered.' })),
+  exclude: Type.Optional(
+    Type.Array(Id, { maxItems: LIMITS.excludeIds.max, description: 'Item ids that are never answered.' }),
+  ),
   with_metadata: Type.Optional(
-    Type.Array(Type.String({ minLength: 1, maxLength: 256 }), { maxItems: 64, description: 'Item columns to answer with each item.' }),
+    Type.Array(Type.String({ minLength: 1, maxLength: 256 }), {
+      maxItems: 64,
+      description: 'Item columns to answer with each item.',
+    }),
   ),
   exact: Type.Optional(Type.Boolean({ description: 'Search with a proof of exactness.' })),
   timeout_ms: Type.Optional(
-    Type.Integer({ minimum: LIMITS.timeoutMs.min, maximum: LIMITS.timeoutMs.max, description: 'Deadline of this request.' }),
+    Type.Integer({
+      minimum: LIMITS.timeoutMs.min,
+      maximum: LIMITS.timeoutMs.max,
+      description: 'Deadline of this request.',
+    }),
   ),
   explain: Type.Optional(Type.Boolean({ description: 'Answer how the items were found, and the stage timings.' })),
 };
@@ -57,12 +77,26 @@ export const RetrieveBody = strict(
     features: Type.Optional(FeaturesInput),
     embedding: Type.Optional(Embedding),
     item_ids: Type.Optional(
-      Type.Array(Id, { minItems: 1, maxItems: LIMITS.queryItems.max, description: 'The mean of these items is the query.' }),
+      Type.Array(Id, {
+        minItems: 1,
+        maxItems: LIMITS.queryItems.max,
+        description: 'The mean of these items is the query.',
+      }),
     ),
     ...Shaping,
-    recall: Type.Optional(Type.Number({ minimum: 0.5, maximum: 1, description: 'Least recall@k; 1 is the same as exact.' })),
-    ef: Type.Optional(Type.Integer({ minimum: LIMITS.ef.min, maximum: LIMITS.ef.max, description: 'Candidate list size of a graph search.' })),
-    exclude_seen: Type.Optional(Type.Boolean({ description: 'Leave out what the user has: the column `seen`, else `history`.' })),
+    recall: Type.Optional(
+      Type.Number({ minimum: 0.5, maximum: 1, description: 'Least recall@k; 1 is the same as exact.' }),
+    ),
+    ef: Type.Optional(
+      Type.Integer({
+        minimum: LIMITS.ef.min,
+        maximum: LIMITS.ef.max,
+        description: 'Candidate list size of a graph search.',
+      }),
+    ),
+    exclude_seen: Type.Optional(
+      Type.Boolean({ description: 'Leave out what the user has: the column `seen`, else `history`.' }),
+    ),
     rerank: Type.Optional(
       Type.Union([Type.Boolean(), Type.String({ minLength: 1, maxLength: 128 })], {
         description: 'Score the candidates with the reranker, or with the one that is named.',
@@ -80,7 +114,9 @@ export const RetrieveBody = strict(
 );
 export type RetrieveBody = Static<typeof RetrieveBody>;
 
-export const BatchBody = strict({ requests: Type.Array(RetrieveBody, { minItems: 1, maxItems: LIMITS.batchRequests.max }) });
+export const BatchBody = strict({
+  requests: Type.Array(RetrieveBody, { minItems: 1, maxItems: LIMITS.batchRequests.max }),
+});
 
 export const SimilarItemsBody = strict({ item_id: Type.Optional(Id), embedding: Type.Optional(Embedding), ...Shaping });
 export type SimilarItemsBody = Static<typeof SimilarItemsBody>;
@@ -123,10 +159,14 @@ export const RetrieveAnswer = strict({
   timings_ms: Type.Optional(Timings),
 });
 
-export const BatchAnswer = strict({ responses: Type.Array(Type.Union([RetrieveAnswer, strict({ error: ErrorAnswer })])) });
+export const BatchAnswer = strict({
+  responses: Type.Array(Type.Union([RetrieveAnswer, strict({ error: ErrorAnswer })])),
+});
 
 export const SimilarAnswer = strict({
-  items: Type.Array(strict({ id: Id, score: Type.Number(), metadata: Type.Optional(Type.Record(Type.String(), Type.Unknown())) })),
+  items: Type.Array(
+    strict({ id: Id, score: Type.Number(), metadata: Type.Optional(Type.Record(Type.String(), Type.Unknown())) }),
+  ),
   generation: Type.String(),
   returned: Type.Integer(),
   explain: Type.Optional(Type.Record(Type.String(), Type.Unknown())),

@@ -52,7 +52,9 @@ function sampleUsers(generation: Generation): Id[] {
   const { userIds } = generation;
   if (userIds === undefined || userIds.size === 0) return [];
   const best = generation.exampleUser();
-  const others = Array.from({ length: SAMPLE_USERS - 1 }, (_, i) => userIds.idOf(Math.floor(((i + 0.5) * userIds.size) / SAMPLE_USERS)));
+  const others = Array.from({ length: SAMPLE_USERS - 1 }, (_, i) =>
+    userIds.idOf(Math.floor(((i + 0.5) * userIds.size) / SAMPLE_USERS)),
+  );
   return [...new Set([...(best === undefined ? [] : [best]), ...others])];
 }
 

@@ -27,7 +27,13 @@ export async function resolveQuery(source: QuerySource, generation: Generation):
     case 'features':
       return ofFeatures(source.features, generation);
     case 'embedding':
-      return { vector: checkVector(source.vector, generation), how: 'given', degraded: [], features: {}, seen: new Uint32Array(0) };
+      return {
+        vector: checkVector(source.vector, generation),
+        how: 'given',
+        degraded: [],
+        features: {},
+        seen: new Uint32Array(0),
+      };
     case 'items':
       return ofItems(source.ids, generation);
   }
@@ -48,18 +54,32 @@ async function ofUser(id: Id, generation: Generation): Promise<Query> {
     return { ...user, vector: await embed(stored, generation), how: 'user tower', degraded: [] };
   }
   if (users === undefined && userTable.rows === 0) {
-    throw new BelfryError('BELFRY_NO_USERS', 'user_id: this generation holds no users; send an embedding, item_ids or features', { field: 'user_id' });
+    throw new BelfryError(
+      'BELFRY_NO_USERS',
+      'user_id: this generation holds no users; send an embedding, item_ids or features',
+      { field: 'user_id' },
+    );
   }
   return { ...user, vector: generation.defaultQuery, how: 'default user', degraded: ['cold_start'] };
 }
 
 async function ofFeatures(features: Features, generation: Generation): Promise<Query> {
   if (generation.tower === undefined) {
-    throw new BelfryError('BELFRY_NO_USER_TOWER', `features: ${generation.towerProblem ?? 'this generation has no user tower'}; send user_id, embedding or item_ids`, {
-      field: 'features',
-    });
+    throw new BelfryError(
+      'BELFRY_NO_USER_TOWER',
+      `features: ${generation.towerProblem ?? 'this generation has no user tower'}; send user_id, embedding or item_ids`,
+      {
+        field: 'features',
+      },
+    );
   }
-  return { vector: await embed(features, generation), how: 'user tower', degraded: [], features, seen: seenRows(features, generation) };
+  return {
+    vector: await embed(features, generation),
+    how: 'user tower',
+    degraded: [],
+    features,
+    seen: seenRows(features, generation),
+  };
 }
 
 async function embed(features: Features, generation: Generation): Promise<Float32Array> {
@@ -79,9 +99,13 @@ function ofItems(ids: readonly Id[], generation: Generation): Query {
   }
   const seen = rows.subarray(0, known);
   if (known === 0) {
-    throw new BelfryError('BELFRY_UNKNOWN_ITEM', `item_ids: none of the ${ids.length} ids is in generation ${generation.id} (first: ${show(firstUnknown)})`, {
-      field: 'item_ids',
-    });
+    throw new BelfryError(
+      'BELFRY_UNKNOWN_ITEM',
+      `item_ids: none of the ${ids.length} ids is in generation ${generation.id} (first: ${show(firstUnknown)})`,
+      {
+        field: 'item_ids',
+      },
+    );
   }
   const { dims } = items;
   const values = items.readRows(seen);
@@ -92,27 +116,45 @@ function ofItems(ids: readonly Id[], generation: Generation): Query {
     const scale = (generation.index.info.metric === 'cosine' ? 1 / (Math.hypot(...item) || 1) : 1) / known;
     for (let d = 0; d < dims; d++) vector[d]! += item[d]! * scale;
   }
-  return { vector, how: 'mean of items', degraded: firstUnknown === undefined ? [] : ['unknown_items_ignored'], features: {}, seen };
+  return {
+    vector,
+    how: 'mean of items',
+    degraded: firstUnknown === undefined ? [] : ['unknown_items_ignored'],
+    features: {},
+    seen,
+  };
 }
 
 /** Errors: BELFRY_DIMS_MISMATCH, BELFRY_INVALID_QUERY_VECTOR. */
 export function checkVector(values: readonly number[], generation: Generation): Float32Array {
   const { dims, metric } = generation.index.info;
   if (values.length !== dims) {
-    throw new BelfryError('BELFRY_DIMS_MISMATCH', `embedding: expected ${dims} dims (generation ${generation.id}), received ${values.length}`, {
-      field: 'embedding',
-      limit: dims,
-    });
+    throw new BelfryError(
+      'BELFRY_DIMS_MISMATCH',
+      `embedding: expected ${dims} dims (generation ${generation.id}), received ${values.length}`,
+      {
+        field: 'embedding',
+        limit: dims,
+      },
+    );
   }
   const vector = Float32Array.from(values);
   const bad = vector.findIndex((value) => !Number.isFinite(value));
   if (bad >= 0) {
-    throw new BelfryError('BELFRY_INVALID_QUERY_VECTOR', `embedding.${bad}: expected a finite 32-bit number, received ${show(values[bad])}`, {
-      field: `embedding.${bad}`,
-    });
+    throw new BelfryError(
+      'BELFRY_INVALID_QUERY_VECTOR',
+      `embedding.${bad}: expected a finite 32-bit number, received ${show(values[bad])}`,
+      {
+        field: `embedding.${bad}`,
+      },
+    );
   }
   if (metric === 'cosine' && vector.every((value) => value === 0)) {
-    throw new BelfryError('BELFRY_INVALID_QUERY_VECTOR', 'embedding: a zero vector has no direction, which cosine needs', { field: 'embedding' });
+    throw new BelfryError(
+      'BELFRY_INVALID_QUERY_VECTOR',
+      'embedding: a zero vector has no direction, which cosine needs',
+      { field: 'embedding' },
+    );
   }
   return vector;
 }

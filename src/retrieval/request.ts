@@ -29,7 +29,8 @@ export interface RetrieveRequest extends Shaping {
 }
 
 export interface SimilarRequest extends Shaping {
-  readonly source: { readonly kind: 'id'; readonly id: Id } | { readonly kind: 'embedding'; readonly vector: readonly number[] };
+  readonly source:
+    { readonly kind: 'id'; readonly id: Id } | { readonly kind: 'embedding'; readonly vector: readonly number[] };
 }
 
 export interface RetrievedItem {
@@ -65,7 +66,11 @@ export interface RetrieveResponse {
 }
 
 export interface SimilarResponse {
-  readonly items: readonly { readonly id: Id; readonly score: number; readonly metadata?: Readonly<Record<string, unknown>> }[];
+  readonly items: readonly {
+    readonly id: Id;
+    readonly score: number;
+    readonly metadata?: Readonly<Record<string, unknown>>;
+  }[];
   readonly generation: string;
   readonly returned: number;
   readonly timings: Timings;

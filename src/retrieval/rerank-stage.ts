@@ -35,18 +35,29 @@ export class Reranking {
     const { rerankers, rerankerProblems } = generation;
     const [first] = rerankers;
     if (first === undefined) {
-      const why = rerankerProblems.length > 0 ? rerankerProblems.join('; ') : 'its registry names none that runs in process';
-      throw new BelfryError('BELFRY_NO_RERANKER', `rerank: generation ${generation.id} has no reranker: ${why}`, { field: 'rerank' });
+      const why =
+        rerankerProblems.length > 0 ? rerankerProblems.join('; ') : 'its registry names none that runs in process';
+      throw new BelfryError('BELFRY_NO_RERANKER', `rerank: generation ${generation.id} has no reranker: ${why}`, {
+        field: 'rerank',
+      });
     }
     if (wanted === true) return new Reranking(first, generation);
     const found = rerankers.find(({ name, version }) => wanted === name || wanted === `${name}@${version}`);
     if (found !== undefined) return new Reranking(found, generation);
     const names = rerankers.map(({ name, version }) => `${name}@${version}`).join(', ');
-    throw new BelfryError('BELFRY_UNKNOWN_RERANKER', `rerank: expected true or one of ${names}, received ${show(wanted)}`, { field: 'rerank' });
+    throw new BelfryError(
+      'BELFRY_UNKNOWN_RERANKER',
+      `rerank: expected true or one of ${names}, received ${show(wanted)}`,
+      { field: 'rerank' },
+    );
   }
 
   /** A late or failed reranker is no error: retrieval order stands and the reason is in `degraded`. */
-  async order(query: Query, hits: { readonly rows: Uint32Array; readonly scores: Float32Array }, deadline: Deadline): Promise<RerankOutcome> {
+  async order(
+    query: Query,
+    hits: { readonly rows: Uint32Array; readonly scores: Float32Array },
+    deadline: Deadline,
+  ): Promise<RerankOutcome> {
     const { generation, reranker } = this;
     const stop = new AbortController();
     const left = deadline.remainingMs - RESERVE_MS;
@@ -55,7 +66,11 @@ export class Reranking {
     try {
       reranker.checkRequest({ user: query.features });
       const { scores, nonFinite } = await reranker.score(
-        { user: query.features, userEmbedding: query.vector, ...(query.userId === undefined ? {} : { userId: query.userId }) },
+        {
+          user: query.features,
+          userEmbedding: query.vector,
+          ...(query.userId === undefined ? {} : { userId: query.userId }),
+        },
         {
           rows: hits.rows,
           ids: Array.from(hits.rows, (row) => generation.itemIds.idOf(row)),

@@ -13,7 +13,15 @@ import { Deadline, StageTimer } from './deadline.js';
 import { describeGeneration, suggestIds } from './describe.js';
 import { checkVector, type Query, resolveQuery } from './query-vector.js';
 import { Reranking } from './rerank-stage.js';
-import type { Explanation, RetrievedItem, RetrieveRequest, RetrieveResponse, Shaping, SimilarRequest, SimilarResponse } from './request.js';
+import type {
+  Explanation,
+  RetrievedItem,
+  RetrieveRequest,
+  RetrieveResponse,
+  Shaping,
+  SimilarRequest,
+  SimilarResponse,
+} from './request.js';
 
 export interface RetrieverStatus {
   readonly ready: boolean;
@@ -77,7 +85,11 @@ export class Retriever {
       const reranking = request.rerank === false ? undefined : Reranking.choose(request.rerank, generation);
       const columns = metadataColumns(request.withMetadata, generation);
 
-      const query = await this.inTime(resolveQuery(request.source, generation), deadline, 'computing the query embedding');
+      const query = await this.inTime(
+        resolveQuery(request.source, generation),
+        deadline,
+        'computing the query embedding',
+      );
       timer.mark(query.how === 'user tower' ? 'tower' : 'query');
 
       const bitmap = request.filter === undefined ? undefined : generation.filters.compile(request.filter);
@@ -85,7 +97,11 @@ export class Retriever {
       timer.mark('filter');
 
       const depth = reranking === undefined ? request.k : Math.max(request.k, request.candidates);
-      const hits = await this.inTime(this.search(generation.index, query.vector, depth, request, bitmap, exclude), deadline, 'searching');
+      const hits = await this.inTime(
+        this.search(generation.index, query.vector, depth, request, bitmap, exclude),
+        deadline,
+        'searching',
+      );
       timer.mark('search');
 
       const degraded: Degradation[] = [...query.degraded];
@@ -93,7 +109,8 @@ export class Retriever {
       if (outcome !== undefined) {
         degraded.push(...outcome.degraded);
         timer.mark('rerank');
-        if (outcome.invalidScores > 0) this.metrics.invalidScores.inc({ reranker: reranking!.label }, outcome.invalidScores);
+        if (outcome.invalidScores > 0)
+          this.metrics.invalidScores.inc({ reranker: reranking!.label }, outcome.invalidScores);
       }
 
       const items = answerItems(hits, outcome?.order, outcome?.scores, request.k, columns, generation);
@@ -103,13 +120,22 @@ export class Retriever {
         items,
         generation: generation.id,
         models: {
-          ...(query.how === 'user tower' || query.how === 'stored user' ? labelOf('tower', generation.tower?.name) : {}),
+          ...(query.how === 'user tower' || query.how === 'stored user'
+            ? labelOf('tower', generation.tower?.name)
+            : {}),
           ...(outcome?.scores === undefined ? {} : labelOf('reranker', reranking?.label)),
         },
         degraded,
         returned: items.length,
         timings,
-        explain: explanation(generation.index, request, query.how, hits, depth, outcome?.scores === undefined ? 0 : hits.rows.length),
+        explain: explanation(
+          generation.index,
+          request,
+          query.how,
+          hits,
+          depth,
+          outcome?.scores === undefined ? 0 : hits.rows.length,
+        ),
       };
     });
   }
@@ -120,15 +146,28 @@ export class Retriever {
       const { source } = request;
       const row = source.kind === 'id' ? generation.itemIds.rowOf(source.id) : undefined;
       if (source.kind === 'id' && row === undefined) {
-        throw new BelfryError('BELFRY_UNKNOWN_ITEM', `item_id: ${show(source.id)} is not in generation ${generation.id}`, { field: 'item_id' });
+        throw new BelfryError(
+          'BELFRY_UNKNOWN_ITEM',
+          `item_id: ${show(source.id)} is not in generation ${generation.id}`,
+          { field: 'item_id' },
+        );
       }
-      const vector = source.kind === 'id' ? generation.items.readRows(Uint32Array.of(row!)) : checkVector(source.vector, generation);
+      const vector =
+        source.kind === 'id' ? generation.items.readRows(Uint32Array.of(row!)) : checkVector(source.vector, generation);
       const bitmap = request.filter === undefined ? undefined : generation.filters.compile(request.filter);
       const exclude = [...rowsOf(request.exclude, generation), ...(row === undefined ? [] : [row])];
-      return this.similar(request, generation, generation.itemSimilarity(), vector, bitmap, Uint32Array.from(exclude), (hit) => ({
-        id: generation.itemIds.idOf(hit),
-        ...(columns.length === 0 ? {} : { metadata: metadataOf(hit, columns, generation) }),
-      }));
+      return this.similar(
+        request,
+        generation,
+        generation.itemSimilarity(),
+        vector,
+        bitmap,
+        Uint32Array.from(exclude),
+        (hit) => ({
+          id: generation.itemIds.idOf(hit),
+          ...(columns.length === 0 ? {} : { metadata: metadataOf(hit, columns, generation) }),
+        }),
+      );
     });
   }
 
@@ -136,18 +175,34 @@ export class Retriever {
     return this.store.use(async (generation) => {
       const { users, userIds } = generation;
       if (users === undefined || userIds === undefined) {
-        throw new BelfryError('BELFRY_NO_USERS', 'this generation holds no user embeddings; export embeddings/user_embeddings.npy');
+        throw new BelfryError(
+          'BELFRY_NO_USERS',
+          'this generation holds no user embeddings; export embeddings/user_embeddings.npy',
+        );
       }
       const { source } = request;
       const row = source.kind === 'id' ? userIds.rowOf(source.id) : undefined;
       if (source.kind === 'id' && row === undefined) {
-        throw new BelfryError('BELFRY_UNKNOWN_USER', `user_id: ${show(source.id)} is not in generation ${generation.id}`, { field: 'user_id' });
+        throw new BelfryError(
+          'BELFRY_UNKNOWN_USER',
+          `user_id: ${show(source.id)} is not in generation ${generation.id}`,
+          { field: 'user_id' },
+        );
       }
-      const vector = source.kind === 'id' ? users.readRows(Uint32Array.of(row!)) : checkVector(source.vector, generation);
+      const vector =
+        source.kind === 'id' ? users.readRows(Uint32Array.of(row!)) : checkVector(source.vector, generation);
       const exclude = row === undefined ? [] : [row];
-      return this.similar(request, generation, generation.userSimilarity(), vector, undefined, Uint32Array.from([...exclude, ...generation.skippedUsers]), (hit) => ({
-        id: userIds.idOf(hit),
-      }));
+      return this.similar(
+        request,
+        generation,
+        generation.userSimilarity(),
+        vector,
+        undefined,
+        Uint32Array.from([...exclude, ...generation.skippedUsers]),
+        (hit) => ({
+          id: userIds.idOf(hit),
+        }),
+      );
     });
   }
 
@@ -163,7 +218,11 @@ export class Retriever {
     const deadline = new Deadline(request.timeoutMs);
     const timer = new StageTimer();
     const index = await opening;
-    const hits = await this.inTime(this.search(index, vector, request.k, request, bitmap, exclude), deadline, 'searching');
+    const hits = await this.inTime(
+      this.search(index, vector, request.k, request, bitmap, exclude),
+      deadline,
+      'searching',
+    );
     timer.mark('search');
     const items = Array.from(hits.rows, (row, at) => ({ ...describe(row), score: hits.scores[at]! }));
     this.observe(timer.stages, []);
@@ -203,10 +262,14 @@ export class Retriever {
   private async inTime<T>(work: Promise<T>, deadline: Deadline, what: string): Promise<T> {
     const result = await deadline.within(work.then((value) => ({ value })));
     if (result !== undefined) return result.value;
-    throw new BelfryError('BELFRY_DEADLINE_EXCEEDED', `the deadline of ${deadline.timeoutMs} ms passed while ${what}; raise timeout_ms or lower k`, {
-      field: 'timeout_ms',
-      limit: deadline.timeoutMs,
-    });
+    throw new BelfryError(
+      'BELFRY_DEADLINE_EXCEEDED',
+      `the deadline of ${deadline.timeoutMs} ms passed while ${what}; raise timeout_ms or lower k`,
+      {
+        field: 'timeout_ms',
+        limit: deadline.timeoutMs,
+      },
+    );
   }
 
   private observe(stages: Record<string, number>, degraded: readonly Degradation[]): void {
@@ -247,9 +310,13 @@ function metadataColumns(names: readonly string[], generation: Generation): read
   const known = generation.itemTable.columns.map(({ name }) => name);
   for (const [at, name] of names.entries()) {
     if (known.includes(name)) continue;
-    throw new BelfryError('BELFRY_UNKNOWN_FIELD', `with_metadata.${at}: no column ${show(name)} in ${generation.itemTable.name}; known: ${known.join(', ') || 'none'}`, {
-      field: `with_metadata.${at}`,
-    });
+    throw new BelfryError(
+      'BELFRY_UNKNOWN_FIELD',
+      `with_metadata.${at}: no column ${show(name)} in ${generation.itemTable.name}; known: ${known.join(', ') || 'none'}`,
+      {
+        field: `with_metadata.${at}`,
+      },
+    );
   }
   return names;
 }
@@ -284,7 +351,14 @@ function answerItems(
   return items;
 }
 
-function explanation(index: NativeIndex, request: Shaping, query: string, hits: Hits, depth: number, reranked: number): Explanation {
+function explanation(
+  index: NativeIndex,
+  request: Shaping,
+  query: string,
+  hits: Hits,
+  depth: number,
+  reranked: number,
+): Explanation {
   return {
     path: request.exact ? 'scan (8-bit codes, proven exact)' : 'scan (8-bit codes, f32 rescoring)',
     kernel: index.info.kernel,

@@ -1,5 +1,14 @@
 /** Builds from somebody else's exports: what must work, and what must be refused with nothing published. */
-import { copyFileSync, cpSync, existsSync, readdirSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
+import {
+  copyFileSync,
+  cpSync,
+  existsSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  truncateSync,
+  writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { buildGeneration, type BuildPlan, type BuildProgress, ensureGeneration } from '../../src/generation/build.js';
@@ -25,10 +34,19 @@ describe('a build', () => {
     const data = temporaryFolder();
     const plans: BuildPlan[] = [];
     const progress: BuildProgress[] = [];
-    const { published, reused } = await ensureGeneration({ models, data, onPlan: (plan) => plans.push(plan), onProgress: (one) => progress.push(one) });
+    const { published, reused } = await ensureGeneration({
+      models,
+      data,
+      onPlan: (plan) => plans.push(plan),
+      onProgress: (one) => progress.push(one),
+    });
     expect(reused).toBe(false);
-    expect(plans).toEqual([expect.objectContaining({ items: 1000, users: 300, dims: DIMS, writeBytes: 1300 * DIMS * 4 })]);
-    expect(new Set(progress.map(({ stage }) => stage))).toEqual(new Set(['item embeddings', 'user embeddings', 'check models', 'publish']));
+    expect(plans).toEqual([
+      expect.objectContaining({ items: 1000, users: 300, dims: DIMS, writeBytes: 1300 * DIMS * 4 }),
+    ]);
+    expect(new Set(progress.map(({ stage }) => stage))).toEqual(
+      new Set(['item embeddings', 'user embeddings', 'check models', 'publish']),
+    );
     expect(published.manifest).toMatchObject({
       metric: 'ip',
       items: { count: 1000, dims: DIMS, dtype: 'f4', idKind: 'row', zeroVectors: 0, skippedRows: [] },
@@ -51,14 +69,21 @@ describe('a build', () => {
     expect(second.published.id).not.toBe(first.published.id);
     const third = await ensureGeneration({ models, data, metric: 'cosine' });
     expect([third.reused, third.published.manifest.metric]).toEqual([false, 'cosine']);
-    writeFileSync(join(models, 'embeddings/item_ids.txt'), Array.from({ length: 1000 }, (_, i) => `item-${i}`).join('\n'));
+    writeFileSync(
+      join(models, 'embeddings/item_ids.txt'),
+      Array.from({ length: 1000 }, (_, i) => `item-${i}`).join('\n'),
+    );
     const fourth = await ensureGeneration({ models, data, metric: 'cosine' });
     expect([fourth.reused, fourth.published.manifest.items.idKind]).toEqual([false, 'string']);
   });
 
   it('serves integer ids, and tells 42 from "42"', async () => {
     const ids = BigInt64Array.from({ length: 1000 }, (_, i) => BigInt(i * 7 + 1_000_000));
-    const models = makeModelsFolder(temporaryFolder(), { items, users, files: { 'embeddings/item_ids.npy': npyBytes(ids, [1000]) } });
+    const models = makeModelsFolder(temporaryFolder(), {
+      items,
+      users,
+      files: { 'embeddings/item_ids.npy': npyBytes(ids, [1000]) },
+    });
     const generation = await Generation.load(await buildGeneration({ models, data: temporaryFolder() }));
     expect(generation.itemIds.idOf(3)).toBe(1_000_021);
     expect([generation.itemIds.rowOf(1_000_021), generation.itemIds.rowOf('1000021')]).toEqual([3, undefined]);
@@ -84,20 +109,77 @@ describe('a build', () => {
     const models = makeModelsFolder(temporaryFolder(), { items, users });
     const data = temporaryFolder();
     const stop = new AbortController();
-    const building = buildGeneration({ models, data, signal: stop.signal, onProgress: () => stop.abort(new Error('stopped')) });
+    const building = buildGeneration({
+      models,
+      data,
+      signal: stop.signal,
+      onProgress: () => stop.abort(new Error('stopped')),
+    });
     await expect(building).rejects.toThrow('stopped');
     expect(readdirSync(data)).toEqual([]);
   });
 
   it.each<[string, (folder: string) => void, ErrorCode, RegExp]>([
-    ['F2: a truncated file', (folder) => truncateSync(join(folder, 'embeddings/item_embeddings.npy'), 500), 'BELFRY_NPY_SIZE', /item_embeddings\.npy/],
-    ['F1: a file that is no npy', (folder) => writeFileSync(join(folder, 'embeddings/item_embeddings.npy'), 'hello, I am text'), 'BELFRY_NPY_INVALID', /item_embeddings\.npy/],
-    ['F3: integers as vectors', (folder) => writeFileSync(join(folder, 'embeddings/item_embeddings.npy'), npyBytes(new BigInt64Array(DIMS), [1, DIMS])), 'BELFRY_NPY_UNSUPPORTED', /f2, f4/],
-    ['V1: NaN', (folder) => writeFileSync(join(folder, 'embeddings/item_embeddings.npy'), npyBytes(without(items.data, { 3: Array(DIMS).fill(Number.NaN), 9: Array(DIMS).fill(Number.POSITIVE_INFINITY) }), [1000, DIMS])), 'BELFRY_BAD_VECTOR', /2 rows hold NaN, infinite or overflowing values \(first: 3, 9\); mend the export, or leave them out with --on-bad-vector skip/],
-    ['I1: a duplicate id', (folder) => writeFileSync(join(folder, 'embeddings/item_ids.txt'), `${Array.from({ length: 999 }, (_, i) => i).join('\n')}\n5\n`), 'BELFRY_DUPLICATE_ID', /id "5" stands in row 5 and in row 999/],
-    ['I2: too few ids', (folder) => writeFileSync(join(folder, 'embeddings/item_ids.txt'), 'a\nb\n'), 'BELFRY_COUNT_MISMATCH', /item_ids\.txt holds 2 ids and item_embeddings\.npy 1000 rows/],
-    ['users of other dims', (folder) => writeFileSync(join(folder, 'embeddings/user_embeddings.npy'), npyBytes(new Float32Array(8), [2, 4])), 'BELFRY_DIMS_MISMATCH', /user_embeddings\.npy has 4 dims and item_embeddings\.npy 16/],
-    ['export.json of other dims', (folder) => writeFileSync(join(folder, 'embeddings/export.json'), '{"dims":32}'), 'BELFRY_EXPORT_INVALID', /dims: expected 16 \(as in item_embeddings\.npy\), received 32/],
+    [
+      'F2: a truncated file',
+      (folder) => truncateSync(join(folder, 'embeddings/item_embeddings.npy'), 500),
+      'BELFRY_NPY_SIZE',
+      /item_embeddings\.npy/,
+    ],
+    [
+      'F1: a file that is no npy',
+      (folder) => writeFileSync(join(folder, 'embeddings/item_embeddings.npy'), 'hello, I am text'),
+      'BELFRY_NPY_INVALID',
+      /item_embeddings\.npy/,
+    ],
+    [
+      'F3: integers as vectors',
+      (folder) =>
+        writeFileSync(join(folder, 'embeddings/item_embeddings.npy'), npyBytes(new BigInt64Array(DIMS), [1, DIMS])),
+      'BELFRY_NPY_UNSUPPORTED',
+      /f2, f4/,
+    ],
+    [
+      'V1: NaN',
+      (folder) =>
+        writeFileSync(
+          join(folder, 'embeddings/item_embeddings.npy'),
+          npyBytes(
+            without(items.data, { 3: Array(DIMS).fill(Number.NaN), 9: Array(DIMS).fill(Number.POSITIVE_INFINITY) }),
+            [1000, DIMS],
+          ),
+        ),
+      'BELFRY_BAD_VECTOR',
+      /2 rows hold NaN, infinite or overflowing values \(first: 3, 9\); mend the export, or leave them out with --on-bad-vector skip/,
+    ],
+    [
+      'I1: a duplicate id',
+      (folder) =>
+        writeFileSync(
+          join(folder, 'embeddings/item_ids.txt'),
+          `${Array.from({ length: 999 }, (_, i) => i).join('\n')}\n5\n`,
+        ),
+      'BELFRY_DUPLICATE_ID',
+      /id "5" stands in row 5 and in row 999/,
+    ],
+    [
+      'I2: too few ids',
+      (folder) => writeFileSync(join(folder, 'embeddings/item_ids.txt'), 'a\nb\n'),
+      'BELFRY_COUNT_MISMATCH',
+      /item_ids\.txt holds 2 ids and item_embeddings\.npy 1000 rows/,
+    ],
+    [
+      'users of other dims',
+      (folder) => writeFileSync(join(folder, 'embeddings/user_embeddings.npy'), npyBytes(new Float32Array(8), [2, 4])),
+      'BELFRY_DIMS_MISMATCH',
+      /user_embeddings\.npy has 4 dims and item_embeddings\.npy 16/,
+    ],
+    [
+      'export.json of other dims',
+      (folder) => writeFileSync(join(folder, 'embeddings/export.json'), '{"dims":32}'),
+      'BELFRY_EXPORT_INVALID',
+      /dims: expected 16 \(as in item_embeddings\.npy\), received 32/,
+    ],
   ])('refuses %s and leaves what serves', async (_, spoil, code, message) => {
     const models = makeModelsFolder(temporaryFolder(), { items, users });
     const data = temporaryFolder();
@@ -111,19 +193,34 @@ describe('a build', () => {
   it('V1: skips at most one row in a thousand', async () => {
     const bad = without(items.data, { 1: Array(DIMS).fill(Number.NaN), 2: Array(DIMS).fill(Number.NaN) });
     const models = makeModelsFolder(temporaryFolder(), { items: { data: bad, dims: DIMS } });
-    await expectError(() => buildGeneration({ models, data: temporaryFolder(), onBadVector: 'skip' }), 'BELFRY_BAD_VECTOR', /--on-bad-vector skip leaves out at most 1 of 1000 rows/);
+    await expectError(
+      () => buildGeneration({ models, data: temporaryFolder(), onBadVector: 'skip' }),
+      'BELFRY_BAD_VECTOR',
+      /--on-bad-vector skip leaves out at most 1 of 1000 rows/,
+    );
   });
 
   it('V2: refuses zero vectors under cosine, takes them under ip', async () => {
-    const models = makeModelsFolder(temporaryFolder(), { items: { data: without(items.data, { 4: Array(DIMS).fill(0) }), dims: DIMS } });
-    await expectError(() => buildGeneration({ models, data: temporaryFolder(), metric: 'cosine' }), 'BELFRY_BAD_VECTOR', /1 rows are zero vectors, which cosine cannot rank \(first: 4\)/);
-    expect((await buildGeneration({ models, data: temporaryFolder(), metric: 'ip' })).manifest.items.zeroVectors).toBe(1);
+    const models = makeModelsFolder(temporaryFolder(), {
+      items: { data: without(items.data, { 4: Array(DIMS).fill(0) }), dims: DIMS },
+    });
+    await expectError(
+      () => buildGeneration({ models, data: temporaryFolder(), metric: 'cosine' }),
+      'BELFRY_BAD_VECTOR',
+      /1 rows are zero vectors, which cosine cannot rank \(first: 4\)/,
+    );
+    expect((await buildGeneration({ models, data: temporaryFolder(), metric: 'ip' })).manifest.items.zeroVectors).toBe(
+      1,
+    );
   });
 
   it('I3: an empty catalogue and one item are legal', async () => {
     for (const count of [0, 1]) {
-      const models = makeModelsFolder(temporaryFolder(), { items: { data: randomValues(count * DIMS, 1), dims: DIMS } });
-      if (count === 0) writeFileSync(join(models, 'embeddings/item_embeddings.npy'), npyBytes(new Float32Array(0), [0, DIMS]));
+      const models = makeModelsFolder(temporaryFolder(), {
+        items: { data: randomValues(count * DIMS, 1), dims: DIMS },
+      });
+      if (count === 0)
+        writeFileSync(join(models, 'embeddings/item_embeddings.npy'), npyBytes(new Float32Array(0), [0, DIMS]));
       const generation = await Generation.load(await buildGeneration({ models, data: temporaryFolder() }));
       const hits = await generation.index.search({ queries: new Float32Array(DIMS), k: 10, mode: 'codes' });
       expect([...hits.counts]).toEqual([count]);
@@ -135,7 +232,8 @@ describe('a build', () => {
 describe('a build of the sample', () => {
   const copy = () => {
     const folder = temporaryFolder();
-    for (const part of ['embeddings', 'exported', 'features', 'registry.yaml']) cpSync(join(SAMPLE, part), join(folder, part), { recursive: true });
+    for (const part of ['embeddings', 'exported', 'features', 'registry.yaml'])
+      cpSync(join(SAMPLE, part), join(folder, part), { recursive: true });
     return folder;
   };
 
@@ -144,8 +242,14 @@ describe('a build of the sample', () => {
     const skew = manifest.checks.find(({ name }) => name === 'skew')!;
     expect(skew.status).toBe('passed');
     expect(skew.value).toBeGreaterThan(0.999);
-    expect(Object.keys(manifest.files)).toEqual(expect.arrayContaining(['exported/onnx/two_tower.onnx', 'exported/onnx/dlrm.onnx', 'features/users.parquet']));
-    expect(manifest.models.find(({ name }) => name === 'dcn-v2')).toMatchObject({ format: 'torchscript', stage: 'shadow', sha256: expect.stringMatching(/^[0-9a-f]{64}$/) });
+    expect(Object.keys(manifest.files)).toEqual(
+      expect.arrayContaining(['exported/onnx/two_tower.onnx', 'exported/onnx/dlrm.onnx', 'features/users.parquet']),
+    );
+    expect(manifest.models.find(({ name }) => name === 'dcn-v2')).toMatchObject({
+      format: 'torchscript',
+      stage: 'shadow',
+      sha256: expect.stringMatching(/^[0-9a-f]{64}$/),
+    });
   });
 
   it('M1: refuses embeddings of another training', async () => {
@@ -155,9 +259,20 @@ describe('a build of the sample', () => {
     const half = bytes.length >> 1;
     // The same rows in another order: every shape and name still fits.
     const header = 128;
-    writeFileSync(path, Buffer.concat([bytes.subarray(0, header), bytes.subarray(half - (half % 128)), bytes.subarray(header, half - (half % 128))]));
+    writeFileSync(
+      path,
+      Buffer.concat([
+        bytes.subarray(0, header),
+        bytes.subarray(half - (half % 128)),
+        bytes.subarray(header, half - (half % 128)),
+      ]),
+    );
     const data = temporaryFolder();
-    const error = await expectError(() => buildGeneration({ models: folder, data }), 'BELFRY_SKEW', /two-tower@1\.0 on \d+ users: cosine to user_embeddings\.npy mean .*at least 0\.99 is expected/);
+    const error = await expectError(
+      () => buildGeneration({ models: folder, data }),
+      'BELFRY_SKEW',
+      /two-tower@1\.0 on \d+ users: cosine to user_embeddings\.npy mean .*at least 0\.99 is expected/,
+    );
     expect(error.limit).toBe(0.99);
     expect(readdirSync(data)).toEqual([]);
   });
@@ -165,19 +280,37 @@ describe('a build of the sample', () => {
   it('M4: refuses a model that is not the one that the registry pins', async () => {
     const folder = copy();
     const registry = readFileSync(join(folder, 'registry.yaml'), 'utf8');
-    writeFileSync(join(folder, 'registry.yaml'), registry.replace('path: exported/onnx/dlrm.onnx', `path: exported/onnx/dlrm.onnx\n    sha256: ${'ab'.repeat(32)}`));
-    await expectError(() => buildGeneration({ models: folder, data: temporaryFolder() }), 'BELFRY_MODEL_INVALID', /pins sha256 (ab){32}, the file has [0-9a-f]{64}/);
+    writeFileSync(
+      join(folder, 'registry.yaml'),
+      registry.replace(
+        'path: exported/onnx/dlrm.onnx',
+        `path: exported/onnx/dlrm.onnx\n    sha256: ${'ab'.repeat(32)}`,
+      ),
+    );
+    await expectError(
+      () => buildGeneration({ models: folder, data: temporaryFolder() }),
+      'BELFRY_MODEL_INVALID',
+      /pins sha256 (ab){32}, the file has [0-9a-f]{64}/,
+    );
   });
 
   it('M3: tells what of a binding does not fit the model', async () => {
     const folder = copy();
     const registry = readFileSync(join(folder, 'registry.yaml'), 'utf8');
     writeFileSync(join(folder, 'registry.yaml'), registry.replace('dense:', 'dense_x:'));
-    await expectError(() => buildGeneration({ models: folder, data: temporaryFolder() }), 'BELFRY_BINDING_MISMATCH', /input dense_x: bound, but the model has no such input[\s\S]*input dense .*not bound/);
+    await expectError(
+      () => buildGeneration({ models: folder, data: temporaryFolder() }),
+      'BELFRY_BINDING_MISMATCH',
+      /input dense_x: bound, but the model has no such input[\s\S]*input dense .*not bound/,
+    );
     rmSync(join(folder, 'exported/onnx/two_tower.onnx'));
     copyFileSync(join(folder, 'exported/onnx/dlrm.onnx'), join(folder, 'exported/onnx/two_tower.onnx'));
     writeFileSync(join(folder, 'registry.yaml'), registry);
-    await expectError(() => buildGeneration({ models: folder, data: temporaryFolder() }), 'BELFRY_BINDING_MISMATCH', /two-tower@1\.0/);
+    await expectError(
+      () => buildGeneration({ models: folder, data: temporaryFolder() }),
+      'BELFRY_BINDING_MISMATCH',
+      /two-tower@1\.0/,
+    );
     expect(existsSync(join(folder, 'embeddings'))).toBe(true);
   });
 });

@@ -28,7 +28,10 @@ function belfry(args: string[], options: { cwd?: string; env?: NodeJS.ProcessEnv
   });
 }
 
-async function serve(args: string[], env: NodeJS.ProcessEnv = process.env): Promise<{ address: string; child: ChildProcess; ended: Promise<number | null> }> {
+async function serve(
+  args: string[],
+  env: NodeJS.ProcessEnv = process.env,
+): Promise<{ address: string; child: ChildProcess; ended: Promise<number | null> }> {
   const child = spawn(process.execPath, [MAIN, 'serve', '--json', ...args], { env, stdio: ['ignore', 'pipe', 'pipe'] });
   running.add(child);
   const ended = new Promise<number | null>((resolve) => {
@@ -54,7 +57,11 @@ async function serve(args: string[], env: NodeJS.ProcessEnv = process.env): Prom
 }
 
 const post = (address: string, body: object) =>
-  fetch(`${address}/retrieve`, { method: 'POST', headers: { 'content-type': 'application/json' }, body: JSON.stringify(body) });
+  fetch(`${address}/retrieve`, {
+    method: 'POST',
+    headers: { 'content-type': 'application/json' },
+    body: JSON.stringify(body),
+  });
 
 describe('belfry serve', () => {
   it('serves a folder of two .npy files, 100,000 x 64, at PORT, and stops cleanly', async () => {
@@ -62,18 +69,25 @@ describe('belfry serve', () => {
       items: { data: randomValues(100_000 * 64, 1), dims: 64 },
       users: { data: randomValues(1000 * 64, 2), dims: 64 },
     });
-    const { address, child, ended } = await serve(['--models', models, '--data', temporaryFolder()], { ...process.env, PORT: '0' });
-    const answer = await (await post(address, { user_id: 42, k: 10 })).json();
+    const { address, child, ended } = await serve(['--models', models, '--data', temporaryFolder()], {
+      ...process.env,
+      PORT: '0',
+    });
+    const answer = (await (await post(address, { user_id: 42, k: 10 })).json()) as { items: { id: unknown }[] };
     expect(answer).toMatchObject({ returned: 10, degraded: [] });
-    expect(answer.items.every(({ id }: { id: unknown }) => Number.isInteger(id))).toBe(true);
-    expect((await (await post(address, { user_id: 1000, k: 3 })).json()).degraded).toEqual(['cold_start']);
+    expect(answer.items.every(({ id }) => Number.isInteger(id))).toBe(true);
+    expect(await (await post(address, { user_id: 1000, k: 3 })).json()).toMatchObject({ degraded: ['cold_start'] });
     child.kill('SIGTERM');
     expect(await ended).toBe(0);
   });
 
   it('O1: finishes what is under way when told to stop', async () => {
     const { address, child, ended } = await serve(['--sample', '--data', temporaryFolder(), '--port', '0']);
-    const asked = Promise.all(Array.from({ length: 8 }, () => post(address, { user_id: 'gimp', k: 10, rerank: true, candidates: 2000, timeout_ms: 1000 })));
+    const asked = Promise.all(
+      Array.from({ length: 8 }, () =>
+        post(address, { user_id: 'gimp', k: 10, rerank: true, candidates: 2000, timeout_ms: 1000 }),
+      ),
+    );
     await new Promise((resolve) => setTimeout(resolve, 20));
     child.kill('SIGTERM');
     const statuses = (await asked).map(({ status }) => status);
@@ -91,13 +105,29 @@ describe('belfry serve', () => {
     const { code, err } = await belfry(['serve', '--sample', '--data', temporaryFolder(), '--port', String(port)]);
     other.close();
     expect(code).toBe(1);
-    expect(err).toMatch(new RegExp(`error port ${port} on 127\\.0\\.0\\.1 is taken by another program; choose one with --port ${port + 1}, or PORT=${port + 1} \\(BELFRY_PORT_TAKEN\\)`));
+    expect(err).toMatch(
+      new RegExp(
+        `error port ${port} on 127\\.0\\.0\\.1 is taken by another program; choose one with --port ${port + 1}, or PORT=${port + 1} \\(BELFRY_PORT_TAKEN\\)`,
+      ),
+    );
   });
 
   it.each<[string[], number, RegExp]>([
-    [['serve', '--models', '/no/such/folder'], 1, /models folder \/no\/such\/folder does not exist or is not a folder \(BELFRY_MODELS_FOLDER\)/],
-    [['serve', '--sample', '--port', '99999'], 2, /settings: port: expected at most 65535, received 99999 \(BELFRY_CONFIG_INVALID\)/],
-    [['serve', '--sample', '--kernel', 'mmx'], 2, /settings: kernel: expected "amx" or "avx512vnni" or "avx2" or "portable", received "mmx"/],
+    [
+      ['serve', '--models', '/no/such/folder'],
+      1,
+      /models folder \/no\/such\/folder does not exist or is not a folder \(BELFRY_MODELS_FOLDER\)/,
+    ],
+    [
+      ['serve', '--sample', '--port', '99999'],
+      2,
+      /settings: port: expected at most 65535, received 99999 \(BELFRY_CONFIG_INVALID\)/,
+    ],
+    [
+      ['serve', '--sample', '--kernel', 'mmx'],
+      2,
+      /settings: kernel: expected "amx" or "avx512vnni" or "avx2" or "portable", received "mmx"/,
+    ],
     [['serve', '--colour'], 1, /unknown option '--colour'/],
     [['fly'], 1, /unknown command 'fly'/],
   ])('%j ends with %i', async (args, code, message) => {
@@ -116,42 +146,72 @@ describe('other commands', () => {
     expect(built.out).toMatch(/skew +passed +two-tower@1\.0 on 256 users/);
     const again = JSON.parse((await belfry(['build', '--sample', '--data', 'data', '--json'], { cwd })).out);
     expect(again).toMatchObject({ reused: true, metric: 'ip' });
-    const forced = JSON.parse((await belfry(['build', '--sample', '--data', 'data', '--json', '--force'], { cwd })).out);
+    const forced = JSON.parse(
+      (await belfry(['build', '--sample', '--data', 'data', '--json', '--force'], { cwd })).out,
+    );
     expect([forced.reused, forced.id === again.id]).toEqual([false, false]);
 
-    const shown = await belfry(['query', '--sample', '--data', 'data', '--user', 'gimp', '-k', '5', '--with-metadata', 'section'], { cwd });
+    const shown = await belfry(
+      ['query', '--sample', '--data', 'data', '--user', 'gimp', '-k', '5', '--with-metadata', 'section'],
+      { cwd },
+    );
     expect(shown.code).toBe(0);
     expect(shown.out.split('\n')).toHaveLength(8);
     expect(shown.out).toMatch(/^.*# +item +score +retrieval +rank +section/);
-    const asJson = JSON.parse((await belfry(['query', '--sample', '--data', 'data', '--features', '{"history":["bash"]}', '--json'], { cwd })).out);
+    const asJson = JSON.parse(
+      (await belfry(['query', '--sample', '--data', 'data', '--features', '{"history":["bash"]}', '--json'], { cwd }))
+        .out,
+    );
     expect(asJson.returned).toBe(10);
     const bad = await belfry(['query', '--sample', '--data', 'data', '--user', 'gimp', '-k', '0', '--json'], { cwd });
     expect(bad.code).toBe(2);
-    expect(JSON.parse(bad.err.trim().split('\n').at(-1)!)).toMatchObject({ code: 'BELFRY_INVALID_ARGUMENT', message: 'k: expected at least 1, received 0' });
+    expect(JSON.parse(bad.err.trim().split('\n').at(-1)!)).toMatchObject({
+      code: 'BELFRY_INVALID_ARGUMENT',
+      message: 'k: expected at least 1, received 0',
+    });
     const nobody = await belfry(['query', '--url', 'http://127.0.0.1:9', '--user', 'gimp'], { cwd });
-    expect([nobody.code, nobody.err]).toEqual([1, expect.stringMatching(/http:\/\/127\.0\.0\.1:9: no answer .*; start it with belfry serve \(BELFRY_SERVER_UNREACHABLE\)/)]);
+    expect([nobody.code, nobody.err]).toEqual([
+      1,
+      expect.stringMatching(
+        /http:\/\/127\.0\.0\.1:9: no answer .*; start it with belfry serve \(BELFRY_SERVER_UNREACHABLE\)/,
+      ),
+    ]);
   });
 
   it('inspect every kind of file and folder', async () => {
     const cwd = temporaryFolder();
     await belfry(['build', '--sample', '--data', 'data'], { cwd });
     const inspect = async (path: string) => JSON.parse((await belfry(['inspect', path, '--json'], { cwd })).out);
-    expect(await inspect(join(SAMPLE, 'embeddings/item_embeddings.npy'))).toMatchObject({ dtype: 'f2', fortranOrder: false, shape: [expect.any(Number), 64] });
+    expect(await inspect(join(SAMPLE, 'embeddings/item_embeddings.npy'))).toMatchObject({
+      dtype: 'f2',
+      fortranOrder: false,
+      shape: [expect.any(Number), 64],
+    });
     expect(await inspect(join(SAMPLE, 'exported/onnx/two_tower.onnx'))).toMatchObject({
       inputs: [{ name: 'user_features', dtype: 'float32' }, { name: 'item_features' }],
       outputs: [{ name: 'user_embedding' }, { name: 'item_embedding' }],
     });
-    expect((await inspect(join(SAMPLE, 'features/items.parquet'))).columns).toContainEqual({ name: 'section', kind: 'string' });
+    expect((await inspect(join(SAMPLE, 'features/items.parquet'))).columns).toContainEqual({
+      name: 'section',
+      kind: 'string',
+    });
     expect(await inspect(SAMPLE)).toMatchObject({ userTower: { name: 'two-tower' } });
     const data = await inspect('data');
     expect(data.generations).toEqual([{ id: data.current, state: 'serves' }]);
     expect(await inspect(`data/gen-${data.current}`)).toMatchObject({ id: data.current, metric: 'ip' });
-    for (const path of [SAMPLE, join(SAMPLE, 'exported/onnx/dlrm.onnx'), join(SAMPLE, 'features/users.parquet'), `data/gen-${data.current}`]) {
+    for (const path of [
+      SAMPLE,
+      join(SAMPLE, 'exported/onnx/dlrm.onnx'),
+      join(SAMPLE, 'features/users.parquet'),
+      `data/gen-${data.current}`,
+    ]) {
       const { code, out } = await belfry(['inspect', path], { cwd });
       expect([code, out.length > 100]).toEqual([0, true]);
     }
     mkdirSync(join(cwd, 'empty'));
-    expect((await belfry(['inspect', 'nothing.npy'], { cwd })).err).toMatch(/nothing\.npy does not exist \(BELFRY_FILE_UNREADABLE\)/);
+    expect((await belfry(['inspect', 'nothing.npy'], { cwd })).err).toMatch(
+      /nothing\.npy does not exist \(BELFRY_FILE_UNREADABLE\)/,
+    );
     expect((await belfry(['inspect', 'empty'], { cwd })).err).toMatch(/holds no embeddings\/item_embeddings\.npy/);
   });
 
@@ -159,10 +219,25 @@ describe('other commands', () => {
     const cwd = temporaryFolder();
     const good = JSON.parse((await belfry(['doctor', '--sample', '--port', '0', '--json'], { cwd })).out);
     expect(good.healthy).toBe(true);
-    expect(good.findings.map(({ check }: { check: string }) => check)).toEqual(['node', 'native core', 'machine', 'settings', 'models folder', 'data folder', 'embeddings', 'models', 'port']);
-    const models = makeModelsFolder(temporaryFolder(), { items: { data: randomValues(64, 1), dims: 8 }, files: { 'embeddings/item_ids.txt': 'a\n' } });
+    expect(good.findings.map(({ check }: { check: string }) => check)).toEqual([
+      'node',
+      'native core',
+      'machine',
+      'settings',
+      'models folder',
+      'data folder',
+      'embeddings',
+      'models',
+      'port',
+    ]);
+    const models = makeModelsFolder(temporaryFolder(), {
+      items: { data: randomValues(64, 1), dims: 8 },
+      files: { 'embeddings/item_ids.txt': 'a\n' },
+    });
     const bad = await belfry(['doctor', '--models', models], { cwd });
     expect(bad.code).toBe(3);
-    expect(bad.out).toMatch(/✗ embeddings +item_ids\.txt holds 1 ids and item_embeddings\.npy 8 rows; export both from the same run/);
+    expect(bad.out).toMatch(
+      /✗ embeddings +item_ids\.txt holds 1 ids and item_embeddings\.npy 8 rows; export both from the same run/,
+    );
   });
 });

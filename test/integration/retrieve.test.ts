@@ -36,14 +36,25 @@ describe('POST /retrieve', () => {
 
   it('names its generation and models, and times its stages in a header', async () => {
     const response = await service.post('/retrieve', { user_id: 'gimp', k: 3 });
-    expect(response.json()).toMatchObject({ generation: service.generation.id, models: { tower: 'two-tower@1.0' }, degraded: [], returned: 3 });
+    expect(response.json()).toMatchObject({
+      generation: service.generation.id,
+      models: { tower: 'two-tower@1.0' },
+      degraded: [],
+      returned: 3,
+    });
     expect(response.json().timings_ms).toBeUndefined();
-    expect(response.headers['server-timing']).toMatch(/^query;dur=[\d.]+, filter;dur=[\d.]+, search;dur=[\d.]+, total;dur=[\d.]+$/);
+    expect(response.headers['server-timing']).toMatch(
+      /^query;dur=[\d.]+, filter;dur=[\d.]+, search;dur=[\d.]+, total;dur=[\d.]+$/,
+    );
     expect(response.headers['x-request-id']).toMatch(/^[0-9a-f-]{36}$/);
   });
 
   it('embeds a package that nobody has seen, from what a caller types', async () => {
-    const answer = await ask({ features: { history: ['nginx', 'php-fpm', 'mariadb-server'], section: 'web' }, k: 20, exclude_seen: true });
+    const answer = await ask({
+      features: { history: ['nginx', 'php-fpm', 'mariadb-server'], section: 'web' },
+      k: 20,
+      exclude_seen: true,
+    });
     expect(answer.returned).toBe(20);
     expect(answer.models.tower).toBe('two-tower@1.0');
     expect(idsOf(answer)).not.toContain('nginx');
@@ -68,7 +79,9 @@ describe('POST /retrieve', () => {
     const rows = ['python3-numpy', 'python3-scipy'].map((id) => itemIds.rowOf(id)!);
     const values = items.readRows(Uint32Array.from(rows));
     const mean = Array.from({ length: 64 }, (_, d) => (values[d]! + values[64 + d]!) / 2);
-    expect(idsOf(await ask({ item_ids: ['python3-numpy', 'python3-scipy'], k: 10 }))).toEqual(idsOf(await ask({ embedding: mean, k: 10 })));
+    expect(idsOf(await ask({ item_ids: ['python3-numpy', 'python3-scipy'], k: 10 }))).toEqual(
+      idsOf(await ask({ embedding: mean, k: 10 })),
+    );
     const partly = await ask({ item_ids: ['python3-numpy', 'no-such-item'], k: 2 });
     expect(partly.degraded).toEqual(['unknown_items_ignored']);
   });
@@ -81,7 +94,11 @@ describe('POST /retrieve', () => {
     expect(idsOf(answer)).not.toEqual(idsOf(plain));
     const scores = answer.items.map(({ score }: { score: number }) => score);
     expect(scores).toEqual([...scores].sort((a, b) => b - a));
-    expect(answer.items.some(({ score, retrieval_score }: { score: number; retrieval_score: number }) => score !== retrieval_score)).toBe(true);
+    expect(
+      answer.items.some(
+        ({ score, retrieval_score }: { score: number; retrieval_score: number }) => score !== retrieval_score,
+      ),
+    ).toBe(true);
     expect(answer.explain).toMatchObject({ depth: 500, reranked: 500, query: 'stored user' });
     expect(Object.keys(answer.timings_ms)).toEqual(['query', 'filter', 'search', 'rerank', 'total']);
     expect(idsOf(await ask({ user_id: 'gimp', k: 10, rerank: 'dlrm' }))).toEqual(idsOf(answer));
@@ -92,10 +109,17 @@ describe('POST /retrieve', () => {
     const { requests, tolerance } = golden('dlrm.json');
     for (const { user_id, item_ids, scores } of requests) {
       const wanted = new Map<string, number>(item_ids.map((id: string, at: number) => [id, scores[at]]));
-      const answer = await ask({ user_id, k: item_ids.length, candidates: item_ids.length, exclude_seen: true, rerank: true });
+      const answer = await ask({
+        user_id,
+        k: item_ids.length,
+        candidates: item_ids.length,
+        exclude_seen: true,
+        rerank: true,
+      });
       const compared = answer.items.filter(({ id }: { id: string }) => wanted.has(id));
       expect(compared.length).toBe(item_ids.length);
-      for (const { id, score } of compared) expect(Math.abs(score - wanted.get(id)!)).toBeLessThan(tolerance * Math.max(1, Math.abs(score)));
+      for (const { id, score } of compared)
+        expect(Math.abs(score - wanted.get(id)!)).toBeLessThan(tolerance * Math.max(1, Math.abs(score)));
     }
   });
 
@@ -113,7 +137,10 @@ describe('POST /retrieve', () => {
     const answer = await ask({
       user_id: 'gimp',
       k: 50,
-      filter: { must: [{ field: 'section', in: ['graphics', 'python'] }], must_not: [{ field: 'installed_size', gt: 5000 }] },
+      filter: {
+        must: [{ field: 'section', in: ['graphics', 'python'] }],
+        must_not: [{ field: 'installed_size', gt: 5000 }],
+      },
       with_metadata: ['section', 'installed_size', 'tags'],
       explain: true,
     });
@@ -135,14 +162,29 @@ describe('POST /retrieve', () => {
 
   it('I3: returns fewer than k when there are fewer', async () => {
     const section = service.generation.itemTable.valueAt(0, 'section');
-    const all = await ask({ user_id: 'gimp', k: 1000, filter: { must: [{ field: 'id', in: ['libc6', 'bash', 'gimp'] }, { field: 'section', exists: true }] } });
+    const all = await ask({
+      user_id: 'gimp',
+      k: 1000,
+      filter: {
+        must: [
+          { field: 'id', in: ['libc6', 'bash', 'gimp'] },
+          { field: 'section', exists: true },
+        ],
+      },
+    });
     expect(section).not.toBeNull();
     expect(all.returned).toBe(all.items.length);
     expect(all.returned).toBeLessThanOrEqual(3);
   });
 
   it('keeps the retrieval order when the deadline leaves no time to re-rank', async () => {
-    const response = await service.post('/retrieve', { user_id: 'gimp', k: 10, rerank: true, candidates: 5000, timeout_ms: 12 });
+    const response = await service.post('/retrieve', {
+      user_id: 'gimp',
+      k: 10,
+      rerank: true,
+      candidates: 5000,
+      timeout_ms: 12,
+    });
     if (response.statusCode === 504) expect(response.json().code).toBe('BELFRY_DEADLINE_EXCEEDED');
     else if (response.json().degraded.length > 0) {
       expect(response.json().degraded).toEqual(['rerank_timeout']);
@@ -155,24 +197,50 @@ describe('POST /retrieve', () => {
 describe('POST /retrieve/batch', () => {
   it('answers each request or its own error, in order', async () => {
     const { responses } = await ask(
-      { requests: [{ user_id: 'gimp', k: 3 }, { embedding: [1, 2] }, { features: { history: ['bash'] }, k: 2 }, { user_id: 'gimp', k: 3, rerank: 'nope' }] },
+      {
+        requests: [
+          { user_id: 'gimp', k: 3 },
+          { embedding: [1, 2] },
+          { features: { history: ['bash'] }, k: 2 },
+          { user_id: 'gimp', k: 3, rerank: 'nope' },
+        ],
+      },
       '/retrieve/batch',
     );
     expect(idsOf(responses[0])).toEqual(idsOf(await ask({ user_id: 'gimp', k: 3 })));
-    expect(responses[1].error).toMatchObject({ code: 'BELFRY_DIMS_MISMATCH', message: expect.stringMatching(/^embedding: expected 64 dims \(generation .*\), received 2$/) });
+    expect(responses[1].error).toMatchObject({
+      code: 'BELFRY_DIMS_MISMATCH',
+      message: expect.stringMatching(/^embedding: expected 64 dims \(generation .*\), received 2$/),
+    });
     expect(responses[2].returned).toBe(2);
-    expect(responses[3].error).toMatchObject({ code: 'BELFRY_UNKNOWN_RERANKER', message: 'rerank: expected true or one of dlrm@1.0, received "nope"' });
+    expect(responses[3].error).toMatchObject({
+      code: 'BELFRY_UNKNOWN_RERANKER',
+      message: 'rerank: expected true or one of dlrm@1.0, received "nope"',
+    });
   });
 });
 
 describe('POST /similar', () => {
   it('finds items like an item, itself left out', async () => {
-    const answer = await ask({ item_id: 'python3-numpy', k: 10, with_metadata: ['section'], explain: true }, '/similar/items');
+    const answer = await ask(
+      { item_id: 'python3-numpy', k: 10, with_metadata: ['section'], explain: true },
+      '/similar/items',
+    );
     expect(idsOf(answer)).not.toContain('python3-numpy');
-    expect(answer.items.filter(({ metadata }: { metadata: { section: string } }) => metadata.section === 'python').length).toBeGreaterThan(5);
+    expect(
+      answer.items.filter(({ metadata }: { metadata: { section: string } }) => metadata.section === 'python').length,
+    ).toBeGreaterThan(5);
     expect(answer.items[0].score).toBeLessThanOrEqual(1);
     expect(answer.explain.kernel).toBe(service.generation.index.info.kernel);
-    const filtered = await ask({ item_id: 'python3-numpy', k: 3, filter: { must_not: [{ field: 'section', eq: 'python' }] }, with_metadata: ['section'] }, '/similar/items');
+    const filtered = await ask(
+      {
+        item_id: 'python3-numpy',
+        k: 3,
+        filter: { must_not: [{ field: 'section', eq: 'python' }] },
+        with_metadata: ['section'],
+      },
+      '/similar/items',
+    );
     for (const { metadata } of filtered.items) expect(metadata.section).not.toBe('python');
   });
 
@@ -185,7 +253,13 @@ describe('POST /similar', () => {
   it.each([
     ['/similar/items', { item_id: 'nope' }, 404, 'BELFRY_UNKNOWN_ITEM', /^item_id: "nope" is not in generation/],
     ['/similar/users', { user_id: 'nope' }, 404, 'BELFRY_UNKNOWN_USER', /^user_id: "nope" is not in generation/],
-    ['/similar/items', {}, 400, 'BELFRY_INVALID_ARGUMENT', /^body: expected exactly one of item_id, embedding, received none$/],
+    [
+      '/similar/items',
+      {},
+      400,
+      'BELFRY_INVALID_ARGUMENT',
+      /^body: expected exactly one of item_id, embedding, received none$/,
+    ],
     ['/similar/users', { user_id: 'gimp', embedding: [1] }, 400, 'BELFRY_INVALID_ARGUMENT', /received both$/],
   ])('%s %j', async (url, body, status, code, message) => {
     const response = await service.post(url, body);
@@ -198,7 +272,12 @@ describe('the rest of the API', () => {
   it('says that it lives, that it is ready, and counts', async () => {
     const get = (url: string) => service.app.inject({ method: 'GET', url });
     expect((await get('/healthz')).json()).toEqual({ status: 'ok' });
-    expect((await get('/readyz')).json()).toMatchObject({ ready: true, generation: service.generation.id, tower: 'two-tower@1.0', rerankers: ['dlrm@1.0'] });
+    expect((await get('/readyz')).json()).toMatchObject({
+      ready: true,
+      generation: service.generation.id,
+      tower: 'two-tower@1.0',
+      rerankers: ['dlrm@1.0'],
+    });
     const metrics = (await get('/metrics')).body;
     expect(metrics).toMatch(/belfry_request_seconds_count\{route="\/retrieve",status="200"\} \d+/);
     expect(metrics).toMatch(/belfry_stage_seconds_count\{stage="search"\} \d+/);
@@ -208,10 +287,35 @@ describe('the rest of the API', () => {
   it('documents every route and every field', async () => {
     const document = (await service.app.inject({ method: 'GET', url: '/openapi.json' })).json();
     expect(document.openapi).toBe('3.1.0');
-    expect(Object.keys(document.paths).sort()).toEqual(['/healthz', '/metrics', '/readyz', '/retrieve', '/retrieve/batch', '/similar/items', '/similar/users']);
+    expect(Object.keys(document.paths).sort()).toEqual([
+      '/healthz',
+      '/metrics',
+      '/readyz',
+      '/retrieve',
+      '/retrieve/batch',
+      '/similar/items',
+      '/similar/users',
+    ]);
     const { properties } = document.paths['/retrieve'].post.requestBody.content['application/json'].schema;
     expect(Object.keys(properties)).toEqual(
-      expect.arrayContaining(['user_id', 'features', 'embedding', 'item_ids', 'k', 'recall', 'exact', 'ef', 'filter', 'exclude', 'exclude_seen', 'rerank', 'candidates', 'with_metadata', 'timeout_ms', 'explain']),
+      expect.arrayContaining([
+        'user_id',
+        'features',
+        'embedding',
+        'item_ids',
+        'k',
+        'recall',
+        'exact',
+        'ef',
+        'filter',
+        'exclude',
+        'exclude_seen',
+        'rerank',
+        'candidates',
+        'with_metadata',
+        'timeout_ms',
+        'explain',
+      ]),
     );
     expect(properties.k).toMatchObject({ minimum: 1, maximum: 1000 });
     expect((await service.app.inject({ method: 'GET', url: '/docs' })).statusCode).toBe(200);
@@ -221,8 +325,14 @@ describe('the rest of the API', () => {
     const get = async (url: string) => (await service.app.inject({ method: 'GET', url })).json();
     expect((await get('/console/items?q=libc6&limit=3')).ids[0]).toBe('libc6');
     expect((await get('/console/users?q=gim')).ids).toContain('gimp');
-    expect(await get('/console/items?q=x&limit=999')).toMatchObject({ code: 'BELFRY_INVALID_ARGUMENT', message: 'limit: expected 1 to 100, received 999' });
-    expect(await get('/console/info')).toMatchObject({ items: service.generation.itemIds.size, rerankers: ['dlrm@1.0'] });
+    expect(await get('/console/items?q=x&limit=999')).toMatchObject({
+      code: 'BELFRY_INVALID_ARGUMENT',
+      message: 'limit: expected 1 to 100, received 999',
+    });
+    expect(await get('/console/info')).toMatchObject({
+      items: service.generation.itemIds.size,
+      rerankers: ['dlrm@1.0'],
+    });
   });
 
   it('is not ready once the generation is gone', async () => {
@@ -231,7 +341,11 @@ describe('the rest of the API', () => {
     const ready = await other.app.inject({ method: 'GET', url: '/readyz' });
     expect([ready.statusCode, ready.json()]).toEqual([503, { ready: false, reason: 'no generation is loaded' }]);
     const answer = await other.post('/retrieve', { user_id: 'gimp' });
-    expect([answer.statusCode, answer.json().code, answer.headers['retry-after']]).toEqual([503, 'BELFRY_NOT_READY', '1']);
+    expect([answer.statusCode, answer.json().code, answer.headers['retry-after']]).toEqual([
+      503,
+      'BELFRY_NOT_READY',
+      '1',
+    ]);
     await other.close();
   });
 });

@@ -14,7 +14,8 @@ const folder = fileURLToPath(new URL('./py/', import.meta.url));
 const requirements = join(folder, 'requirements.txt');
 
 /** Undefined when this machine has no Python 3.9 or newer with venv: then the tests are skipped, except in CI. */
-export const hasPython: boolean = spawnSync('python3', ['-c', 'import sys, venv; sys.exit(sys.version_info < (3, 9))']).status === 0;
+export const hasPython: boolean =
+  spawnSync('python3', ['-c', 'import sys, venv; sys.exit(sys.version_info < (3, 9))']).status === 0;
 
 function environment(): string {
   const hash = createHash('sha256').update(readFileSync(requirements)).digest('hex').slice(0, 12);
@@ -24,7 +25,11 @@ function environment(): string {
     // only its console scripts use them; we start its python.
     const made = `${path}.${process.pid}`;
     execFileSync('python3', ['-m', 'venv', made]);
-    execFileSync(join(made, 'bin', 'python'), ['-m', 'pip', 'install', '--quiet', '--disable-pip-version-check', '-r', requirements], { stdio: 'inherit' });
+    execFileSync(
+      join(made, 'bin', 'python'),
+      ['-m', 'pip', 'install', '--quiet', '--disable-pip-version-check', '-r', requirements],
+      { stdio: 'inherit' },
+    );
     execFileSync('touch', [join(made, 'ready')]);
     if (existsSync(path)) rmSync(path, { recursive: true, force: true });
     renameSync(made, path);

@@ -12,7 +12,11 @@ export async function caught(work: () => unknown): Promise<BelfryError> {
   throw new Error('expected a BelfryError, nothing was thrown');
 }
 
-export async function expectError(work: () => unknown, code: ErrorCode, message: string | RegExp): Promise<BelfryError> {
+export async function expectError(
+  work: () => unknown,
+  code: ErrorCode,
+  message: string | RegExp,
+): Promise<BelfryError> {
   const error = await caught(work);
   expect({ code: error.code, message: error.message }).toEqual({
     code,

@@ -5,7 +5,7 @@ import staticFiles from '@fastify/static';
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox';
 import { Type } from 'typebox';
 import { BelfryError } from '../../errors.js';
-import type { AppParts } from '../app.js';
+import type { AppParts } from '../parts.js';
 import { ErrorAnswer } from '../schemas.js';
 
 const SuggestQuery = Type.Object(
@@ -23,11 +23,24 @@ export const consoleRoutes: FastifyPluginAsyncTypebox<AppParts> = async (app, { 
   for (const kind of ['items', 'users'] as const) {
     app.get(
       `/console/${kind}`,
-      { schema: { hide: true, querystring: SuggestQuery, response: { 200: Type.Object({ ids: Type.Array(Type.Union([Type.String(), Type.Integer()])) }), default: ErrorAnswer } } },
+      {
+        schema: {
+          hide: true,
+          querystring: SuggestQuery,
+          response: {
+            200: Type.Object({ ids: Type.Array(Type.Union([Type.String(), Type.Integer()])) }),
+            default: ErrorAnswer,
+          },
+        },
+      },
       async (request) => {
         const limit = Number(request.query.limit ?? SUGGESTIONS.default);
         if (limit < 1 || limit > SUGGESTIONS.max) {
-          throw new BelfryError('BELFRY_INVALID_ARGUMENT', `limit: expected 1 to ${SUGGESTIONS.max}, received ${limit}`, { field: 'limit', limit: SUGGESTIONS.max });
+          throw new BelfryError(
+            'BELFRY_INVALID_ARGUMENT',
+            `limit: expected 1 to ${SUGGESTIONS.max}, received ${limit}`,
+            { field: 'limit', limit: SUGGESTIONS.max },
+          );
         }
         return { ids: retriever.suggest(kind, request.query.q, limit) };
       },

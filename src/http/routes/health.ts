@@ -1,14 +1,20 @@
 /** GET /healthz, /readyz, /metrics: for supervisors, load balancers and Prometheus. */
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox';
-import type { AppParts } from '../app.js';
+import type { AppParts } from '../parts.js';
 
 export const healthRoutes: FastifyPluginAsyncTypebox<AppParts> = async (app, { retriever, metrics }) => {
-  app.get('/healthz', { schema: { summary: 'The event loop is alive' }, logLevel: 'warn' }, async () => ({ status: 'ok' }));
+  app.get('/healthz', { schema: { summary: 'The event loop is alive' }, logLevel: 'warn' }, async () => ({
+    status: 'ok',
+  }));
 
-  app.get('/readyz', { schema: { summary: 'A generation is loaded and answers' }, logLevel: 'warn' }, async (_request, reply) => {
-    const status = retriever.status();
-    return reply.code(status.ready ? 200 : 503).send(status);
-  });
+  app.get(
+    '/readyz',
+    { schema: { summary: 'A generation is loaded and answers' }, logLevel: 'warn' },
+    async (_request, reply) => {
+      const status = retriever.status();
+      return reply.code(status.ready ? 200 : 503).send(status);
+    },
+  );
 
   app.get('/metrics', { schema: { summary: 'Prometheus metrics' }, logLevel: 'warn' }, async (_request, reply) =>
     reply.type(metrics.registry.contentType).send(await metrics.registry.metrics()),

@@ -4,7 +4,7 @@ import { LIMITS } from '../../config/schema.js';
 import { asBelfryError, BelfryError } from '../../errors.js';
 import type { FilterGroup } from '../../features/filter.js';
 import type { QuerySource, RetrieveRequest, RetrieveResponse, Shaping, Timings } from '../../retrieval/request.js';
-import type { AppParts } from '../app.js';
+import type { AppParts } from '../parts.js';
 import { envelope } from '../errors.js';
 import { BatchAnswer, BatchBody, ErrorAnswer, RetrieveAnswer, RetrieveBody } from '../schemas.js';
 
@@ -44,7 +44,8 @@ export const retrieveRoutes: FastifyPluginAsyncTypebox<AppParts> = async (app, {
           return toAnswer(await retriever.retrieve(toRequest(body, settings.timeout_ms)), body.explain === true);
         } catch (thrown) {
           const error = asBelfryError(thrown);
-          if (error.statusCode === 0 || error.statusCode >= 500) request.log.error({ err: thrown, position }, 'batched request failed');
+          if (error.statusCode === 0 || error.statusCode >= 500)
+            request.log.error({ err: thrown, position }, 'batched request failed');
           metrics.errors.inc({ code: error.code });
           return { error: envelope(error, request.id) };
         }
@@ -113,7 +114,11 @@ export function serverTiming(timings: Timings): string {
     .join(', ');
 }
 
-async function mapLimited<T, R>(list: readonly T[], limit: number, work: (one: T, position: number) => Promise<R>): Promise<R[]> {
+async function mapLimited<T, R>(
+  list: readonly T[],
+  limit: number,
+  work: (one: T, position: number) => Promise<R>,
+): Promise<R[]> {
   const results = new Array<R>(list.length);
   let next = 0;
   const lane = async () => {

@@ -3,7 +3,7 @@ import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox';
 import { BelfryError } from '../../errors.js';
 import type { SimilarRequest, SimilarResponse } from '../../retrieval/request.js';
 import type { Id } from '../../types.js';
-import type { AppParts } from '../app.js';
+import type { AppParts } from '../parts.js';
 import { ErrorAnswer, SimilarAnswer, SimilarItemsBody, SimilarUsersBody } from '../schemas.js';
 import { serverTiming, toShaping } from './retrieve.js';
 

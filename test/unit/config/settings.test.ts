@@ -14,9 +14,18 @@ describe('settings', () => {
       environment: { BELFRY_PORT: '1002', BELFRY_LOG_LEVEL: 'warn', PATH: '/bin' },
       flags: { port: 1003, host: undefined },
     });
-    expect(settings).toMatchObject({ models: join(directory, 'export'), port: 1003, host: '0.0.0.0', threads: 3, log_level: 'warn', timeout_ms: 100 });
+    expect(settings).toMatchObject({
+      models: join(directory, 'export'),
+      port: 1003,
+      host: '0.0.0.0',
+      threads: 3,
+      log_level: 'warn',
+      timeout_ms: 100,
+    });
     expect(loadSettings({ workingDirectory: directory, environment: { PORT: '1004' } }).port).toBe(1004);
-    expect(loadSettings({ workingDirectory: directory, environment: { PORT: '1004', BELFRY_PORT: '1005' } }).port).toBe(1005);
+    expect(loadSettings({ workingDirectory: directory, environment: { PORT: '1004', BELFRY_PORT: '1005' } }).port).toBe(
+      1005,
+    );
     expect(loadSettings({ workingDirectory: directory, environment: {} }).port).toBe(1001);
   });
 
@@ -30,14 +39,39 @@ describe('settings', () => {
 
   it('say what is wrong, where, and what is known', async () => {
     const directory = temporaryFolder();
-    const load = (options: Parameters<typeof loadSettings>[0]) => () => loadSettings({ workingDirectory: directory, environment: {}, ...options });
-    await expectError(load({}), 'BELFRY_MODELS_FOLDER', /no models folder: .*models does not exist; name one with --models DIR/);
-    await expectError(load({ flags: { models: 'x', port: 70_000 } }), 'BELFRY_CONFIG_INVALID', 'settings: port: expected at most 65535, received 70000');
-    await expectError(load({ flags: { models: 'x', port: Number.NaN } }), 'BELFRY_CONFIG_INVALID', /^settings: port: expected an integer/);
-    await expectError(load({ flags: { models: 'x', metric: 'dot' } }), 'BELFRY_CONFIG_INVALID', 'settings: metric: expected "ip" or "cosine" or "l2", received "dot"');
-    await expectError(load({ environment: { PORT: 'http' } }), 'BELFRY_CONFIG_INVALID', 'environment variable PORT: port: expected an integer, received "http"');
+    const load = (options: Parameters<typeof loadSettings>[0]) => () =>
+      loadSettings({ workingDirectory: directory, environment: {}, ...options });
+    await expectError(
+      load({}),
+      'BELFRY_MODELS_FOLDER',
+      /no models folder: .*models does not exist; name one with --models DIR/,
+    );
+    await expectError(
+      load({ flags: { models: 'x', port: 70_000 } }),
+      'BELFRY_CONFIG_INVALID',
+      'settings: port: expected at most 65535, received 70000',
+    );
+    await expectError(
+      load({ flags: { models: 'x', port: Number.NaN } }),
+      'BELFRY_CONFIG_INVALID',
+      /^settings: port: expected an integer/,
+    );
+    await expectError(
+      load({ flags: { models: 'x', metric: 'dot' } }),
+      'BELFRY_CONFIG_INVALID',
+      'settings: metric: expected "ip" or "cosine" or "l2", received "dot"',
+    );
+    await expectError(
+      load({ environment: { PORT: 'http' } }),
+      'BELFRY_CONFIG_INVALID',
+      'environment variable PORT: port: expected an integer, received "http"',
+    );
     writeFileSync(join(directory, 'belfry.yaml'), 'prot: 80\n');
-    await expectError(load({}), 'BELFRY_CONFIG_INVALID', /belfry.yaml: prot: unknown key; known: models, data, host, port/);
+    await expectError(
+      load({}),
+      'BELFRY_CONFIG_INVALID',
+      /belfry.yaml: prot: unknown key; known: models, data, host, port/,
+    );
     writeFileSync(join(directory, 'belfry.yaml'), 'port: [80\n');
     await expectError(load({}), 'BELFRY_CONFIG_INVALID', /belfry.yaml: .*flow/i);
   });

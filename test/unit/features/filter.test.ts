@@ -10,8 +10,19 @@ const columns: FeatureColumn[] = [
   { kind: 'string', name: 'section', codes: Int32Array.of(0, 1, 0, -1), dictionary: ['net', 'web'] },
   { kind: 'number', name: 'price', values: Float64Array.of(1, 2.5, Number.NaN, 20) },
   { kind: 'boolean', name: 'free', values: Uint8Array.of(1, 0, 2, 1) },
-  { kind: 'string_list', name: 'tags', offsets: Uint32Array.of(0, 2, 3, 3, 4), codes: Int32Array.of(0, 1, 1, 2), dictionary: ['x', 'y', 'z'] },
-  { kind: 'number_list', name: 'years', offsets: Uint32Array.of(0, 2, 2, 3, 3), values: Float64Array.of(1999, 2020, 2005) },
+  {
+    kind: 'string_list',
+    name: 'tags',
+    offsets: Uint32Array.of(0, 2, 3, 3, 4),
+    codes: Int32Array.of(0, 1, 1, 2),
+    dictionary: ['x', 'y', 'z'],
+  },
+  {
+    kind: 'number_list',
+    name: 'years',
+    offsets: Uint32Array.of(0, 2, 2, 3, 3),
+    values: Float64Array.of(1999, 2020, 2005),
+  },
 ];
 const table = FeatureTable.fromColumns(columns, { name: 'features/items.parquet' }).alignTo(['a', 'b', 'c', 'd']);
 const compiler = new FilterCompiler(table, 4);
@@ -40,8 +51,22 @@ describe('filter', () => {
     [{ must: [{ field: 'tags', exists: false }] }, [2]],
     [{ must: [{ field: 'years', gte: 2000, lt: 2010 }] }, [2]],
     [{ must: [{ field: 'id', in: ['b', 'd', 'zz'] }] }, [1, 3]],
-    [{ should: [{ field: 'section', eq: 'web' }, { field: 'price', eq: 20 }] }, [1, 3]],
-    [{ must: [{ field: 'free', eq: true }], should: [{ field: 'section', eq: 'web' }, { must_not: [{ field: 'price', lt: 20 }] }] }, [3]],
+    [
+      {
+        should: [
+          { field: 'section', eq: 'web' },
+          { field: 'price', eq: 20 },
+        ],
+      },
+      [1, 3],
+    ],
+    [
+      {
+        must: [{ field: 'free', eq: true }],
+        should: [{ field: 'section', eq: 'web' }, { must_not: [{ field: 'price', lt: 20 }] }],
+      },
+      [3],
+    ],
   ])('%j', (filter, expected) => {
     expect(rows(filter)).toEqual(expected);
     expect(countBits(compiler.compile(filter))).toBe(expected.length);
@@ -54,8 +79,14 @@ describe('filter', () => {
 
   it.each<[unknown, RegExp]>([
     [{ must: [{ field: 'price', lte: '5' }] }, /filter\.must\.0\.lte: expected a number, received "5"/],
-    [{ must: [{ field: 'price', eq: '5' }] }, /filter\.must\.0\.eq: expected a number \(as in column price\), received "5"/],
-    [{ must: [{ field: 'section', lt: 5 }] }, /filter\.must\.0\.lt: expected a column of numbers \(section holds strings\)/],
+    [
+      { must: [{ field: 'price', eq: '5' }] },
+      /filter\.must\.0\.eq: expected a number \(as in column price\), received "5"/,
+    ],
+    [
+      { must: [{ field: 'section', lt: 5 }] },
+      /filter\.must\.0\.lt: expected a column of numbers \(section holds strings\)/,
+    ],
     [{ must: [{ field: 'section' }] }, /filter\.must\.0: expected a condition on "section"/],
     [{ must: [{ section: 'net' }] }, /filter\.must\.0\.section: expected one of the keys field, eq, in/],
     [{ must: [{ field: 'section', in: [] }] }, /filter\.must\.0\.in: expected a list of 1 to 1024/],
@@ -78,10 +109,14 @@ describe('filter', () => {
 
   it('Q1: caps clauses and depth', async () => {
     const many = { must: Array.from({ length: 257 }, () => ({ field: 'price', lt: 1 })) };
-    expect((await expectError(() => compiler.compile(many), 'BELFRY_INVALID_ARGUMENT', /at most 256 clauses/)).limit).toBe(256);
+    expect(
+      (await expectError(() => compiler.compile(many), 'BELFRY_INVALID_ARGUMENT', /at most 256 clauses/)).limit,
+    ).toBe(256);
     let deep: FilterGroup = { must: [] };
     for (let i = 0; i < 1000; i++) deep = { must: [deep] };
-    expect((await expectError(() => compiler.compile(deep), 'BELFRY_INVALID_ARGUMENT', /at most 16 nested groups/)).limit).toBe(16);
+    expect(
+      (await expectError(() => compiler.compile(deep), 'BELFRY_INVALID_ARGUMENT', /at most 16 nested groups/)).limit,
+    ).toBe(16);
   });
 
   it('agrees with a naive evaluation', () => {

@@ -21,7 +21,16 @@ async function publish(data: DataFolder, id: string, content = 'vectors'): Promi
       builder: { belfry: '0', node: '0', platform: 'test' },
       models_folder: '/models',
       metric: 'ip',
-      items: { file: 'items.npy', count: 1, dims: 1, dtype: 'f4', idKind: 'row', norms, zeroVectors: 0, skippedRows: [] },
+      items: {
+        file: 'items.npy',
+        count: 1,
+        dims: 1,
+        dtype: 'f4',
+        idKind: 'row',
+        norms,
+        zeroVectors: 0,
+        skippedRows: [],
+      },
       models: [],
       sources: [],
       files: { 'items.npy': facts },
@@ -54,7 +63,11 @@ describe('data folder', () => {
     const bad: string[] = [];
     const served = await data.current((id, error) => bad.push(`${id} ${error.code} ${error.message}`));
     expect(served?.id).toBe('1');
-    expect(bad).toEqual([expect.stringMatching(/^2 BELFRY_GENERATION_CORRUPT .*items\.npy: its checksum does not fit the manifest; rebuild/)]);
+    expect(bad).toEqual([
+      expect.stringMatching(
+        /^2 BELFRY_GENERATION_CORRUPT .*items\.npy: its checksum does not fit the manifest; rebuild/,
+      ),
+    ]);
   });
 
   it('X1: refuses a truncated file, a foreign manifest and one of another version', async () => {
@@ -66,9 +79,17 @@ describe('data folder', () => {
     expect(await data.current((_, error) => bad.push(error.message))).toBeUndefined();
     expect(bad[0]).toMatch(/expected 7 bytes, found 3/);
     writeFileSync(manifest, readFileSync(manifest, 'utf8').replace('"metric": "ip"', '"metric": "l2"'));
-    await expectError(() => readManifest(data.folderOf('1')), 'BELFRY_GENERATION_CORRUPT', /manifest\.json: its checksum does not fit its content/);
+    await expectError(
+      () => readManifest(data.folderOf('1')),
+      'BELFRY_GENERATION_CORRUPT',
+      /manifest\.json: its checksum does not fit its content/,
+    );
     writeFileSync(manifest, '{"half":');
-    await expectError(() => readManifest(data.folderOf('1')), 'BELFRY_GENERATION_CORRUPT', /manifest\.json: cannot be read/);
+    await expectError(
+      () => readManifest(data.folderOf('1')),
+      'BELFRY_GENERATION_CORRUPT',
+      /manifest\.json: cannot be read/,
+    );
   });
 
   it.each([
@@ -84,7 +105,13 @@ describe('data folder', () => {
 
   it('X5: has one writer; a lock of a process that is gone is taken over, its leftovers removed', async () => {
     const data = await DataFolder.open(temporaryFolder());
-    await data.withWriterLock(() => expectError(() => data.withWriterLock(async () => 1), 'BELFRY_LOCKED', new RegExp(`is being written by process ${process.pid}; wait for it`)));
+    await data.withWriterLock(() =>
+      expectError(
+        () => data.withWriterLock(async () => 1),
+        'BELFRY_LOCKED',
+        new RegExp(`is being written by process ${process.pid}; wait for it`),
+      ),
+    );
     mkdirSync(data.newTemporary('half'));
     writeFileSync(join(data.path, 'LOCK'), '999999999');
     await publish(data, '1');

@@ -49,7 +49,11 @@ describe('generation store', () => {
     const closing = store.close();
     await new Promise(setImmediate);
     expect(one.closed).toBe(false);
-    await expectError(() => store.use(async () => 1), 'BELFRY_NOT_READY', 'no generation is serving; try again in a few seconds');
+    await expectError(
+      () => store.use(async () => 1),
+      'BELFRY_NOT_READY',
+      'no generation is serving; try again in a few seconds',
+    );
     release();
     await Promise.all([slow, closing]);
     expect(one.closed).toBe(true);

@@ -30,15 +30,15 @@ def sizes_of(rows):
     return torch.tensor([row["installed_size"] or 0 for row in rows], dtype=torch.float32)[:, None]
 
 
-def build_tables(data, vocabulary, histories, relates_to, popularity, goes_with, user_vectors, item_vectors):
+def build_tables(users, items, vocabulary, histories, relates_to, popularity, goes_with, user_vectors, item_vectors):
     def encode(rows, layout, lists=None):
         name = layout[0].name
         source = rows if lists is None else [{name: names} for names in lists]
         return torch.from_numpy(features.pack(source, layout, vocabulary)).long()
 
     return Tables(
-        encode(data["users"], features.SPARSE_USER), encode(data["items"], features.SPARSE_ITEM),
-        sizes_of(data["users"]), sizes_of(data["items"]),
+        encode(users, features.SPARSE_USER), encode(items, features.SPARSE_ITEM),
+        sizes_of(users), sizes_of(items),
         torch.tensor(popularity, dtype=torch.float32)[:, None],
         encode(None, features.HISTORY, histories), encode(None, features.RELATES_TO, relates_to),
         torch.from_numpy(goes_with).long(), user_vectors, item_vectors)

@@ -13,6 +13,8 @@ The split, per user, seeded:
     stack  one more relation of every user that keeps at least three; the re-rankers learn from it,
            because the retrieval model has not seen it. One user in ten of these is the validation set
     train  the rest
+Packages with two or three relations are no users, but the re-rankers can learn from them: `extra` holds one relation
+of each out. Neither the retrieval model nor the test knows them.
 Everything that depends on relations (history, popularity, relates_to, baselines) is computed here
 from the named parts, so that no later script has to remember what it must not see.
 """
@@ -134,6 +136,14 @@ def main():
     # A held-out relation must not be visible from its other end either: the file is checked, not trusted.
     assert all(test[user] not in known[user] and test[user] not in train[user] for user in users)
 
+    rng = random.Random(SEED + 1)
+    extra = []
+    for name in sorted(set(known) - set(users)):
+        if len(known[name]) >= 2:
+            held = rng.choice(known[name])
+            shown = [target for target in known[name] if target != held]
+            extra.append({**attributes(name, packages), "history": shown, "held": held})
+
     def item_row(name):
         return {**attributes(name, packages), "popularity": popularity[name], "relates_to": known[name]}
 
@@ -146,11 +156,12 @@ def main():
         "test": [test[user] for user in users],
         "known": [known[user] for user in users],
         "is_validation": [user in validation for user in users],
+        "extra": extra,
     }
     args.work.mkdir(parents=True, exist_ok=True)
     (args.work / "data.json").write_text(json.dumps(data))
     print(f"{len(packages)} packages, {len(users)} users, {len(items)} items, "
-          f"{sum(map(len, train.values()))} train, {len(stack)} stack ({len(validation)} validation), {len(test)} test")
+          f"{sum(map(len, train.values()))} train, {len(stack)} stack ({len(validation)} validation), {len(test)} test, {len(extra)} extra")
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ WIDTH = 16          # of every embedding that takes part in the interaction
 class Inputs(nn.Module):
     """Everything before the interaction: embeddings of width 16, and plain numbers with exact matches."""
 
-    def __init__(self, sizes):
+    def __init__(self, sizes, dropout):
         super().__init__()
         self.user_at = slices(SPARSE_USER)
         self.item_at = slices(SPARSE_ITEM)
@@ -38,6 +38,8 @@ class Inputs(nn.Module):
         self.item_vector = nn.Linear(DIMS, WIDTH)
         self.bottom = nn.Sequential(nn.Linear(len(DENSE) + 2, 32), nn.ReLU(), nn.Linear(32, WIDTH))
         self.place = nn.Parameter(torch.linspace(1, 0.1, GOES_WITH_WIDTH))
+        # Tens of thousands of lists cannot fill the tables: without noise the second pass learns them by heart.
+        self.noise = nn.Dropout(dropout)
         self.vectors = 17
         self.matches = 16
 
@@ -56,7 +58,7 @@ class Inputs(nn.Module):
         agreement = (user_embedding * item_embedding)[:, :-1].sum(1, keepdim=True) / 10
         numbers = torch.cat([score, rank, amounts, length, agreement], 1)
 
-        vectors = torch.stack([
+        vectors = self.noise(torch.stack([
             self.bottom(numbers),
             self.user_vector(user_embedding),
             self.item_vector(item_embedding),
@@ -74,7 +76,7 @@ class Inputs(nn.Module):
             mean_of(self.tags, item_tags),
             mean_of(self.name_tokens, user_tokens),
             mean_of(self.name_tokens, item_tokens),
-        ], 1)
+        ], 1))
 
         def same(name):
             left, right = one(user, self.user_at, name), one(item, self.item_at, name)
@@ -108,7 +110,7 @@ class Dlrm(nn.Module):
 
     def __init__(self, sizes, dropout=0.1):
         super().__init__()
-        self.inputs = Inputs(sizes)
+        self.inputs = Inputs(sizes, dropout)
         pairs = torch.triu_indices(self.inputs.vectors, self.inputs.vectors, 1)
         self.register_buffer("pairs", pairs[0] * self.inputs.vectors + pairs[1])
         width = WIDTH + pairs.shape[1] + self.inputs.matches + len(DENSE) + 2
@@ -132,7 +134,7 @@ class DcnV2(nn.Module):
 
     def __init__(self, sizes, dropout=0.1, layers=3, rank=48):
         super().__init__()
-        self.inputs = Inputs(sizes)
+        self.inputs = Inputs(sizes, dropout)
         width = self.inputs.vectors * WIDTH + self.inputs.matches + len(DENSE) + 2
         self.norm = nn.LayerNorm(width)
         self.down = nn.ModuleList(nn.Linear(width, rank, bias=False) for _ in range(layers))

@@ -3,8 +3,8 @@
     python train_rerankers.py --work build --model dlrm
     python train_rerankers.py --work build --model dcn_v2
 
-Positives are the `stack` relations, which the stage-1 two-tower has not seen: their retrieval scores are as
-honest as they will be in service. Negatives come from the same 500 candidates, the first ones more often.
+Positives are the `stack` relations, which the stage-1 two-tower has not seen, and one relation of each package that
+is too small to be a user, which it has not seen either: their retrieval scores are as honest as in service. Negatives come from the same 500 candidates, the first ones more often.
 The loss is a softmax over each user's list. Epochs and settings were chosen on the validation users, with the
 final two-tower's scores; `test` is not read.
 """
@@ -29,35 +29,35 @@ HEAD = 60
 SEED = 11
 
 
-def vectors(work, checkpoint, data, vocabulary):
-    model = TwoTower({name: len(values) for name, values in vocabulary.items()})
-    model.load_state_dict(torch.load(work / checkpoint))
-    model.eval()
-    with torch.no_grad():
-        users = torch.from_numpy(features.pack(data["users"], features.USER_LAYOUT, vocabulary, data["train"]))
-        items = torch.from_numpy(features.pack(data["items"], features.ITEM_LAYOUT, vocabulary))
-        return (torch.cat([model.user_tower(part) for part in users.split(2048)]), model.item_tower(items))
-
-
 def training_view(work, checkpoint, data, vocabulary):
-    """Tables and candidates as they were before the `stack` relations became known."""
+    """Tables and candidates as they were before the `stack` and `extra` relations became known."""
     index = {name: at for at, name in enumerate(vocabulary["items"])}
-    user_vectors, item_vectors = vectors(work, checkpoint, data, vocabulary)
-    train = dict(zip((row["id"] for row in data["users"]), data["train"]))
+    people = data["users"] + data["extra"]
+    histories = data["train"] + [row["history"] for row in data["extra"]]
+    wanted = data["stack"] + [row["held"] for row in data["extra"]]
+    held = data["is_validation"] + [False] * len(data["extra"])
+
+    towers = TwoTower({name: len(values) for name, values in vocabulary.items()})
+    towers.load_state_dict(torch.load(work / checkpoint))
+    towers.eval()
+    with torch.no_grad():
+        packed = torch.from_numpy(features.pack(people, features.USER_LAYOUT, vocabulary, histories))
+        user_vectors = torch.cat([towers.user_tower(part) for part in packed.split(2048)])
+        item_vectors = towers.item_tower(torch.from_numpy(features.pack(data["items"], features.ITEM_LAYOUT, vocabulary)))
+
+    shown = dict(zip((row["id"] for row in people), histories))
+    relates_to = [shown.get(row["id"], row["relates_to"]) for row in data["items"]]
+    for row, names in zip(data["items"], relates_to):
+        shown.setdefault(row["id"], names)
     popularity = np.zeros(len(index), np.float32)
-    for row in data["items"]:
-        train.setdefault(row["id"], row["relates_to"])
-    for names in train.values():
-        for name in names:
-            popularity[index[name]] += 1
-    tables = build_tables(data, vocabulary, data["train"], [train[row["id"]] for row in data["items"]], popularity,
+    np.add.at(popularity, [index[name] for names in shown.values() for name in names], 1)
+    tables = build_tables(people, data["items"], vocabulary, histories, relates_to, popularity,
                           np.load(work / "goes_with_train.npy"), user_vectors, item_vectors)
-    rows = [row for row, name in enumerate(data["stack"]) if name is not None]
-    known = [[index[name] for name in data["train"][row]] for row in rows]
+    rows = [row for row, name in enumerate(wanted) if name is not None]
+    known = [[index[name] for name in histories[row]] for row in rows]
     items, scores = retrieve(user_vectors[rows], item_vectors, known)
-    target = torch.tensor([index[data["stack"][row]] for row in rows])
-    held = torch.tensor([data["is_validation"][row] for row in rows])
-    return tables, torch.tensor(rows), items, scores, target, held
+    return (tables, torch.tensor(rows), items, scores, torch.tensor([index[wanted[row]] for row in rows]),
+            torch.tensor([held[row] for row in rows]))
 
 
 def score_lists(model, tables, users, items, scores, batch=32):
@@ -126,9 +126,9 @@ def main():
     parser.add_argument("--work", type=Path, default=Path("build"))
     parser.add_argument("--model", choices=MODELS, required=True)
     parser.add_argument("--epochs", type=int, default=4)
-    parser.add_argument("--rate", type=float, default=3e-3)
-    parser.add_argument("--dropout", type=float, default=0.1)
-    parser.add_argument("--weight-decay", type=float, default=0.02)
+    parser.add_argument("--rate", type=float, default=2e-3)
+    parser.add_argument("--dropout", type=float, default=0.3)
+    parser.add_argument("--weight-decay", type=float, default=0.1)
     args = parser.parse_args()
     torch.set_num_threads(2)
     torch.manual_seed(SEED)

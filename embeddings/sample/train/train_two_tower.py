@@ -22,7 +22,7 @@ from full_softmax import FullSoftmax
 from two_tower import TwoTower
 
 BATCH = 512
-MIN_HISTORY_SPAN = 64          # relations of one user that a step can look at
+HISTORY_SPAN = 64          # relations of one user that a step can look at
 SEED = 7
 
 
@@ -40,8 +40,9 @@ def hide_relations(known, generator):
     rows, width = known.shape
     present = known != 0
     count = present.sum(1)
-    # Half of the rows hide one relation, as in the test; the rest up to half of them, for more signal.
-    share = torch.rand(rows, generator=generator) * 0.5
+    # Half of the rows hide one relation, as in the test; the rest up to four fifths of them, for more signal
+    # and because a new user may come with two or three names only.
+    share = torch.rand(rows, generator=generator) * 0.8
     some = (share * count).long().clamp(min=1)
     hide = torch.where(torch.rand(rows, generator=generator) < 0.5, torch.ones_like(some), some)
     order = torch.rand(rows, width, generator=generator).masked_fill(~present, 2).argsort(1).argsort(1)
@@ -55,7 +56,7 @@ def hide_relations(known, generator):
 def drop_attributes(packed, at, generator, chance=0.1):
     """Zeroes each attribute of a row with `chance`, now and then all of them, now and then the history."""
     rows = len(packed)
-    everything = torch.rand(rows, generator=generator) < 0.08
+    everything = torch.rand(rows, generator=generator) < 0.1
     for name, columns in at.items():
         if name == "history":
             drop = (torch.rand(rows, generator=generator) < 0.04) & ~everything
@@ -84,7 +85,7 @@ def recall(model, users, items, history, targets, ks=(10, 100)):
     return {k: round(float((ranks < k).float().mean()), 4) for k in ks}
 
 
-def train(model, users, known, items, epochs, rate, validate, weight_decay):
+def train(model, users, known, own, items, epochs, rate, validate, weight_decay):
     generator = torch.Generator().manual_seed(SEED)
     at = features.slices(features.USER_LAYOUT)
     tables = [p for n, p in model.named_parameters() if p.ndim == 2 and "Linear" not in n and p.shape[0] > 1000]
@@ -106,8 +107,9 @@ def train(model, users, known, items, epochs, rate, validate, weight_decay):
             at_row = torch.arange(len(rows))[:, None]
             wanted = (at_row.expand_as(hidden)[hidden], known[rows][hidden] - 1)
             share = (1 / hidden.sum(1))[wanted[0]]
+            is_item = own[rows] != 0
             loss = FullSoftmax.apply(vectors, candidates, (at_row.expand_as(shown)[shown], history[shown] - 1),
-                                     wanted, share)
+                                     (at_row[is_item][:, 0], own[rows][is_item] - 1), wanted, share)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), 5.0)
@@ -153,7 +155,8 @@ def main():
     def validate():
         return recall(model, users[held], items, seen, targets)
 
-    train(model, users, padded(known, index, MIN_HISTORY_SPAN), items, args.epochs or (12 if args.refit else 60),
+    own = torch.tensor([index.get(row["id"], -1) + 1 for row in data["users"]])
+    train(model, users, padded(known, index, HISTORY_SPAN), own, items, args.epochs or (12 if args.refit else 60),
           args.rate or (1e-3 if args.refit else 4e-3), validate, args.weight_decay)
     out = args.out or ("two_tower.pt" if args.refit else "two_tower_stage1.pt")
     torch.save(model.state_dict(), args.work / out)

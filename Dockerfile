@@ -1,5 +1,5 @@
 # Two stages: the first has compilers and builds, the second holds what serving needs.
-# test/dockerfile.test.ts replays these steps in a clean folder and fails when they drift from the project.
+# `npm run test:docker` replays these steps in a clean folder and fails when they drift from the project.
 FROM node:22-bookworm AS build
 RUN apt-get update \
  && apt-get install -y --no-install-recommends g++ cmake ninja-build \
@@ -7,11 +7,11 @@ RUN apt-get update \
 WORKDIR /app
 COPY package.json package-lock.json .npmrc ./
 COPY scripts ./scripts
-RUN ONNXRUNTIME_NODE_INSTALL=skip npm ci --include=dev
+RUN node scripts/setup.mjs install
 COPY CMakeLists.txt tsconfig.json ./
 COPY native ./native
 COPY src ./src
-RUN npm run setup
+RUN node scripts/setup.mjs native typescript
 RUN node scripts/prune-for-image.mjs
 
 FROM node:22-bookworm-slim
@@ -22,7 +22,7 @@ COPY --from=build /app/node_modules ./node_modules
 COPY --from=build /app/build/Release/belfry.node ./build/Release/belfry.node
 COPY --from=build /app/dist ./dist
 COPY embeddings/sample ./embeddings/sample
-RUN mkdir -p /models /data && chown node:node /models /data
+RUN install -d -o node -g node /models /data
 USER node
 VOLUME ["/models", "/data"]
 EXPOSE 8080

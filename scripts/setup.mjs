@@ -1,6 +1,6 @@
 // Makes a checkout runnable: checks the tools, installs the packages, builds the addon and the TypeScript.
-// Built-in modules only: this runs before anything is installed. `npm run setup` forces every step,
-// `ensure.mjs` runs only the stale ones.
+// Built-in modules only: this runs before anything is installed. `npm run setup` forces every step (or those
+// named), `ensure.mjs` runs only the stale ones.
 import { spawnSync } from 'node:child_process';
 import { cpSync, existsSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
@@ -63,10 +63,14 @@ export function fail(message) {
 }
 
 if (process.argv[1] && import.meta.url === pathToFileURL(process.argv[1]).href) {
-  checkTools({ native: true });
+  const wanted = process.argv.slice(2);
+  const unknown = wanted.find((name) => !(name in STEPS));
+  if (unknown !== undefined) fail(`setup: no step ${unknown}; steps: ${Object.keys(STEPS).join(', ')}`);
+  const names = wanted.length > 0 ? wanted : Object.keys(STEPS);
+  checkTools({ native: names.includes('native') });
   withLock(() => {
-    for (const [name, step] of Object.entries(STEPS)) {
-      step();
+    for (const name of names) {
+      STEPS[name]();
       writeStamp(name);
     }
   });

@@ -120,13 +120,15 @@ export function createCombobox(options: ComboboxOptions): Combobox {
     timer = window.setTimeout(() => void ask(), DEBOUNCE_MS);
   };
 
-  const commitText = (): void => {
+  /** The service says whether the text 42 is the id 42 or the id "42"; a text that is no id goes on as it is. */
+  const commitText = async (): Promise<void> => {
     const text = input.value.trim();
-    if (text === '') {
-      close();
-      return;
-    }
-    pick(shown.find((id) => String(id) === text) ?? text);
+    close();
+    if (text === '') return;
+    const isIt = (id: Id): boolean => String(id) === text;
+    const found =
+      shown.find(isIt) ?? (await options.suggest(text, new AbortController().signal).catch(() => [])).find(isIt);
+    if (input.value.trim() === text) pick(found ?? text);
   };
 
   input.addEventListener('input', askSoon);
@@ -151,7 +153,7 @@ export function createCombobox(options: ComboboxOptions): Combobox {
     } else if (event.key === 'Enter') {
       event.preventDefault();
       const chosen = list.hidden ? undefined : shown[active];
-      if (chosen === undefined) commitText();
+      if (chosen === undefined) void commitText();
       else pick(chosen);
     } else if (event.key === 'Escape' && !list.hidden) {
       event.preventDefault();

@@ -61,6 +61,8 @@ function userPanel(info: Info, store: Store<ViewState>): HTMLElement {
     onPick: (id) => store.set({ user: typed(id) }),
   });
   combobox.element.classList.add('search');
+  // A text that was not entered is no user: the field goes back to the one that the results are for.
+  combobox.input.addEventListener('blur', () => setValue(combobox.input, String(store.get().user ?? '')));
   const chips = info.sample_users.slice(0, 8).map((id) => {
     const chip = h('button', { type: 'button', class: 'chip', onclick: () => store.set({ user: id }) }, String(id));
     return { id, chip };

@@ -34,6 +34,7 @@ export function watchReadiness(): void {
   const look = async (): Promise<void> => {
     if (document.hidden) return;
     const ready = await isReady();
+    if (dot.dataset.ready === String(ready)) return; // a screen reader would say it again
     dot.dataset.ready = String(ready);
     replace(dot, ready ? 'ready' : 'not ready');
   };

@@ -1,0 +1,43 @@
+#pragma once
+
+// A test harness of forty lines: TEST registers, CHECK counts, main() reports.
+
+#include <cstdint>
+#include <cstdio>
+#include <functional>
+#include <random>
+#include <string>
+#include <vector>
+
+namespace belfry::test {
+
+struct Test {
+  const char* name;
+  void (*run)();
+};
+
+inline std::vector<Test>& tests() {
+  static std::vector<Test> list;
+  return list;
+}
+inline int& failures() {
+  static int count = 0;
+  return count;
+}
+struct Registration {
+  Registration(const char* name, void (*run)()) { tests().push_back({name, run}); }
+};
+inline void fail(const char* file, int line, const std::string& what) {
+  if (++failures() <= 20) std::printf("%s:%d: %s\n", file, line, what.c_str());
+}
+
+}  // namespace belfry::test
+
+#define TEST(name)                                                        \
+  static void test_##name();                                              \
+  static const belfry::test::Registration registration_##name(#name, test_##name); \
+  static void test_##name()
+#define CHECK(condition) \
+  if (!(condition)) belfry::test::fail(__FILE__, __LINE__, "failed: " #condition)
+#define CHECK_MESSAGE(condition, message) \
+  if (!(condition)) belfry::test::fail(__FILE__, __LINE__, std::string("failed: " #condition ": ") + (message))

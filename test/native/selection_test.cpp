@@ -1,0 +1,117 @@
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <vector>
+
+#include "check.hpp"
+#include "core/row_filter.hpp"
+#include "core/top_hits.hpp"
+#include "index/candidate_lists.hpp"
+#include "index/item_codes.hpp"
+#include "index/query_codes.hpp"
+
+namespace {
+
+using namespace belfry;
+
+TEST(top_hits_equals_a_full_sort_with_ties_by_row) {
+  std::mt19937 random(1);
+  for (size_t k : {1U, 2U, 10U, 100U, 1000U}) {
+    for (uint32_t n : {0U, 1U, 9U, 500U, 5000U}) {
+      std::vector<Hit> all;
+      TopHits top(k);
+      for (uint32_t row = 0; row < n; ++row) {
+        all.push_back({static_cast<double>(random() % 50), row});
+        top.offer(all.back().score, row);
+      }
+      std::sort(all.begin(), all.end(), BetterHit{});
+      all.resize(std::min<size_t>(k, n));
+      const std::vector<Hit>& best = top.finish();
+      CHECK(best.size() == all.size());
+      for (size_t i = 0; i < std::min(best.size(), all.size()); ++i) {
+        CHECK(best[i].row == all[i].row && best[i].score == all[i].score);
+      }
+    }
+  }
+}
+
+TEST(packed_candidates_sort_by_key_then_row) {
+  const float keys[] = {-std::numeric_limits<float>::infinity(), -1e30F, -1.0F, -1e-40F, 0.0F, 1e-40F, 2.0F, 1e30F};
+  for (size_t i = 0; i + 1 < std::size(keys); ++i) {
+    CHECK(pack_candidate(keys[i], 0) < pack_candidate(keys[i + 1], 4'000'000'000U));
+    CHECK(pack_candidate(keys[i], 7) > pack_candidate(keys[i], 8));
+    CHECK(packed_key(pack_candidate(keys[i], 9)) == keys[i]);
+    CHECK(packed_row(pack_candidate(keys[i], 9)) == 9);
+  }
+}
+
+TEST(row_filter_keeps_drops_and_counts) {
+  for (size_t rows : {1U, 7U, 8U, 63U, 64U, 65U, 200U}) {
+    RowFilter filter(rows);
+    CHECK(filter.count() == rows);
+    std::vector<uint8_t> bytes((rows + 7) / 8, 0xff);  // bits past the last row are set, and must not count
+    filter.keep(bytes.data());
+    CHECK(filter.count() == rows);
+    filter.drop(static_cast<uint32_t>(rows - 1));
+    filter.drop(static_cast<uint32_t>(rows - 1));
+    CHECK(filter.count() == rows - 1 && !filter.allows(static_cast<uint32_t>(rows - 1)));
+    CHECK(filter.to_rows().size() == rows - 1);
+  }
+}
+
+TEST(bounds_hold_for_every_row_and_query) {
+  // |key of the codes - true key| must never pass the error that the exact mode allows.
+  std::mt19937 random(3);
+  std::normal_distribution<double> normal(0, 1);
+  for (Metric metric : {Metric::kIp, Metric::kCosine, Metric::kL2}) {
+    for (uint32_t dims : {1U, 3U, 33U, 200U}) {
+      for (double spread : {0.0, 4.0, 12.0}) {  // decades between the norms
+        const uint32_t rows = 128, queries = 8;
+        std::vector<float> items(rows * dims), points(queries * dims);
+        const auto fill = [&](std::vector<float>& values, uint32_t count) {
+          for (uint32_t r = 0; r < count; ++r) {
+            const double size = std::pow(10, spread * (static_cast<double>(random() % 1000) / 1000 - 0.5));
+            for (uint32_t d = 0; d < dims; ++d) values[r * dims + d] = static_cast<float>(normal(random) * size);
+          }
+        };
+        fill(items, rows);
+        fill(points, queries);
+        const KernelTable& kernel = kernels::portable::table();
+        const VectorSource source{nullptr, reinterpret_cast<const unsigned char*>(items.data()), dims * size_t{4},
+                                  RowFormat::kF32, rows, dims};
+        const ItemCodes coded(source, metric, kernel, 1);
+        const QueryCodes query(points.data(), queries, dims, metric, coded.exponent(), 4);
+        const CodeView view = coded.view();
+        ScanJob job{};
+        job.items = view;
+        job.row_end = rows;
+        query.fill(job, 0, queries);
+        std::vector<int32_t> sums(rows * queries);
+        kernel.dots(job, sums.data());
+        const double shrink = std::ldexp(1.0, -coded.exponent());
+        for (uint32_t q = 0; q < queries; ++q) {
+          for (uint32_t r = 0; r < rows; ++r) {
+            double dot = 0, distance = 0, item = 0, point = 0;
+            for (uint32_t d = 0; d < dims; ++d) {
+              const double a = points[q * dims + d], b = items[r * dims + d];
+              dot += a * b;
+              distance += (a - b) * (a - b);
+              item += b * b;
+              point += a * a;
+            }
+            const double score = metric == Metric::kIp ? dot : metric == Metric::kL2 ? -distance
+                                                                                     : dot / std::sqrt(item * point);
+            double key = static_cast<double>(static_cast<float>(sums[q * rows + r]) * view.scale[r]);
+            if (metric == Metric::kL2) key = key * job.l2_scale[q] + static_cast<double>(view.bias[r]) * job.l2_weight[q];
+            const double error = query.error_weight(q) * view.error[r] + query.norm_weight(q) * view.norm[r];
+            CHECK_MESSAGE(query.key_below(q, score) <= key + error,
+                          "dims " + std::to_string(dims) + " spread " + std::to_string(spread));
+            CHECK(query.key_below(q, score) >= key - error - 1e-9 * std::fabs(key) - 1e-11 * point * shrink * shrink);
+          }
+        }
+      }
+    }
+  }
+}
+
+}  // namespace

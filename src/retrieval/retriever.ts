@@ -4,24 +4,17 @@
  */
 import type { NativeIndex } from '../ann/addon.js';
 import { BelfryError, show } from '../errors.js';
-import { type Bitmap, countBits } from '../features/filter.js';
+import type { Bitmap } from '../features/filter.js';
 import type { Generation } from '../generation/generation.js';
 import type { GenerationStore } from '../generation/store.js';
 import type { Metrics } from '../telemetry/metrics.js';
 import type { Degradation, Id } from '../types.js';
+import { answerItems, excludedRows, explanation, type Hits, metadataColumns, metadataOf, rowsOf } from './answer.js';
 import { Deadline, StageTimer } from './deadline.js';
 import { describeGeneration, suggestIds } from './describe.js';
-import { checkVector, type Query, resolveQuery } from './query-vector.js';
+import { checkVector, resolveQuery } from './query-vector.js';
 import { Reranking } from './rerank-stage.js';
-import type {
-  Explanation,
-  RetrievedItem,
-  RetrieveRequest,
-  RetrieveResponse,
-  Shaping,
-  SimilarRequest,
-  SimilarResponse,
-} from './request.js';
+import type { RetrieveRequest, RetrieveResponse, Shaping, SimilarRequest, SimilarResponse } from './request.js';
 
 export interface RetrieverStatus {
   readonly ready: boolean;
@@ -32,12 +25,6 @@ export interface RetrieverStatus {
   readonly tower_problem?: string;
   readonly rerankers?: readonly string[];
   readonly reason?: string;
-}
-
-interface Hits {
-  readonly rows: Uint32Array;
-  readonly scores: Float32Array;
-  readonly admitted?: number;
 }
 
 export class Retriever {
@@ -128,14 +115,16 @@ export class Retriever {
         degraded,
         returned: items.length,
         timings,
-        explain: explanation(
-          generation.index,
-          request,
-          query.how,
-          hits,
-          depth,
-          outcome?.scores === undefined ? 0 : hits.rows.length,
-        ),
+        ...(request.explain
+          ? {
+              explain: explanation(generation.index, request, {
+                query: query.how,
+                filter: bitmap,
+                depth,
+                reranked: outcome?.scores === undefined ? 0 : hits.rows.length,
+              }),
+            }
+          : {}),
       };
     });
   }
@@ -231,7 +220,16 @@ export class Retriever {
       generation: generation.id,
       returned: items.length,
       timings: timer.finish(),
-      explain: explanation(index, request, request.source.kind === 'id' ? 'stored' : 'given', hits, request.k, 0),
+      ...(request.explain
+        ? {
+            explain: explanation(index, request, {
+              query: request.source.kind === 'id' ? 'stored' : 'given',
+              filter: bitmap,
+              depth: request.k,
+              reranked: 0,
+            }),
+          }
+        : {}),
     };
   }
 
@@ -254,7 +252,6 @@ export class Retriever {
     return {
       rows: rows.subarray(0, count),
       scores: scores.subarray(0, count),
-      ...(filter === undefined ? {} : { admitted: countBits(filter) }),
     };
   }
 
@@ -288,84 +285,4 @@ export class Retriever {
 
 function labelOf<K extends string>(key: K, label: string | undefined): { [P in K]?: string } {
   return label === undefined ? {} : ({ [key]: label } as { [P in K]?: string });
-}
-
-function rowsOf(ids: readonly Id[], generation: Generation): number[] {
-  const rows: number[] = [];
-  for (const id of ids) {
-    const row = generation.itemIds.rowOf(id);
-    if (row !== undefined) rows.push(row); // an id that is not there cannot be answered anyway
-  }
-  return rows;
-}
-
-function excludedRows(request: RetrieveRequest, query: Query, generation: Generation): Uint32Array {
-  const rows = rowsOf(request.exclude, generation);
-  if (request.excludeSeen) rows.push(...query.seen);
-  rows.push(...generation.skippedItems);
-  return Uint32Array.from(rows);
-}
-
-function metadataColumns(names: readonly string[], generation: Generation): readonly string[] {
-  const known = generation.itemTable.columns.map(({ name }) => name);
-  for (const [at, name] of names.entries()) {
-    if (known.includes(name)) continue;
-    throw new BelfryError(
-      'BELFRY_UNKNOWN_FIELD',
-      `with_metadata.${at}: no column ${show(name)} in ${generation.itemTable.name}; known: ${known.join(', ') || 'none'}`,
-      {
-        field: `with_metadata.${at}`,
-      },
-    );
-  }
-  return names;
-}
-
-function metadataOf(row: number, columns: readonly string[], generation: Generation): Record<string, unknown> {
-  return Object.fromEntries(columns.map((name) => [name, generation.itemTable.valueAt(row, name)]));
-}
-
-/** The first k by the reranker's order, or by retrieval order where there is none. */
-function answerItems(
-  hits: Hits,
-  order: Uint32Array | undefined,
-  scores: Float32Array | undefined,
-  k: number,
-  columns: readonly string[],
-  generation: Generation,
-): RetrievedItem[] {
-  const items: RetrievedItem[] = [];
-  const count = Math.min(k, hits.rows.length);
-  for (let place = 0; place < count; place++) {
-    const at = order === undefined ? place : order[place]!;
-    const row = hits.rows[at]!;
-    const score = scores === undefined || !Number.isFinite(scores[at]) ? hits.scores[at]! : scores[at]!;
-    items.push({
-      id: generation.itemIds.idOf(row),
-      score,
-      retrieval_score: hits.scores[at]!,
-      retrieval_rank: at + 1,
-      ...(columns.length === 0 ? {} : { metadata: metadataOf(row, columns, generation) }),
-    });
-  }
-  return items;
-}
-
-function explanation(
-  index: NativeIndex,
-  request: Shaping,
-  query: string,
-  hits: Hits,
-  depth: number,
-  reranked: number,
-): Explanation {
-  return {
-    path: request.exact ? 'scan (8-bit codes, proven exact)' : 'scan (8-bit codes, f32 rescoring)',
-    kernel: index.info.kernel,
-    query,
-    rows: index.info.rows,
-    ...(hits.admitted === undefined ? {} : { admitted: hits.admitted }),
-    depth,
-    reranked,
-  };
 }

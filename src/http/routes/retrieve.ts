@@ -24,7 +24,7 @@ export const retrieveRoutes: FastifyPluginAsyncTypebox<AppParts> = async (app, {
     async (request, reply) => {
       const answer = await retriever.retrieve(toRequest(request.body, settings.timeout_ms));
       reply.header('server-timing', serverTiming(answer.timings));
-      return toAnswer(answer, request.body.explain === true);
+      return toAnswer(answer);
     },
   );
 
@@ -41,7 +41,7 @@ export const retrieveRoutes: FastifyPluginAsyncTypebox<AppParts> = async (app, {
       const bodies = request.body.requests;
       const responses = await mapLimited(bodies, BATCH_IN_FLIGHT, async (body, position) => {
         try {
-          return toAnswer(await retriever.retrieve(toRequest(body, settings.timeout_ms)), body.explain === true);
+          return toAnswer(await retriever.retrieve(toRequest(body, settings.timeout_ms)));
         } catch (thrown) {
           const error = asBelfryError(thrown);
           if (error.statusCode === 0 || error.statusCode >= 500)
@@ -98,13 +98,13 @@ function toSource(body: RetrieveBody): QuerySource {
   return source;
 }
 
-function toAnswer(answer: RetrieveResponse, explain: boolean) {
+function toAnswer(answer: RetrieveResponse) {
   const { timings, explain: explanation, ...rest } = answer;
   return {
     ...rest,
     items: [...rest.items],
     degraded: [...rest.degraded],
-    ...(explain && explanation !== undefined ? { explain: { ...explanation }, timings_ms: { ...timings } } : {}),
+    ...(explanation !== undefined ? { explain: { ...explanation }, timings_ms: { ...timings } } : {}),
   };
 }
 

@@ -24,7 +24,7 @@ export const similarRoutes: FastifyPluginAsyncTypebox<AppParts> = async (app, { 
         source: toSource('item_id', body.item_id, body.embedding),
       });
       reply.header('server-timing', serverTiming(answer.timings));
-      return toAnswer(answer, body.explain === true);
+      return toAnswer(answer);
     },
   );
 
@@ -44,7 +44,7 @@ export const similarRoutes: FastifyPluginAsyncTypebox<AppParts> = async (app, { 
         source: toSource('user_id', body.user_id, body.embedding),
       });
       reply.header('server-timing', serverTiming(answer.timings));
-      return toAnswer(answer, body.explain === true);
+      return toAnswer(answer);
     },
   );
 };
@@ -58,11 +58,11 @@ function toSource(name: string, id: Id | undefined, vector: number[] | undefined
   );
 }
 
-function toAnswer(answer: SimilarResponse, explain: boolean) {
+function toAnswer(answer: SimilarResponse) {
   const { timings, explain: explanation, ...rest } = answer;
   return {
     ...rest,
     items: [...rest.items],
-    ...(explain && explanation !== undefined ? { explain: { ...explanation }, timings_ms: { ...timings } } : {}),
+    ...(explanation !== undefined ? { explain: { ...explanation }, timings_ms: { ...timings } } : {}),
   };
 }

@@ -1,0 +1,89 @@
+/** From rows and scores to what a caller reads: ids, metadata, explanation; and from ids back to rows. */
+import type { NativeIndex } from '../ann/addon.js';
+import { BelfryError, show } from '../errors.js';
+import { type Bitmap, countBits } from '../features/filter.js';
+import type { Generation } from '../generation/generation.js';
+import type { Id } from '../types.js';
+import type { Query } from './query-vector.js';
+import type { Explanation, RetrievedItem, RetrieveRequest, Shaping } from './request.js';
+
+/** Rows in retrieval order, with their scores. */
+export interface Hits {
+  readonly rows: Uint32Array;
+  readonly scores: Float32Array;
+}
+
+export function rowsOf(ids: readonly Id[], generation: Generation): number[] {
+  const rows: number[] = [];
+  for (const id of ids) {
+    const row = generation.itemIds.rowOf(id);
+    if (row !== undefined) rows.push(row); // an id that is not there cannot be answered anyway
+  }
+  return rows;
+}
+
+export function excludedRows(request: RetrieveRequest, query: Query, generation: Generation): Uint32Array {
+  const seen = request.excludeSeen ? query.seen : [];
+  return Uint32Array.from([...rowsOf(request.exclude, generation), ...seen, ...generation.skippedItems]);
+}
+
+export function metadataColumns(names: readonly string[], generation: Generation): readonly string[] {
+  const known = generation.itemTable.columns.map(({ name }) => name);
+  for (const [at, name] of names.entries()) {
+    if (known.includes(name)) continue;
+    throw new BelfryError(
+      'BELFRY_UNKNOWN_FIELD',
+      `with_metadata.${at}: no column ${show(name)} in ${generation.itemTable.name}; known: ${known.join(', ') || 'none'}`,
+      {
+        field: `with_metadata.${at}`,
+      },
+    );
+  }
+  return names;
+}
+
+export function metadataOf(row: number, columns: readonly string[], generation: Generation): Record<string, unknown> {
+  return Object.fromEntries(columns.map((name) => [name, generation.itemTable.valueAt(row, name)]));
+}
+
+/** The first k by the reranker's order, or by retrieval order where there is none. */
+export function answerItems(
+  hits: Hits,
+  order: Uint32Array | undefined,
+  scores: Float32Array | undefined,
+  k: number,
+  columns: readonly string[],
+  generation: Generation,
+): RetrievedItem[] {
+  const items: RetrievedItem[] = [];
+  const count = Math.min(k, hits.rows.length);
+  for (let place = 0; place < count; place++) {
+    const at = order === undefined ? place : order[place]!;
+    const row = hits.rows[at]!;
+    const score = scores === undefined || !Number.isFinite(scores[at]) ? hits.scores[at]! : scores[at]!;
+    items.push({
+      id: generation.itemIds.idOf(row),
+      score,
+      retrieval_score: hits.scores[at]!,
+      retrieval_rank: at + 1,
+      ...(columns.length === 0 ? {} : { metadata: metadataOf(row, columns, generation) }),
+    });
+  }
+  return items;
+}
+
+export function explanation(
+  index: NativeIndex,
+  request: Shaping,
+  found: { query: string; filter?: Bitmap | undefined; depth: number; reranked: number },
+): Explanation {
+  return {
+    path: request.exact ? 'scan (8-bit codes, proven exact)' : 'scan (8-bit codes, f32 rescoring)',
+    kernel: index.info.kernel,
+    query: found.query,
+    rows: index.info.rows,
+    ...(found.filter === undefined ? {} : { admitted: countBits(found.filter) }),
+    depth: found.depth,
+    reranked: found.reranked,
+  };
+}

@@ -66,7 +66,7 @@ export function resultsTable({ items, columns, slope, actions }: TableInput): HT
   );
   const body = h('tbody', {}, ...items.map((item, at) => row(item, at + 1, true)));
   const below = slope === undefined || slope.entered.length === 0 ? undefined : droppedBody(slope, columns, row);
-  return h(
+  const table = h(
     'table',
     { class: `results ${slope === undefined ? '' : 'beside'}` },
     h('caption', { class: 'sr-only' }, slope === undefined ? 'Items in retrieval order' : 'Items in re-ranked order'),
@@ -74,6 +74,8 @@ export function resultsTable({ items, columns, slope, actions }: TableInput): HT
     body,
     below,
   );
+  table.style.setProperty('--columns', String(columns.length));
+  return table;
 }
 
 /** Those that re-ranking put below the cut. Their number is known before they are: the rows keep their place free. */

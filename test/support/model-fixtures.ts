@@ -4,7 +4,6 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { expect } from 'vitest';
-import { BelfryError, type ErrorCode } from '../../src/errors.js';
 import type { TensorData, TensorDtype, TensorSpec } from '../../src/types.js';
 
 interface Recorded {
@@ -49,24 +48,4 @@ export function fileWith(name: string, bytes: Uint8Array | string): string {
   const path = join(mkdtempSync(join(tmpdir(), 'belfry-test-')), name);
   writeFileSync(path, bytes);
   return path;
-}
-
-/** Asserts code and message of a rejection or throw. */
-export async function expectError(
-  work: (() => unknown) | Promise<unknown>,
-  code: ErrorCode,
-  message: RegExp | string,
-): Promise<BelfryError> {
-  let caught: unknown;
-  try {
-    await (typeof work === 'function' ? work() : work);
-  } catch (error) {
-    caught = error;
-  }
-  expect(caught, `expected ${code}`).toBeInstanceOf(BelfryError);
-  const error = caught as BelfryError;
-  expect(`${error.code}: ${error.message}`).toContain(code);
-  if (typeof message === 'string') expect(error.message).toContain(message);
-  else expect(error.message).toMatch(message);
-  return error;
 }

@@ -2,7 +2,8 @@ import { parquetWriteBuffer } from 'hyparquet-writer';
 import { describe, expect, it } from 'vitest';
 import type { StringColumn } from '../../../src/features/feature-column.js';
 import { FeatureTable } from '../../../src/features/feature-table.js';
-import { expectError, fileWith, modelPath } from '../../support/model-fixtures.js';
+import { expectError } from '../../support/expect-error.js';
+import { fileWith, modelPath } from '../../support/model-fixtures.js';
 
 type Columns = Parameters<typeof parquetWriteBuffer>[0]['columnData'];
 

@@ -2,7 +2,8 @@ import { describe, expect, it } from 'vitest';
 import { BelfryError } from '../../../src/errors.js';
 import { type Feeds, MicroBatcher, type MicroBatcherOptions } from '../../../src/inference/micro-batcher.js';
 import type { TensorData } from '../../../src/types.js';
-import { expectError, tensor } from '../../support/model-fixtures.js';
+import { expectError } from '../../support/expect-error.js';
+import { tensor } from '../../support/model-fixtures.js';
 
 /** A model that doubles its input and whose runs end when the test says so. */
 class FakeModel {

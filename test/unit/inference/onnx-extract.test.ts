@@ -6,7 +6,8 @@ import { extractSubgraph, findUserOutput, inputsFor } from '../../../src/inferen
 import { loadOnnx } from '../../../src/inference/onnx-file.js';
 import { type OnnxGraph, readOnnx, summarize } from '../../../src/inference/onnx-graph.js';
 import { OnnxModel } from '../../../src/inference/onnx-model.js';
-import { expectClose, expectError, expected, feedsOf, modelPath, tensor } from '../../support/model-fixtures.js';
+import { expectError } from '../../support/expect-error.js';
+import { expectClose, expected, feedsOf, modelPath, tensor } from '../../support/model-fixtures.js';
 
 const bytes = readFileSync(modelPath('two_tower.onnx'));
 const open: OnnxModel[] = [];

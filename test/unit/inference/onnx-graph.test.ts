@@ -4,7 +4,8 @@ import { describe, expect, it } from 'vitest';
 import { BelfryError } from '../../../src/errors.js';
 import { externalTensors, readOnnx, specOf, summarize } from '../../../src/inference/onnx-graph.js';
 import { fieldsOf, lengthDelimited, varintBytes } from '../../../src/inference/protobuf-wire.js';
-import { expectError, modelPath } from '../../support/model-fixtures.js';
+import { expectError } from '../../support/expect-error.js';
+import { modelPath } from '../../support/model-fixtures.js';
 
 const read = (name: string) => readOnnx(readFileSync(modelPath(name)), name);
 

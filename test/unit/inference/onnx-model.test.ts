@@ -4,15 +4,8 @@ import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { afterEach, describe, expect, it } from 'vitest';
 import { OnnxModel, type OnnxModelOptions, workerFile } from '../../../src/inference/onnx-model.js';
-import {
-  expectClose,
-  expectError,
-  expected,
-  feedsOf,
-  fileWith,
-  modelPath,
-  tensor,
-} from '../../support/model-fixtures.js';
+import { expectError } from '../../support/expect-error.js';
+import { expectClose, expected, feedsOf, fileWith, modelPath, tensor } from '../../support/model-fixtures.js';
 
 const opened: OnnxModel[] = [];
 afterEach(async () => {

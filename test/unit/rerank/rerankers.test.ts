@@ -3,7 +3,8 @@ import { FeatureTable } from '../../../src/features/feature-table.js';
 import { ModuleReranker } from '../../../src/rerank/module-reranker.js';
 import { OnnxReranker, type OnnxRerankerOptions } from '../../../src/rerank/onnx-reranker.js';
 import type { Reranker } from '../../../src/rerank/reranker.js';
-import { expectClose, expectError, expected, fileWith, modelPath } from '../../support/model-fixtures.js';
+import { expectError } from '../../support/expect-error.js';
+import { expectClose, expected, fileWith, modelPath } from '../../support/model-fixtures.js';
 
 const items = FeatureTable.fromColumns([
   { kind: 'string', name: 'id', codes: Int32Array.from([0, 1, 2]), dictionary: ['a', 'b', 'c'] },

@@ -3,7 +3,8 @@ import type { InputBindings } from '../../../src/features/binding-schema.js';
 import { FeatureTable } from '../../../src/features/feature-table.js';
 import { UserTower, type UserTowerOptions } from '../../../src/tower/user-tower.js';
 import type { Features } from '../../../src/types.js';
-import { expectClose, expectError, expected, modelPath } from '../../support/model-fixtures.js';
+import { expectError } from '../../support/expect-error.js';
+import { expectClose, expected, modelPath } from '../../support/model-fixtures.js';
 
 const vocabularies = { file: () => Promise.resolve(['a', 'b', 'c', 'd', 'e']), ids: () => ['a', 'b', 'c', 'd', 'e'] };
 const PACKED: InputBindings = {

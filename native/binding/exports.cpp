@@ -115,13 +115,11 @@ class CreateIndexWorker final : public PromiseWorker {
 };
 
 Napi::Value npy_info_of(const Napi::CallbackInfo& call) {
-  return promise(call.Env(),
-                 [&] { return std::make_shared<NpyInfoWorker>(call.Env(), read_string(call[0], "path")); });
+  return promise(call.Env(), [&] { return std::make_shared<NpyInfoWorker>(call.Env(), read_string(call[0], "path")); });
 }
 
 Napi::Value read_ids(const Napi::CallbackInfo& call) {
-  return promise(call.Env(),
-                 [&] { return std::make_shared<ReadIdsWorker>(call.Env(), read_string(call[0], "path")); });
+  return promise(call.Env(), [&] { return std::make_shared<ReadIdsWorker>(call.Env(), read_string(call[0], "path")); });
 }
 
 Napi::Value open_import(const Napi::CallbackInfo& call) {

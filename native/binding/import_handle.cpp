@@ -83,8 +83,7 @@ Napi::Function ImportHandle::define(Napi::Env env) {
   return DefineClass(env, kName,
                      {InstanceAccessor<&ImportHandle::info>("info"), InstanceAccessor<&ImportHandle::rows>("rows"),
                       InstanceAccessor<&ImportHandle::dims>("dims"), InstanceMethod<&ImportHandle::step>("step"),
-                      InstanceMethod<&ImportHandle::finish>("finish"),
-                      InstanceMethod<&ImportHandle::abort>("abort")});
+                      InstanceMethod<&ImportHandle::finish>("finish"), InstanceMethod<&ImportHandle::abort>("abort")});
 }
 
 Napi::Value ImportHandle::info(const Napi::CallbackInfo& call) {

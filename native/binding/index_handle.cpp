@@ -41,8 +41,10 @@ SearchRequest read_request(const Napi::Object& options, const ExactIndex& index)
   const size_t values = queries.ElementLength();
   if (values % index.dims() != 0) {
     throw Error(codes::kDimsMismatch,
-                "queries: expected a multiple of " + std::to_string(index.dims()) + " values (the dims of the index), "
-                "received " + std::to_string(values),
+                "queries: expected a multiple of " + std::to_string(index.dims()) +
+                    " values (the dims of the index), "
+                    "received " +
+                    std::to_string(values),
                 "queries");
   }
   if (values > kQueryValuesMax) {
@@ -95,8 +97,7 @@ class SearchWorker final : public PromiseWorker {
       if (!request_.filter.empty()) filter->keep(request_.filter.data());
       for (uint32_t row : request_.exclude) {
         if (row >= index_->rows()) {
-          throw invalid_argument("exclude", "row numbers below " + std::to_string(index_->rows()),
-                                 std::to_string(row));
+          throw invalid_argument("exclude", "row numbers below " + std::to_string(index_->rows()), std::to_string(row));
         }
         filter->drop(row);
       }
@@ -124,10 +125,10 @@ class SearchWorker final : public PromiseWorker {
 }  // namespace
 
 Napi::Function IndexHandle::define(Napi::Env env) {
-  return DefineClass(env, kName,
-                     {InstanceAccessor<&IndexHandle::info>("info"), InstanceMethod<&IndexHandle::search>("search"),
-                      InstanceMethod<&IndexHandle::score_rows>("scoreRows"),
-                      InstanceMethod<&IndexHandle::close>("close")});
+  return DefineClass(
+      env, kName,
+      {InstanceAccessor<&IndexHandle::info>("info"), InstanceMethod<&IndexHandle::search>("search"),
+       InstanceMethod<&IndexHandle::score_rows>("scoreRows"), InstanceMethod<&IndexHandle::close>("close")});
 }
 
 Napi::Value IndexHandle::info(const Napi::CallbackInfo& call) {

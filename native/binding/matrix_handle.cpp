@@ -26,11 +26,11 @@ Napi::Object npy_info(Napi::Env env, const std::string& path, const NpyHeader& h
 }
 
 Napi::Function MatrixHandle::define(Napi::Env env) {
-  return DefineClass(env, kName,
-                     {InstanceAccessor<&MatrixHandle::info>("info"), InstanceAccessor<&MatrixHandle::rows>("rows"),
-                      InstanceAccessor<&MatrixHandle::dims>("dims"),
-                      InstanceMethod<&MatrixHandle::read_rows>("readRows"),
-                      InstanceMethod<&MatrixHandle::close>("close")});
+  return DefineClass(
+      env, kName,
+      {InstanceAccessor<&MatrixHandle::info>("info"), InstanceAccessor<&MatrixHandle::rows>("rows"),
+       InstanceAccessor<&MatrixHandle::dims>("dims"), InstanceMethod<&MatrixHandle::read_rows>("readRows"),
+       InstanceMethod<&MatrixHandle::close>("close")});
 }
 
 std::shared_ptr<Matrix> MatrixHandle::unwrap_checked(const Napi::Value& value, const char* field) {
@@ -59,9 +59,10 @@ Napi::Value MatrixHandle::read_rows(const Napi::CallbackInfo& call) {
     const size_t count = rows.ElementLength();
     const size_t limit = std::min(kSyncRowsMax, kSyncValuesMax / matrix.dims());
     if (count > limit) {
-      throw invalid_argument("rows", "at most " + std::to_string(limit) + " rows of " +
-                                         std::to_string(matrix.dims()) + " dims in one call",
-                             std::to_string(count));
+      throw invalid_argument(
+          "rows",
+          "at most " + std::to_string(limit) + " rows of " + std::to_string(matrix.dims()) + " dims in one call",
+          std::to_string(count));
     }
     for (size_t i = 0; i < count; ++i) {
       if (rows.Data()[i] >= matrix.rows()) {
@@ -81,9 +82,9 @@ Napi::Value MatrixHandle::close(const Napi::CallbackInfo& call) {
 }
 
 Napi::Function MatrixBuilderHandle::define(Napi::Env env) {
-  return DefineClass(env, kName,
-                     {InstanceMethod<&MatrixBuilderHandle::append>("append"),
-                      InstanceMethod<&MatrixBuilderHandle::finish>("finish")});
+  return DefineClass(
+      env, kName,
+      {InstanceMethod<&MatrixBuilderHandle::append>("append"), InstanceMethod<&MatrixBuilderHandle::finish>("finish")});
 }
 
 Napi::Value MatrixBuilderHandle::append(const Napi::CallbackInfo& call) {

@@ -31,8 +31,7 @@ CandidateLists::CandidateLists(size_t queries, uint32_t keep)
   }
 }
 
-CandidateLists::CandidateLists(const QueryCodes& codes, const CodeView& items, size_t first, size_t queries,
-                               uint32_t k)
+CandidateLists::CandidateLists(const QueryCodes& codes, const CodeView& items, size_t first, size_t queries, uint32_t k)
     : CandidateLists(queries, k) {
   items_ = items;
   limit_ = std::max(kBoundMin, kBoundPerHit * k);

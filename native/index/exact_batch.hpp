@@ -27,11 +27,10 @@ inline float to_f32(double score) noexcept {
 // How a batch is cut into tasks: `groups` of queries times `splits` of rows. Splitting queries needs no merge and is
 // preferred; rows are split when there are too few queries to occupy the threads.
 struct TaskGrid {
-  size_t group, groups;            // queries of a group, number of groups
-  uint32_t split_rows, splits;     // rows of a split (a multiple of 64), number of splits
+  size_t group, groups;         // queries of a group, number of groups
+  uint32_t split_rows, splits;  // rows of a split (a multiple of 64), number of splits
 
-  TaskGrid(size_t queries, size_t group_max, size_t group_min, uint32_t rows, uint32_t split_rows_min,
-           size_t threads) {
+  TaskGrid(size_t queries, size_t group_max, size_t group_min, uint32_t rows, uint32_t split_rows_min, size_t threads) {
     groups = (queries + group_max - 1) / group_max;
     const size_t useful = std::max<size_t>(1, queries / group_min);
     if (groups < threads) groups = std::max(groups, std::min(threads, useful));

@@ -49,8 +49,9 @@ void ExactIndex::check(const float* queries, size_t count, const SearchParams& p
   for (size_t i = 0; i < count * vectors_.dims; ++i) {
     if (!std::isfinite(queries[i])) {
       throw Error(codes::kInvalidQueryVector,
-                  "queries: expected finite numbers, received " + std::string(std::isnan(queries[i]) ? "NaN" : "Infinity") +
-                      " in query " + std::to_string(i / vectors_.dims) + ", dim " + std::to_string(i % vectors_.dims),
+                  "queries: expected finite numbers, received " +
+                      std::string(std::isnan(queries[i]) ? "NaN" : "Infinity") + " in query " +
+                      std::to_string(i / vectors_.dims) + ", dim " + std::to_string(i % vectors_.dims),
                   "queries");
     }
   }
@@ -89,8 +90,17 @@ double ExactIndex::query_norm(const float* query) const {
 
 void ExactIndex::score_rows_unchecked(const float* query, double query_norm, const uint32_t* rows, uint32_t first,
                                       uint32_t count, double* out) const {
-  const ScoreJob job{vectors_.base, vectors_.row_bytes, vectors_.format, row_score_of(metric_), vectors_.dims, query,
-                     query_norm,    rows,               first,           count,                 out};
+  const ScoreJob job{vectors_.base,
+                     vectors_.row_bytes,
+                     vectors_.format,
+                     row_score_of(metric_),
+                     vectors_.dims,
+                     query,
+                     query_norm,
+                     rows,
+                     first,
+                     count,
+                     out};
   kernel_.score_rows(job);
 }
 

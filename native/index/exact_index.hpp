@@ -42,8 +42,8 @@ class ExactIndex {
   void rescore(Batch& batch, size_t q, std::vector<uint64_t>& survivors, const class QueryCodes& codes) const;
   // Scores all allowed rows, or `rows` when it is not null, for the given queries.
   void scan_rows(Batch& batch, const std::vector<size_t>& queries, const std::vector<uint32_t>* rows) const;
-  void score_rows_unchecked(const float* query, double query_norm, const uint32_t* rows, uint32_t first,
-                            uint32_t count, double* out) const;
+  void score_rows_unchecked(const float* query, double query_norm, const uint32_t* rows, uint32_t first, uint32_t count,
+                            double* out) const;
   double query_norm(const float* query) const;
   void write(Batch& batch, size_t q, TopHits& top) const;
 

@@ -28,8 +28,7 @@ void ExactIndex::scan_codes(Batch& batch) const {
   const bool bounds = params.mode == SearchMode::kExact;
   const uint32_t keep = bounds ? params.k : params.rescore;
   const CodeView items = item_codes_.view();
-  const QueryCodes codes(batch.queries, batch.count, vectors_.dims, metric_, item_codes_.exponent(),
-                         kernel_.query_pad);
+  const QueryCodes codes(batch.queries, batch.count, vectors_.dims, metric_, item_codes_.exponent(), kernel_.query_pad);
   const size_t group_max = std::clamp<size_t>(kListBytesMax / CandidateLists::bytes_per_query(keep), 1, kGroupMax);
   const size_t row_code_bytes = size_t{items.groups} * 4;
   const TaskGrid grid(batch.count, group_max, kGroupMin, item_codes_.padded_rows(),
@@ -98,9 +97,8 @@ void ExactIndex::scan_codes(Batch& batch) const {
       parts[task] = make_lists(task / grid.splits);
       scan(*parts[task], task / grid.splits, task % grid.splits);
     });
-    pool.parallel_for(batch.count, threads_, [&](size_t q) {
-      finish(q / grid.group, q % grid.group, &parts[q / grid.group * grid.splits]);
-    });
+    pool.parallel_for(batch.count, threads_,
+                      [&](size_t q) { finish(q / grid.group, q % grid.group, &parts[q / grid.group * grid.splits]); });
   }
 
   std::vector<size_t> again;

@@ -11,9 +11,9 @@ namespace belfry {
 
 namespace {
 
-constexpr uint32_t kChunkRows = 128;        // scored for one query at a time, while the rows are in cache
-constexpr uint32_t kSplitRowsMin = 2048;    // rows of one task at the least
-constexpr size_t kGroupMax = 64;            // queries that pass over a chunk
+constexpr uint32_t kChunkRows = 128;      // scored for one query at a time, while the rows are in cache
+constexpr uint32_t kSplitRowsMin = 2048;  // rows of one task at the least
+constexpr size_t kGroupMax = 64;          // queries that pass over a chunk
 constexpr size_t kHitBytesMax = size_t{32} << 20;
 
 }  // namespace

@@ -18,8 +18,8 @@ enum class SearchMode : uint8_t {
 struct SearchParams {
   uint32_t k = 10;
   SearchMode mode = SearchMode::kExact;
-  uint32_t rescore = 30;                    // mode codes only; at least k
-  const RowFilter* filter = nullptr;        // null: every row may be returned
+  uint32_t rescore = 30;              // mode codes only; at least k
+  const RowFilter* filter = nullptr;  // null: every row may be returned
 };
 
 // count x k; the first counts[q] entries of each query are hits, best first.

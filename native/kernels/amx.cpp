@@ -35,8 +35,8 @@ void scan(const ScanJob& job) {
 }
 
 constexpr KernelTable kTable = {
-    "amx", 64, {scan<false, false, 0>, scan<true, false, 1>, scan<false, true, 2>, scan<true, true, 3>},
-    amx_dots,  score_rows, widen_f16};
+    "amx",    64,         {scan<false, false, 0>, scan<true, false, 1>, scan<false, true, 2>, scan<true, true, 3>},
+    amx_dots, score_rows, widen_f16};
 
 }  // namespace
 

@@ -67,18 +67,18 @@ inline void dot_signed_unsigned() {
 inline void configure(const Config& config) { _tile_loadconfig(&config); }
 inline void release() { _tile_release(); }
 // The intrinsics are macros that want literal tile numbers; a template argument is one after substitution.
-#define BELFRY_TILE_OP(number)                                                                 \
-  template <>                                                                                  \
-  inline void zero<number>() {                                                                 \
-    _tile_zero(number);                                                                        \
-  }                                                                                            \
-  template <>                                                                                  \
-  inline void load<number>(const void* from, size_t stride) {                                  \
-    _tile_loadd(number, from, stride);                                                         \
-  }                                                                                            \
-  template <>                                                                                  \
-  inline void store<number>(void* to, size_t stride) {                                         \
-    _tile_stored(number, to, stride);                                                          \
+#define BELFRY_TILE_OP(number)                                \
+  template <>                                                 \
+  inline void zero<number>() {                                \
+    _tile_zero(number);                                       \
+  }                                                           \
+  template <>                                                 \
+  inline void load<number>(const void* from, size_t stride) { \
+    _tile_loadd(number, from, stride);                        \
+  }                                                           \
+  template <>                                                 \
+  inline void store<number>(void* to, size_t stride) {        \
+    _tile_stored(number, to, stride);                         \
   }
 template <int kTile>
 inline void zero();
@@ -98,10 +98,10 @@ BELFRY_TILE_OP(7)
 
 template <int kTo, int kA, int kB>
 inline void dot_signed_unsigned();
-#define BELFRY_TILE_DOT(to, a, b)                  \
-  template <>                                      \
-  inline void dot_signed_unsigned<to, a, b>() {    \
-    _tile_dpbsud(to, a, b);                        \
+#define BELFRY_TILE_DOT(to, a, b)               \
+  template <>                                   \
+  inline void dot_signed_unsigned<to, a, b>() { \
+    _tile_dpbsud(to, a, b);                     \
   }
 BELFRY_TILE_DOT(0, 4, 6)
 BELFRY_TILE_DOT(1, 4, 7)

@@ -207,7 +207,7 @@ void score_rows(const ScoreJob& job) {
 }
 
 constexpr KernelTable kTable = {
-    "avx2", 4, {scan<false, false>, scan<true, false>, scan<false, true>, scan<true, true>},
+    "avx2", 4,          {scan<false, false>, scan<true, false>, scan<false, true>, scan<true, true>},
     dots,   score_rows, widen_f16};
 
 }  // namespace

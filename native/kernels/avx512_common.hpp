@@ -33,12 +33,12 @@ template <bool kL2, bool kBound>
 // Survivors are rare, so this stays out of the hot loop. A compress to a register and a full store is much faster than
 // a compressing store on some CPUs; the slack behind the lists takes the rest of the vector.
 [[gnu::noinline]] void append(const ScanJob& job, uint32_t q, uint32_t row, uint64_t allowed, __m512 threshold,
-                             const __m512 (&keys)[4]) {
+                              const __m512 (&keys)[4]) {
   Candidates& list = job.lists[q];
   const __m512i lane = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
   for (uint32_t b = 0; b < 4; ++b) {
-    const __mmask16 part = _mm512_mask_cmp_ps_mask(static_cast<__mmask16>(allowed >> (16 * b)), keys[b], threshold,
-                                                   _CMP_GT_OQ);
+    const __mmask16 part =
+        _mm512_mask_cmp_ps_mask(static_cast<__mmask16>(allowed >> (16 * b)), keys[b], threshold, _CMP_GT_OQ);
     if (part == 0) continue;
     const __m512i rows = _mm512_add_epi32(lane, _mm512_set1_epi32(static_cast<int32_t>(row + 16 * b)));
     _mm512_storeu_ps(list.keys + list.size, _mm512_maskz_compress_ps(part, keys[b]));

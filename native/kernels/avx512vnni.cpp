@@ -6,7 +6,7 @@ namespace belfry::kernels::avx512vnni {
 
 namespace {
 
-constexpr uint32_t kGroupQueries = 6;             // 24 accumulators, 4 item vectors, 1 query: 29 of 32 registers
+constexpr uint32_t kGroupQueries = 6;                // 24 accumulators, 4 item vectors, 1 query: 29 of 32 registers
 constexpr size_t kFetchBytesMax = size_t{16} << 10;  // a third of a 48 KiB L1 cache
 
 inline __m512i broadcast4(const int8_t* from) {
@@ -43,9 +43,8 @@ template <uint32_t kQueries>
     });
   }
   unroll<kQueries>([&](auto r) BELFRY_INLINE_BODY {
-    unroll<4>([&](auto b) BELFRY_INLINE_BODY {
-      _mm512_store_si512(&out[r.value][16 * b.value], sums[r.value][b.value]);
-    });
+    unroll<4>([&](auto b)
+                  BELFRY_INLINE_BODY { _mm512_store_si512(&out[r.value][16 * b.value], sums[r.value][b.value]); });
   });
 }
 
@@ -99,8 +98,8 @@ void scan(const ScanJob& job) {
     if (job.count == 1) {
       __m512i sums[4];
       for (uint32_t b = 0; b < 4; ++b) {
-        sums[b] = block_dots(job.items.codes + (row / kBlockRows + b) * block_bytes, job.query_codes,
-                             job.items.groups, _mm512_set1_epi32(job.offsets[0]));
+        sums[b] = block_dots(job.items.codes + (row / kBlockRows + b) * block_bytes, job.query_codes, job.items.groups,
+                             _mm512_set1_epi32(job.offsets[0]));
       }
       admit_tile<kL2, kBound>(job, 0, row, allowed, sums);
       continue;
@@ -134,7 +133,7 @@ void dots(const ScanJob& job, int32_t* out) {
 }
 
 constexpr KernelTable kTable = {
-    "avx512vnni", 4, {scan<false, false>, scan<true, false>, scan<false, true>, scan<true, true>},
+    "avx512vnni", 4,          {scan<false, false>, scan<true, false>, scan<false, true>, scan<true, true>},
     dots,         score_rows, widen_f16};
 
 }  // namespace

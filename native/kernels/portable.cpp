@@ -119,7 +119,7 @@ void score_rows(const ScoreJob& job) {
 }
 
 constexpr KernelTable kTable = {
-    "portable", 4, {scan<false, false>, scan<true, false>, scan<false, true>, scan<true, true>},
+    "portable", 4,          {scan<false, false>, scan<true, false>, scan<false, true>, scan<true, true>},
     dots,       score_rows, widen_f16};
 
 }  // namespace

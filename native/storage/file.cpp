@@ -30,7 +30,8 @@ File::Stamp stamp_of(const struct stat& status) {
 
 Error write_error(const std::string& path, int error) {
   if (error == ENOSPC || error == EDQUOT) {
-    return Error(codes::kDiskSpace, base_name(path) + ": the disk is full (" + reason(error) + "); free space and retry");
+    return Error(codes::kDiskSpace,
+                 base_name(path) + ": the disk is full (" + reason(error) + "); free space and retry");
   }
   return Error(codes::kFileUnreadable, base_name(path) + ": cannot be written: " + reason(error));
 }
@@ -43,8 +44,7 @@ std::string base_name(const std::string& path) {
 }
 
 File::File(int descriptor, std::string path) : descriptor_(descriptor), path_(std::move(path)) {}
-File::File(File&& other) noexcept
-    : descriptor_(std::exchange(other.descriptor_, -1)), path_(std::move(other.path_)) {}
+File::File(File&& other) noexcept : descriptor_(std::exchange(other.descriptor_, -1)), path_(std::move(other.path_)) {}
 File& File::operator=(File&& other) noexcept {
   std::swap(descriptor_, other.descriptor_);
   std::swap(path_, other.path_);
@@ -130,8 +130,9 @@ void File::check_unchanged(const Stamp& opened) const {
   const bool same = stamp() == opened && ::stat(path_.c_str(), &status) == 0 && stamp_of(status) == opened;
   if (!same) {
     throw Error(codes::kFileChanged,
-                base_name(path_) + ": was replaced, truncated or written to while it was read; let the export finish, "
-                                   "then retry");
+                base_name(path_) +
+                    ": was replaced, truncated or written to while it was read; let the export finish, "
+                    "then retry");
   }
 }
 

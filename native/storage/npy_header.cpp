@@ -52,8 +52,8 @@ class HeaderParser {
 
  private:
   [[noreturn]] void fail_at(size_t at, const std::string& why) const {
-    throw Error(codes::kNpyInvalid, name_ + ": invalid .npy header at byte " + std::to_string(text_offset_ + at) +
-                                        ": " + why);
+    throw Error(codes::kNpyInvalid,
+                name_ + ": invalid .npy header at byte " + std::to_string(text_offset_ + at) + ": " + why);
   }
   [[noreturn]] void fail(const std::string& why) const { fail_at(at_, why); }
   [[noreturn]] void unsupported(const std::string& what) const {
@@ -114,8 +114,7 @@ class HeaderParser {
     if (kind == 'S' || kind == 'U' || kind == 'a') unsupported("'" + descr + "' (strings)");
     if (kind == 'V') unsupported("'" + descr + "' (structured)");
     const bool is_float = kind == 'f' && (size == "2" || size == "4" || size == "8");
-    const bool is_integer =
-        (kind == 'i' || kind == 'u') && (size == "1" || size == "2" || size == "4" || size == "8");
+    const bool is_integer = (kind == 'i' || kind == 'u') && (size == "1" || size == "2" || size == "4" || size == "8");
     if (!is_float && !is_integer) unsupported("'" + descr + "'");
     if (descr[0] == '|' && size != "1") fail_at(start, "dtype '" + descr + "' lacks a byte order");
     header.kind = kind;

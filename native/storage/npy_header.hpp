@@ -9,8 +9,8 @@ namespace belfry {
 
 // What the header of a .npy file says. Everything in it has been checked except the size of the file.
 struct NpyHeader {
-  int version = 1;        // 1 to 3
-  char kind = 'f';        // f, i or u
+  int version = 1;  // 1 to 3
+  char kind = 'f';  // f, i or u
   uint32_t item_bytes = 4;
   bool big_endian = false;
   bool fortran_order = false;

@@ -42,14 +42,14 @@ class NpyImport {
 
   NpyFile source_;
   File output_;
-  bool half_;             // the output is f2
-  uint64_t block_rows_;   // rows read and written at once
+  bool half_;            // the output is f2
+  uint64_t block_rows_;  // rows read and written at once
   uint64_t done_ = 0;
   bool finished_ = false;
   VectorProfile profile_;
   std::vector<unsigned char> raw_;
-  std::vector<float> values_;      // block_rows_ x dims, when the output is f4
-  std::vector<uint16_t> halves_;   // the same, when it is f2
+  std::vector<float> values_;     // block_rows_ x dims, when the output is f4
+  std::vector<uint16_t> halves_;  // the same, when it is f2
   std::atomic<bool> cancelled_{false};
 };
 

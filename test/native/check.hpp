@@ -33,8 +33,8 @@ inline void fail(const char* file, int line, const std::string& what) {
 
 }  // namespace belfry::test
 
-#define TEST(name)                                                        \
-  static void test_##name();                                              \
+#define TEST(name)                                                                 \
+  static void test_##name();                                                       \
   static const belfry::test::Registration registration_##name(#name, test_##name); \
   static void test_##name()
 #define CHECK(condition) \

@@ -1,4 +1,5 @@
-// The exact index against a naive loop, on every level, thread count and mode; the f32 answers must be equal bit for bit.
+// The exact index against a naive loop, on every level, thread count and mode; the f32 answers must be equal bit for
+// bit.
 #include <algorithm>
 #include <cmath>
 #include <cstring>
@@ -40,7 +41,8 @@ VectorSource make_vectors(Data kind, uint32_t rows, uint32_t dims, uint32_t seed
       }
     }
   }
-  return {values, reinterpret_cast<const unsigned char*>(values->data()), size_t{dims} * 4, RowFormat::kF32, rows, dims};
+  return {values, reinterpret_cast<const unsigned char*>(values->data()), size_t{dims} * 4, RowFormat::kF32, rows,
+          dims};
 }
 
 TEST(modes_levels_and_threads_give_one_answer) {

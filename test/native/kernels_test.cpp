@@ -35,8 +35,15 @@ struct Case {
         queries(queries_),
         codes(size_t{rows_} * groups() * 4 + kCodeSlackBytes),
         query_codes((size_t{queries_} + 32) * ((dims_ + 63) / 64 * 64) + kCodeSlackBytes),
-        scale(rows_), bias(rows_), error(rows_), norm(rows_),
-        offsets(queries_), l2_scale(queries_), l2_weight(queries_), error_weight(queries_), norm_weight(queries_),
+        scale(rows_),
+        bias(rows_),
+        error(rows_),
+        norm(rows_),
+        offsets(queries_),
+        l2_scale(queries_),
+        l2_weight(queries_),
+        error_weight(queries_),
+        norm_weight(queries_),
         stride((dims_ + 63) / 64 * 64) {
     std::mt19937 random(seed);
     const auto code = [&] {

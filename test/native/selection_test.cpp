@@ -77,8 +77,9 @@ TEST(bounds_hold_for_every_row_and_query) {
         fill(items, rows);
         fill(points, queries);
         const KernelTable& kernel = kernels::portable::table();
-        const VectorSource source{nullptr, reinterpret_cast<const unsigned char*>(items.data()), dims * size_t{4},
-                                  RowFormat::kF32, rows, dims};
+        const VectorSource source{
+            nullptr, reinterpret_cast<const unsigned char*>(items.data()), dims * size_t{4}, RowFormat::kF32, rows,
+            dims};
         const ItemCodes coded(source, metric, kernel, 1);
         const QueryCodes query(points.data(), queries, dims, metric, coded.exponent(), 4);
         const CodeView view = coded.view();
@@ -99,10 +100,12 @@ TEST(bounds_hold_for_every_row_and_query) {
               item += b * b;
               point += a * a;
             }
-            const double score = metric == Metric::kIp ? dot : metric == Metric::kL2 ? -distance
-                                                                                     : dot / std::sqrt(item * point);
+            const double score = metric == Metric::kIp   ? dot
+                                 : metric == Metric::kL2 ? -distance
+                                                         : dot / std::sqrt(item * point);
             double key = static_cast<double>(static_cast<float>(sums[q * rows + r]) * view.scale[r]);
-            if (metric == Metric::kL2) key = key * job.l2_scale[q] + static_cast<double>(view.bias[r]) * job.l2_weight[q];
+            if (metric == Metric::kL2)
+              key = key * job.l2_scale[q] + static_cast<double>(view.bias[r]) * job.l2_weight[q];
             const double error = query.error_weight(q) * view.error[r] + query.norm_weight(q) * view.norm[r];
             CHECK_MESSAGE(query.key_below(q, score) <= key + error,
                           "dims " + std::to_string(dims) + " spread " + std::to_string(spread));

@@ -12,9 +12,8 @@ using belfry::ThreadPool;
 TEST(parallel_for_runs_each_index_once_also_nested) {
   std::vector<std::atomic<int>> seen(1000);
   ThreadPool& pool = ThreadPool::instance();
-  pool.parallel_for(10, 4, [&](size_t outer) {
-    pool.parallel_for(100, 4, [&](size_t inner) { ++seen[outer * 100 + inner]; });
-  });
+  pool.parallel_for(
+      10, 4, [&](size_t outer) { pool.parallel_for(100, 4, [&](size_t inner) { ++seen[outer * 100 + inner]; }); });
   bool once = true;
   for (const std::atomic<int>& count : seen) once &= count == 1;
   CHECK(once);

@@ -10,7 +10,15 @@ const addon = loadAddon();
 const MODES = ['codes', 'exact', 'f32'] as const;
 
 /** Rows may differ from the judge's where scores tie to the last bits of f64; scores may not. */
-function expectTrueTop(hits: NativeHits, k: number, metric: Metric, queries: Float32Array, items: Float32Array, dims: number, allowed?: (row: number) => boolean) {
+function expectTrueTop(
+  hits: NativeHits,
+  k: number,
+  metric: Metric,
+  queries: Float32Array,
+  items: Float32Array,
+  dims: number,
+  allowed?: (row: number) => boolean,
+) {
   for (let q = 0; q < queries.length / dims; q++) {
     const query = queries.subarray(q * dims, (q + 1) * dims);
     const truth = naiveRank(metric, query, items, allowed).slice(0, k);
@@ -19,11 +27,21 @@ function expectTrueTop(hits: NativeHits, k: number, metric: Metric, queries: Flo
     expect(new Set(rows).size).toBe(rows.length);
     truth.forEach(({ row, score }, i) => {
       const mine = rows[i] as number;
-      const slack = 1e-12 * Math.max(Math.abs(score), size(query) * size(items.subarray(row * dims, (row + 1) * dims)), metric === 'l2' ? size(query) ** 2 : 0);
+      const slack =
+        1e-12 *
+        Math.max(
+          Math.abs(score),
+          size(query) * size(items.subarray(row * dims, (row + 1) * dims)),
+          metric === 'l2' ? size(query) ** 2 : 0,
+        );
       if (mine !== row) {
-        expect(Math.abs(naiveScore(metric, query, items.subarray(mine * dims, (mine + 1) * dims)) - score)).toBeLessThanOrEqual(slack);
+        expect(
+          Math.abs(naiveScore(metric, query, items.subarray(mine * dims, (mine + 1) * dims)) - score),
+        ).toBeLessThanOrEqual(slack);
       }
-      expect(Math.abs((hits.scores[q * k + i] as number) - score)).toBeLessThanOrEqual(Math.abs(score) * 1e-6 + slack + 1e-44);
+      expect(Math.abs((hits.scores[q * k + i] as number) - score)).toBeLessThanOrEqual(
+        Math.abs(score) * 1e-6 + slack + 1e-44,
+      );
     });
   }
 }
@@ -37,7 +55,10 @@ const DATA: Record<string, (rows: number, dims: number) => Float32Array> = {
   'heavy-tailed norms': (rows, dims) => randomVectors(rows, dims, 4, (_row, random) => Math.exp(4 * normal(random))),
   duplicates: (rows, dims) => {
     const seven = randomVectors(7, dims, 5);
-    return Float32Array.from({ length: rows * dims }, (_, i) => seven[(Math.floor(i / dims) % 7) * dims + (i % dims)] as number);
+    return Float32Array.from(
+      { length: rows * dims },
+      (_, i) => seven[(Math.floor(i / dims) % 7) * dims + (i % dims)] as number,
+    );
   },
   'one vector': (rows, dims) => Float32Array.from({ length: rows * dims }, (_, i) => Math.sin((i % dims) + 1)),
   'far from the origin': (rows, dims) => randomVectors(rows, dims, 6).map((value) => value * 1e-3 + 100),
@@ -47,7 +68,10 @@ const DATA: Record<string, (rows: number, dims: number) => Float32Array> = {
 describe.each(addon.kernels)('%s', (kernel) => {
   describe.each(METRICS)('%s', (metric) => {
     it.each(Object.keys(DATA))('exact and f32 modes find the true top k: %s', async (name) => {
-      for (const [rows, dims] of [[700, 16], [130, 129]] as const) {
+      for (const [rows, dims] of [
+        [700, 16],
+        [130, 129],
+      ] as const) {
         const items = (DATA[name] as (r: number, d: number) => Float32Array)(rows, dims);
         const queries = Float32Array.from([...randomVectors(6, dims, 50), ...items.subarray(5 * dims, 6 * dims)]);
         const index = await addon.createIndex({ matrix: await matrixOf(items, dims), metric, kernel });
@@ -106,20 +130,42 @@ describe.each(addon.kernels)('%s', (kernel) => {
         const excluded = new Set(exclude);
         for (const mode of ['exact', 'f32'] as const) {
           for (const options of [{ filter }, { filter, exclude }, { exclude }]) {
-            const allowed = (row: number) => (!('filter' in options) || ((filter[row >> 3] as number) >> (row & 7)) % 2 === 1) && (!('exclude' in options) || !excluded.has(row));
-            expectTrueTop(await index.search({ queries, k: 20, mode, ...options }), 20, metric, queries, items, dims, allowed);
+            const allowed = (row: number) =>
+              (!('filter' in options) || ((filter[row >> 3] as number) >> (row & 7)) % 2 === 1) &&
+              (!('exclude' in options) || !excluded.has(row));
+            expectTrueTop(
+              await index.search({ queries, k: 20, mode, ...options }),
+              20,
+              metric,
+              queries,
+              items,
+              dims,
+              allowed,
+            );
           }
         }
       }
     });
 
     it('0 rows, 1 row, k above the number of rows, k of 10,000', async () => {
-      for (const [rows, k] of [[0, 5], [1, 5], [40, 41], [12_000, 10_000]] as const) {
+      for (const [rows, k] of [
+        [0, 5],
+        [1, 5],
+        [40, 41],
+        [12_000, 10_000],
+      ] as const) {
         const items = randomVectors(rows, 4, 31);
         const index = await addon.createIndex({ matrix: await matrixOf(items, 4), metric, kernel });
         const queries = randomVectors(2, 4, 32);
         for (const mode of MODES) {
-          expectTrueTop(await index.search({ queries, k, mode, ...(mode === 'codes' ? { rescore: 12_000 } : {}) }), k, metric, queries, items, 4);
+          expectTrueTop(
+            await index.search({ queries, k, mode, ...(mode === 'codes' ? { rescore: 12_000 } : {}) }),
+            k,
+            metric,
+            queries,
+            items,
+            4,
+          );
         }
         expect((await index.search({ queries: new Float32Array(), k, mode: 'exact' })).counts.length).toBe(0);
       }
@@ -144,7 +190,9 @@ describe('one answer everywhere', () => {
             const one = await index.search({ ...answers, queries: queries.subarray(0, dims) });
             const all = await index.search(answers);
             expect([...all.rows.subarray(0, 20)]).toEqual([...one.rows]);
-            seen.add(JSON.stringify([[...all.rows], [...new Uint32Array(all.scores.buffer, all.scores.byteOffset, 60)]]));
+            seen.add(
+              JSON.stringify([[...all.rows], [...new Uint32Array(all.scores.buffer, all.scores.byteOffset, 60)]]),
+            );
             index.close();
           }
         }

@@ -40,20 +40,25 @@ export function writeNpy(path: string, parts: NpyParts): string {
 
 /** The bytes of values in a dtype and byte order; `values` in file order. */
 export function encode(values: readonly number[] | Float32Array | Float64Array, descr: string): Buffer {
+  const kind = descr.slice(1);
   const size = Number(descr.slice(2));
-  const big = descr[0] === '>';
+  const little = descr[0] !== '>';
   const bytes = Buffer.alloc(values.length * size);
-  values.forEach((value: number, i: number) => {
-    const at = i * size;
-    const kind = descr.slice(1);
-    if (kind === 'f8') big ? bytes.writeDoubleBE(value, at) : bytes.writeDoubleLE(value, at);
-    else if (kind === 'f4') big ? bytes.writeFloatBE(value, at) : bytes.writeFloatLE(value, at);
-    else if (kind === 'f2') big ? bytes.writeUInt16BE(toHalf(value), at) : bytes.writeUInt16LE(toHalf(value), at);
-    else if (kind === 'i8') big ? bytes.writeBigInt64BE(BigInt(value), at) : bytes.writeBigInt64LE(BigInt(value), at);
-    else if (kind === 'u8') big ? bytes.writeBigUInt64BE(BigInt(value), at) : bytes.writeBigUInt64LE(BigInt(value), at);
-    else if (kind[0] === 'i') big ? bytes.writeIntBE(value, at, size) : bytes.writeIntLE(value, at, size);
-    else big ? bytes.writeUIntBE(value, at, size) : bytes.writeUIntLE(value, at, size);
-  });
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
+  const put: Record<string, (at: number, value: number) => void> = {
+    f8: (at, value) => view.setFloat64(at, value, little),
+    f4: (at, value) => view.setFloat32(at, value, little),
+    f2: (at, value) => view.setUint16(at, toHalf(value), little),
+    i8: (at, value) => view.setBigInt64(at, BigInt(value), little),
+    u8: (at, value) => view.setBigUint64(at, BigInt(value), little),
+    i4: (at, value) => view.setInt32(at, value, little),
+    u4: (at, value) => view.setUint32(at, value, little),
+    i2: (at, value) => view.setInt16(at, value, little),
+    u2: (at, value) => view.setUint16(at, value, little),
+    i1: (at, value) => view.setInt8(at, value),
+    u1: (at, value) => view.setUint8(at, value),
+  };
+  values.forEach((value: number, i: number) => put[kind]!(i * size, value));
   return bytes;
 }
 

@@ -111,7 +111,9 @@ describe('environments', () => {
 
   // Workers that were the only ones to load the addon must not unload it under the pool's threads.
   it.each(['idle', 'await', 'mid-search'])('a process of its own ends by itself: %s', async (ending) => {
-    const { stdout, stderr } = await promisify(execFile)(process.execPath, [script, addonPath, ending], { timeout: 20_000 });
+    const { stdout, stderr } = await promisify(execFile)(process.execPath, [script, addonPath, ending], {
+      timeout: 20_000,
+    });
     expect(stderr).toBe('');
     expect(stdout.trim().split('\n')).toHaveLength(ending === 'await' ? 2 : 1);
   });
@@ -166,11 +168,27 @@ describe('arguments are read by name and refused with field, expectation and val
     ['k 1e9', { ...search, k: 1e9 }, 'k: expected an integer from 1 to 10000, received 1000000000'],
     ['k text', { ...search, k: '3' }, 'k: expected an integer from 1 to 10000, received "3"'],
     ['mode', { ...search, mode: 'fast' }, 'mode: expected "codes", "exact" or "f32", received "fast"'],
-    ['rescore below k', { ...search, mode: 'codes', rescore: 2 }, 'rescore: expected an integer from 3 to 100000, received 2'],
+    [
+      'rescore below k',
+      { ...search, mode: 'codes', rescore: 2 },
+      'rescore: expected an integer from 3 to 100000, received 2',
+    ],
     ['queries', { ...search, queries: [1, 2] }, 'queries: expected a Float32Array, received an array'],
-    ['f64 queries', { ...search, queries: new Float64Array(DIMS) }, 'queries: expected a Float32Array, received another typed array'],
-    ['filter length', { ...search, filter: new Uint8Array(62) }, 'filter: expected 63 bytes, one bit per row, received 62'],
-    ['exclude row', { ...search, exclude: Uint32Array.of(500) }, 'exclude: expected row numbers below 500, received 500'],
+    [
+      'f64 queries',
+      { ...search, queries: new Float64Array(DIMS) },
+      'queries: expected a Float32Array, received another typed array',
+    ],
+    [
+      'filter length',
+      { ...search, filter: new Uint8Array(62) },
+      'filter: expected 63 bytes, one bit per row, received 62',
+    ],
+    [
+      'exclude row',
+      { ...search, exclude: Uint32Array.of(500) },
+      'exclude: expected row numbers below 500, received 500',
+    ],
     ['exclude type', { ...search, exclude: [1] }, 'exclude: expected a Uint32Array, received an array'],
   ])('%s', async (_name, options, message) => {
     const index = await indexOf();
@@ -198,13 +216,21 @@ describe('arguments are read by name and refused with field, expectation and val
   it('createIndex', async () => {
     const matrix = await small();
     const create = (options: object) => errorOf(() => addon.createIndex({ matrix, metric: 'ip', ...options }));
-    expect(await create({ matrix: {} })).toBe('BELFRY_INVALID_ARGUMENT matrix: expected a NativeMatrix, received an object');
-    expect(await create({ matrix: await indexOf() })).toBe('BELFRY_INVALID_ARGUMENT matrix: expected a NativeMatrix, received an object');
-    expect(await create({ metric: 'dot' })).toBe('BELFRY_INVALID_ARGUMENT metric: expected "ip", "cosine" or "l2", received "dot"');
+    expect(await create({ matrix: {} })).toBe(
+      'BELFRY_INVALID_ARGUMENT matrix: expected a NativeMatrix, received an object',
+    );
+    expect(await create({ matrix: await indexOf() })).toBe(
+      'BELFRY_INVALID_ARGUMENT matrix: expected a NativeMatrix, received an object',
+    );
+    expect(await create({ metric: 'dot' })).toBe(
+      'BELFRY_INVALID_ARGUMENT metric: expected "ip", "cosine" or "l2", received "dot"',
+    );
     expect(await create({ kernel: 'sse' })).toBe(
       `BELFRY_INVALID_ARGUMENT kernel: expected a kernel set of this CPU (${addon.kernels.join(', ')}), received "sse"`,
     );
-    expect(await create({ threads: 0 })).toBe('BELFRY_INVALID_ARGUMENT threads: expected an integer from 1 to 1024, received 0');
+    expect(await create({ threads: 0 })).toBe(
+      'BELFRY_INVALID_ARGUMENT threads: expected an integer from 1 to 1024, received 0',
+    );
     const bad = randomVectors(10, DIMS, 1);
     bad[7 * DIMS + 1] = Number.NaN;
     expect(await create({ matrix: await matrixOf(bad, DIMS) })).toBe(
@@ -218,9 +244,13 @@ describe('arguments are read by name and refused with field, expectation and val
     expect(await errorOf(() => matrix.readRows(new Uint32Array(16_385)))).toBe(
       'BELFRY_INVALID_ARGUMENT rows: expected at most 16384 rows of 32 dims in one call, received 16385',
     );
-    expect(await errorOf(() => matrix.readRows(Uint32Array.of(3, 500)))).toBe('BELFRY_INVALID_ARGUMENT rows: expected row numbers below 500, received 500');
+    expect(await errorOf(() => matrix.readRows(Uint32Array.of(3, 500)))).toBe(
+      'BELFRY_INVALID_ARGUMENT rows: expected row numbers below 500, received 500',
+    );
     const builder = await addon.createMatrix({ rows: 2, dims: 3 });
-    expect(await errorOf(() => builder.append(new Float32Array(7)))).toBe('BELFRY_INVALID_ARGUMENT values: expected at most 6 more values, received 7');
+    expect(await errorOf(() => builder.append(new Float32Array(7)))).toBe(
+      'BELFRY_INVALID_ARGUMENT values: expected at most 6 more values, received 7',
+    );
     expect(await errorOf(() => builder.finish())).toBe('BELFRY_INVALID_ARGUMENT finish: expected 6 values, received 0');
     builder.append(new Float32Array(6));
     builder.finish();
@@ -235,6 +265,8 @@ describe('loading', () => {
   });
   it('a file that cannot be loaded is an error that names it, the reason and the cure', async () => {
     const error = await errorOf(() => load('/nowhere/belfry.node'));
-    expect(error).toMatch(/^BELFRY_ADDON_LOAD the native addon for \w+-\w+ cannot be loaded from \/nowhere\/belfry\.node: .*; build it with: npm run build:native$/);
+    expect(error).toMatch(
+      /^BELFRY_ADDON_LOAD the native addon for \w+-\w+ cannot be loaded from \/nowhere\/belfry\.node: .*; build it with: npm run build:native$/,
+    );
   });
 });

@@ -14,7 +14,8 @@ afterAll(() => rmSync(folder, { recursive: true }));
 const dims = 12;
 const data = randomVectors(300, dims, 1);
 const query = randomVectors(1, dims, 2);
-const open = (options: Partial<VectorIndexOptions> = {}) => VectorIndex.open({ vectors: { data, dims }, metric: 'ip', ...options });
+const open = (options: Partial<VectorIndexOptions> = {}) =>
+  VectorIndex.open({ vectors: { data, dims }, metric: 'ip', ...options });
 
 describe('search', () => {
   it('finds the same from memory and from a file, one query and many', async () => {
@@ -95,12 +96,18 @@ describe('bad input', () => {
 
   it('dims', async () => {
     const index = await open();
-    expect(await errorOf(() => index.search(new Float32Array(13)))).toBe('BELFRY_DIMS_MISMATCH query: expected 12 dims (those of the index), received 13');
+    expect(await errorOf(() => index.search(new Float32Array(13)))).toBe(
+      'BELFRY_DIMS_MISMATCH query: expected 12 dims (those of the index), received 13',
+    );
     expect(await errorOf(() => index.search([query, new Float32Array(11)]))).toBe(
       'BELFRY_DIMS_MISMATCH query: expected 12 dims (those of the index), received 11 in query 1',
     );
-    expect(await errorOf(() => index.search(new Float32Array()))).toBe('BELFRY_DIMS_MISMATCH query: expected 12 dims (those of the index), received 0');
-    expect(await errorOf(() => index.search([1, 2] as unknown as Float32Array[]))).toBe('BELFRY_INVALID_ARGUMENT query.0: expected a Float32Array, received "number"');
+    expect(await errorOf(() => index.search(new Float32Array()))).toBe(
+      'BELFRY_DIMS_MISMATCH query: expected 12 dims (those of the index), received 0',
+    );
+    expect(await errorOf(() => index.search([1, 2] as unknown as Float32Array[]))).toBe(
+      'BELFRY_INVALID_ARGUMENT query.0: expected a Float32Array, received "number"',
+    );
   });
 
   it.each<[object, string]>([

@@ -115,10 +115,11 @@ async function serve(flags: ServeFlags): Promise<void> {
 }
 
 function announce(address: string, generation: Generation, reused: boolean, asJson: boolean): void {
-  const example = generation.exampleUser();
+  const [example] = generation.exampleUsers(1);
+  const { index, itemIds, userIds } = generation;
   const body =
     example === undefined
-      ? { embedding: [...generation.defaultQuery.slice(0, 4)], k: 10 }
+      ? { item_ids: itemIds.size > 0 ? [itemIds.idOf(0)] : [], k: 10 }
       : { user_id: example, k: 10 };
   if (asJson) {
     printJson({
@@ -131,16 +132,13 @@ function announce(address: string, generation: Generation, reused: boolean, asJs
     });
     return;
   }
-  const { index, itemIds, userIds } = generation;
   print('');
   print(
     `${colors.bold('Belfry')} serves generation ${colors.cyan(generation.id)}: ${itemIds.size} items, ${userIds?.size ?? 0} users, ${index.info.dims} dims, ${index.info.metric}, ${index.info.kernel} kernels`,
   );
   print('');
-  if (example !== undefined) {
-    print('Try next:');
-    print(`  curl -s ${address}/retrieve -H 'content-type: application/json' -d '${JSON.stringify(body)}'`);
-  }
+  print('Try next:');
+  print(`  curl -s ${address}/retrieve -H 'content-type: application/json' -d '${JSON.stringify(body)}'`);
   print(`  page ${colors.cyan(`${address}/`)}   API ${colors.cyan(`${address}/docs`)}   metrics ${address}/metrics`);
   print('');
 }

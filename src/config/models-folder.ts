@@ -48,6 +48,8 @@ const ExportSchema = Type.Object({
   created: Type.Optional(Type.String()),
   checkpoint: Type.Optional(Type.String()),
   dims: Type.Optional(Type.Integer({ minimum: 1 })),
+  // Users that examples and the page begin with.
+  example_users: Type.Optional(Type.Array(Type.Union([Type.String(), Type.Integer()]), { maxItems: 16 })),
 });
 export type ExportDescription = Static<typeof ExportSchema>;
 

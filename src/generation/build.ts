@@ -148,6 +148,7 @@ async function writeGeneration(options: BuildOptions, id: string, into: string):
     models: await modelEntries(folder, files),
     sources,
     files,
+    exampleUsers: folder.exportDescription.example_users ?? [],
     checks: [inputCheck(items, users)],
     buildMs: 0,
   };

@@ -118,18 +118,15 @@ export class Generation {
     return this.similarity.users;
   }
 
-  /** A user to show in an example: the one with the longest history among the first, else the first. */
-  exampleUser(): Id | undefined {
-    if (this.userIds === undefined || this.userIds.size === 0) return undefined;
-    const column = this.userTable.column('history');
-    if (column === undefined || !('offsets' in column)) return this.userIds.idOf(0);
-    let best = 0;
-    for (let row = 0; row < this.userTable.rows; row++) {
-      if (column.offsets[row + 1]! - column.offsets[row]! > column.offsets[best + 1]! - column.offsets[best]!)
-        best = row;
-    }
-    const id = this.userTable.ids[best];
-    return id !== undefined && this.userIds.rowOf(id) !== undefined ? id : this.userIds.idOf(0);
+  /** Users to begin with: those that the export names, else some spread over the rows. */
+  exampleUsers(count: number): Id[] {
+    const { userIds } = this;
+    if (userIds === undefined || userIds.size === 0) return [];
+    const named = this.manifest.exampleUsers.filter((id) => userIds.rowOf(id) !== undefined);
+    const spread = Array.from({ length: count }, (_, i) =>
+      userIds.idOf(Math.floor(((i + 0.5) * userIds.size) / count)),
+    );
+    return [...new Set([...named, ...spread])].slice(0, count);
   }
 
   /** The store calls this when the last request on it is done. */

@@ -4,7 +4,7 @@ import { readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { ModelRow } from '../config/models-folder.js';
 import { BelfryError } from '../errors.js';
-import type { Metric } from '../types.js';
+import type { Id, Metric } from '../types.js';
 import { type FileFacts, hashFile, writeDurable } from './files.js';
 
 /** v1: first version. */
@@ -64,6 +64,8 @@ export interface Manifest {
   readonly sources: readonly SourceFile[];
   /** Every file of the generation but the manifest itself. */
   readonly files: Readonly<Record<string, FileFacts>>;
+  /** Of export.json: users that examples and the page begin with. */
+  readonly exampleUsers: readonly Id[];
   readonly checks: readonly CheckResult[];
   readonly buildMs: number;
 }

@@ -33,7 +33,7 @@ export function describeGeneration(generation: Generation): Record<string, unkno
     })),
     item_columns: itemTable.columns,
     user_features: [...reads].map((name) => describeFeature(name, generation)),
-    sample_users: sampleUsers(generation),
+    sample_users: generation.exampleUsers(SAMPLE_USERS),
     checks: manifest.checks,
   };
 }
@@ -46,16 +46,6 @@ function describeFeature(name: string, generation: Generation): Record<string, u
   for (const code of column.codes) if (code >= 0) counts[code]!++;
   const common = [...counts.keys()].sort((a, b) => counts[b]! - counts[a]!).slice(0, COMMON_VALUES);
   return { name, kind: 'string', values: common.map((code) => column.dictionary[code]) };
-}
-
-function sampleUsers(generation: Generation): Id[] {
-  const { userIds } = generation;
-  if (userIds === undefined || userIds.size === 0) return [];
-  const best = generation.exampleUser();
-  const others = Array.from({ length: SAMPLE_USERS - 1 }, (_, i) =>
-    userIds.idOf(Math.floor(((i + 0.5) * userIds.size) / SAMPLE_USERS)),
-  );
-  return [...new Set([...(best === undefined ? [] : [best]), ...others])];
 }
 
 /** Ids that begin with the text, then ids that hold it. */

@@ -39,7 +39,6 @@ export function resultsTable({ items, columns, slope, actions }: TableInput): HT
         ),
       ),
       slope !== undefined && h('td', { class: 'move' }, moveMark(item.retrieval_rank, place, slope.shown)),
-      ...columns.map((name) => metadataCell(item.metadata?.[name], isNumber(name))),
       h(
         'td',
         { class: 'number retrieval' },
@@ -47,6 +46,7 @@ export function resultsTable({ items, columns, slope, actions }: TableInput): HT
         slope !== undefined && h('small', {}, `#${count(item.retrieval_rank)}`),
       ),
       slope !== undefined && h('td', { class: 'number final' }, score(item.score)),
+      ...columns.map((name) => metadataCell(item.metadata?.[name], isNumber(name))),
     );
     pointing(line, item.id, actions);
     return line;
@@ -58,11 +58,11 @@ export function resultsTable({ items, columns, slope, actions }: TableInput): HT
     h('th', { scope: 'col', class: 'place' }, '#'),
     h('th', { scope: 'col', class: 'item' }, 'Item'),
     slope !== undefined && h('th', { scope: 'col', class: 'move' }, 'Moved'),
+    h('th', { scope: 'col', class: 'number retrieval' }, 'Retrieval'),
+    slope !== undefined && h('th', { scope: 'col', class: 'number final' }, 'Re-ranked'),
     ...columns.map((name) =>
       h('th', { scope: 'col', class: isNumber(name) ? 'meta number' : 'meta', title: name }, label(name)),
     ),
-    h('th', { scope: 'col', class: 'number retrieval' }, 'Retrieval'),
-    slope !== undefined && h('th', { scope: 'col', class: 'number final' }, 'Re-ranked'),
   );
   const body = h('tbody', {}, ...items.map((item, at) => row(item, at + 1, true)));
   const below = slope === undefined || slope.entered.length === 0 ? undefined : droppedBody(slope, columns, row);
@@ -110,7 +110,7 @@ function droppedBody(
 
 /** Cells of the same classes as in a row of data: a colspan would count the columns that a narrow page hides. */
 function blank(columns: readonly string[]): HTMLElement[] {
-  return ['move', ...columns.map(() => 'meta'), 'retrieval', 'final'].map((name) => h('td', { class: name }));
+  return ['move', 'retrieval', 'final', ...columns.map(() => 'meta')].map((name) => h('td', { class: name }));
 }
 
 function moveMark(from: number, to: number, shown: number): HTMLElement {

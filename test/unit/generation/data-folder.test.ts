@@ -34,6 +34,7 @@ async function publish(data: DataFolder, id: string, content = 'vectors'): Promi
       models: [],
       sources: [],
       files: { 'items.npy': facts },
+      exampleUsers: [],
       checks: [],
       buildMs: 1,
     };

@@ -44,9 +44,8 @@ def popularity_and_svd(data, seed=0):
     results = {"popularity": metrics(ranks(lambda a, b: np.tile(counts, (b - a, 1)), known, targets))}
     best = None
     for power in (0.0, 0.2, 0.4):
-        column = np.asarray(known.sum(0)).ravel()
-        weighted = sp.diags(1 / np.sqrt(np.maximum(known.sum(1).A1 if hasattr(known.sum(1), "A1") else np.asarray(known.sum(1)).ravel(), 1))) \
-            @ known @ sp.diags(1 / np.maximum(column, 1) ** power)
+        column, row = (np.asarray(known.sum(axis)).ravel() for axis in (0, 1))
+        weighted = sp.diags(1 / np.sqrt(np.maximum(row, 1))) @ known @ sp.diags(1 / np.maximum(column, 1) ** power)
         _, _, right = svds(weighted.astype(np.float64), k=64, random_state=seed)
         right = right.astype(np.float32)
         back = np.maximum(column, 1).astype(np.float32) ** power

@@ -83,7 +83,8 @@ def hit_rate(ordered_scores, items, target, k=10):
     return round(float(((rank < k) & is_target.any(1)).float().mean()), 4)
 
 
-def train(model, view, validation_view, epochs, rate, weight_decay):
+def train(model, view, validation_view, epochs, rate, weight_decay, path):
+    """Leaves the state of the epoch that does best on validation at `path`."""
     tables, users, items, scores, target, held = view
     place = (items == target[:, None]).float().argmax(1)
     usable = ((items == target[:, None]).any(1) & ~held).nonzero()[:, 0]
@@ -95,7 +96,7 @@ def train(model, view, validation_view, epochs, rate, weight_decay):
     optimizer = torch.optim.AdamW(model.parameters(), lr=rate, weight_decay=weight_decay)
     steps = epochs * -(-len(usable) // LISTS)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=steps, pct_start=0.1)
-    started = time.monotonic()
+    started, best = time.monotonic(), 0.0
     for epoch in range(epochs):
         losses = []
         for rows in usable[torch.randperm(len(usable), generator=generator)].split(LISTS):
@@ -116,16 +117,19 @@ def train(model, view, validation_view, epochs, rate, weight_decay):
             optimizer.step()
             schedule.step()
             losses.append(loss.item())
-        found = score_lists(model, v_tables, v_users, v_items, v_scores)
-        print(f"epoch {epoch + 1} loss {np.mean(losses):.4f} validation {hit_rate(found, v_items, v_target)} "
+        reached = hit_rate(score_lists(model, v_tables, v_users, v_items, v_scores), v_items, v_target)
+        print(f"epoch {epoch + 1} loss {np.mean(losses):.4f} validation {reached} "
               f"{time.monotonic() - started:.0f}s", flush=True)
+        if reached > best:
+            best = reached
+            torch.save(model.state_dict(), path)
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, default=Path("build"))
     parser.add_argument("--model", choices=MODELS, required=True)
-    parser.add_argument("--epochs", type=int, default=4)
+    parser.add_argument("--epochs", type=int, default=2)
     parser.add_argument("--rate", type=float, default=2e-3)
     parser.add_argument("--dropout", type=float, default=0.3)
     parser.add_argument("--weight-decay", type=float, default=0.1)
@@ -139,8 +143,7 @@ def main():
     final = args.work / "two_tower.pt"
     validation = training_view(args.work, final.name, data, vocabulary) if final.exists() else view
     model = MODELS[args.model]({name: len(values) for name, values in vocabulary.items()}, args.dropout)
-    train(model, view, validation, args.epochs, args.rate, args.weight_decay)
-    torch.save(model.state_dict(), args.work / f"{args.model}.pt")
+    train(model, view, validation, args.epochs, args.rate, args.weight_decay, args.work / f"{args.model}.pt")
 
 
 if __name__ == "__main__":

@@ -127,7 +127,7 @@ def main():
     parser.add_argument("--refit", action="store_true")
     parser.add_argument("--epochs", type=int, default=0)
     parser.add_argument("--rate", type=float, default=0)
-    parser.add_argument("--dropout", type=float, default=0.2)
+    parser.add_argument("--dropout", type=float, default=0.15)
     parser.add_argument("--weight-decay", type=float, default=0.05)
     parser.add_argument("--out", type=str, default="")
     args = parser.parse_args()
@@ -156,7 +156,7 @@ def main():
         return recall(model, users[held], items, seen, targets)
 
     own = torch.tensor([index.get(row["id"], -1) + 1 for row in data["users"]])
-    train(model, users, padded(known, index, HISTORY_SPAN), own, items, args.epochs or (12 if args.refit else 60),
+    train(model, users, padded(known, index, HISTORY_SPAN), own, items, args.epochs or (8 if args.refit else 32),
           args.rate or (1e-3 if args.refit else 4e-3), validate, args.weight_decay)
     out = args.out or ("two_tower.pt" if args.refit else "two_tower_stage1.pt")
     torch.save(model.state_dict(), args.work / out)

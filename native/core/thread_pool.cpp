@@ -62,7 +62,7 @@ ThreadPool& ThreadPool::instance() {
 size_t ThreadPool::cpu_count() {
 #if defined(__linux__)
   cpu_set_t set;
-  if (sched_getaffinity(0, sizeof set, &set) == 0) return std::max(1, CPU_COUNT(&set));
+  if (sched_getaffinity(0, sizeof set, &set) == 0) return static_cast<size_t>(std::max(1, CPU_COUNT(&set)));
 #endif
   return std::max(1U, std::thread::hardware_concurrency());
 }

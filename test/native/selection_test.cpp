@@ -24,7 +24,9 @@ TEST(top_hits_equals_a_full_sort_with_ties_by_row) {
         all.push_back({static_cast<double>(random() % 50), row});
         top.offer(all.back().score, row);
       }
-      std::sort(all.begin(), all.end(), BetterHit{});
+      // Written out, so that a mistake in BetterHit shows.
+      std::sort(all.begin(), all.end(),
+                [](const Hit& a, const Hit& b) { return a.score > b.score || (a.score == b.score && a.row < b.row); });
       all.resize(std::min<size_t>(k, n));
       const std::vector<Hit>& best = top.finish();
       CHECK(best.size() == all.size());

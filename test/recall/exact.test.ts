@@ -82,6 +82,23 @@ describe.each(addon.kernels)('%s', (kernel) => {
       }
     });
 
+    it('equal scores come in the order of their rows, also across tiles and filters', async () => {
+      const items = DATA['one vector']!(5_000, 16);
+      const index = await addon.createIndex({ matrix: await matrixOf(items, 16), metric, kernel });
+      const queries = randomVectors(9, 16, 60);
+      const first = Array.from({ length: 100 }, (_, i) => i);
+      for (const mode of MODES) {
+        const hits = await index.search({ queries, k: 100, mode });
+        const without = await index.search({ queries, k: 100, mode, exclude: Uint32Array.of(0, 64, 99) });
+        for (let q = 0; q < 9; q++) {
+          expect([...hits.rows.subarray(q * 100, (q + 1) * 100)]).toEqual(first);
+          const left = [...without.rows.subarray(q * 100, (q + 1) * 100)];
+          expect(left).toEqual([...first.filter((row) => ![0, 64, 99].includes(row)), 100, 101, 102]);
+        }
+      }
+      index.close();
+    });
+
     it('all dims, modes and batch sizes', async () => {
       for (const dims of [1, 3, 16, 64, 100, 129, 768]) {
         const rows = dims === 768 ? 200 : 900;

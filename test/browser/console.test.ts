@@ -270,6 +270,19 @@ describe.skipIf(chromiumPath === undefined)('console page', () => {
     });
   });
 
+  it('takes the picture of the README', async () => {
+    // Copied by hand to docs/console.png when the page or the sample has changed.
+    await visit(
+      '#user=nginx',
+      async (page) => {
+        await page.locator('tr.dropped').first().waitFor();
+        await page.waitForTimeout(250); // the fade of the answer
+        await snap(page, 'readme');
+      },
+      { viewport: { width: 1440, height: 800 }, deviceScaleFactor: 1.25 },
+    );
+  });
+
   it('is whole in light, in dark and on a narrow screen', async () => {
     const grounds: string[] = [];
     for (const [name, width, height, colorScheme] of [

@@ -14,7 +14,7 @@ import { Retriever } from '../retrieval/retriever.js';
 import { Metrics } from '../telemetry/metrics.js';
 import { VERSION } from '../version.js';
 import { SAMPLE } from './sample.js';
-import { ProgressLine, print, printJson } from './terminal.js';
+import { ProgressLine, print } from './terminal.js';
 
 /** How long requests in flight may take after a stop signal. */
 const DRAIN_MS = 10_000;
@@ -122,14 +122,16 @@ function announce(address: string, generation: Generation, reused: boolean, asJs
       ? { item_ids: itemIds.size > 0 ? [itemIds.idOf(0)] : [], k: 10 }
       : { user_id: example, k: 10 };
   if (asJson) {
-    printJson({
-      ready: true,
-      address,
-      generation: generation.id,
-      reused,
-      items: generation.itemIds.size,
-      kernel: generation.index.info.kernel,
-    });
+    print(
+      JSON.stringify({
+        ready: true,
+        address,
+        generation: generation.id,
+        reused,
+        items: generation.itemIds.size,
+        kernel: generation.index.info.kernel,
+      }),
+    );
     return;
   }
   print('');
@@ -138,7 +140,9 @@ function announce(address: string, generation: Generation, reused: boolean, asJs
   );
   print('');
   print('Try next:');
-  print(`  curl -s ${address}/retrieve -H 'content-type: application/json' -d '${JSON.stringify(body)}'`);
+  print(
+    `  curl -s ${address}/retrieve -H 'content-type: application/json' -d '${JSON.stringify(body).replaceAll("'", "'\\''")}'`,
+  );
   print(`  page ${colors.cyan(`${address}/`)}   API ${colors.cyan(`${address}/docs`)}   metrics ${address}/metrics`);
   print('');
 }

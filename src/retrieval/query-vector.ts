@@ -1,7 +1,7 @@
 /** The query vector of a request: stored, fresh from the user tower, given, or the mean of items. */
 import { BelfryError, show } from '../errors.js';
 import type { Generation } from '../generation/generation.js';
-import type { Degradation, FeatureValue, Features, Id, Row } from '../types.js';
+import type { Degradation, Features, Id, Row } from '../types.js';
 import type { QuerySource } from './request.js';
 
 export interface Query {
@@ -43,7 +43,7 @@ async function ofUser(id: Id, generation: Generation): Promise<Query> {
   const { users, userIds, userTable, tower } = generation;
   const stored = userTable.featuresOf(id);
   const features = { ...stored, id };
-  const seen = seenRows(features, generation);
+  const { seen } = historyOf(features, generation);
   const user = { userId: id, features, seen };
   const row = userIds?.rowOf(id);
   if (users !== undefined && row !== undefined && !generation.skippedUsers.has(row)) {
@@ -73,12 +73,13 @@ async function ofFeatures(features: Features, generation: Generation): Promise<Q
       },
     );
   }
+  const { seen, hasUnknown } = historyOf(features, generation);
   return {
     vector: await embed(features, generation),
     how: 'user tower',
-    degraded: [],
+    degraded: hasUnknown ? ['unknown_items_ignored'] : [],
     features,
-    seen: seenRows(features, generation),
+    seen,
   };
 }
 
@@ -159,13 +160,14 @@ export function checkVector(values: readonly number[], generation: Generation): 
   return vector;
 }
 
-function seenRows(features: Features, generation: Generation): Uint32Array {
+/** Items of the user's history, and whether some of its names are no items of this generation. */
+function historyOf(features: Features, generation: Generation): { seen: Uint32Array; hasUnknown: boolean } {
   const column = SEEN_COLUMNS.find((name) => Array.isArray(features[name]));
-  if (column === undefined) return new Uint32Array(0);
+  const ids = column === undefined ? [] : (features[column] as readonly Id[]);
   const rows: Row[] = [];
-  for (const id of features[column] as readonly Exclude<FeatureValue, null>[]) {
-    const row = generation.itemIds.rowOf(id as Id);
+  for (const id of ids) {
+    const row = generation.itemIds.rowOf(id);
     if (row !== undefined) rows.push(row);
   }
-  return Uint32Array.from(rows);
+  return { seen: Uint32Array.from(rows), hasUnknown: rows.length < ids.length };
 }

@@ -63,6 +63,13 @@ describe('POST /retrieve', () => {
     expect(idsOf(other)).not.toEqual(idsOf(answer));
   });
 
+  it('says when some of a typed history is unknown', async () => {
+    expect((await ask({ features: { history: ['nginx', 'no-such-package'] }, k: 3 })).degraded).toEqual([
+      'unknown_items_ignored',
+    ]);
+    expect((await ask({ features: { history: ['nginx'] }, k: 3 })).degraded).toEqual([]);
+  });
+
   it('embeds stored features to the stored vector: the same list by features as by user id', async () => {
     const [{ user_id, features }] = golden('user_tower.json').cases;
     const byFeatures = await ask({ features, k: 10 });

@@ -15,7 +15,7 @@ namespace {
 
 // Scoring one row from its vector costs about this many times as much as passing over it in a scan of codes; for a
 // batch the scan is shared, so it is dearer still. Measured: docs/decisions/0002-exact-search-kernels.md.
-constexpr size_t kGatherCostSingle = 12;
+constexpr size_t kGatherCostSingle = 16;
 constexpr size_t kGatherCostBatch = 48;
 constexpr size_t kBatchQueries = 8;
 constexpr size_t kGatherAlways = 256;

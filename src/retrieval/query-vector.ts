@@ -150,12 +150,11 @@ export function checkVector(values: readonly number[], generation: Generation): 
       },
     );
   }
-  if (metric === 'cosine' && vector.every((value) => value === 0)) {
-    throw new BelfryError(
-      'BELFRY_INVALID_QUERY_VECTOR',
-      'embedding: a zero vector has no direction, which cosine needs',
-      { field: 'embedding' },
-    );
+  // Under ip every score would be 0, under cosine there is no direction: in both the answer would be noise.
+  if (metric !== 'l2' && vector.every((value) => value === 0)) {
+    throw new BelfryError('BELFRY_INVALID_QUERY_VECTOR', `embedding: a zero vector ranks nothing under ${metric}`, {
+      field: 'embedding',
+    });
   }
   return vector;
 }

@@ -99,7 +99,7 @@ describe('a build', () => {
     expect(generation.defaultQuery.every(Number.isFinite)).toBe(true);
     await generation.close();
     const service = await startService(models, { build: { onBadVector: 'skip' } });
-    const answer = (await service.post('/retrieve', { embedding: Array(DIMS).fill(0), k: 1000 })).json();
+    const answer = (await service.post('/retrieve', { embedding: Array(DIMS).fill(1), k: 1000 })).json();
     expect(answer.returned).toBe(999);
     expect(answer.items.map(({ id }: { id: number }) => id)).not.toContain(7);
     await service.close();

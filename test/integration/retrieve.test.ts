@@ -138,6 +138,9 @@ describe('POST /retrieve', () => {
     expect(history.length).toBeGreaterThan(0);
     const fresh = idsOf(await ask({ user_id: 'gimp', k: 200, exclude_seen: true }));
     expect(fresh.filter((id) => history.includes(id))).toEqual([]);
+    // The sample's `seen` column also holds the package itself, which its history does not.
+    expect(idsOf(await ask({ user_id: 'gimp', k: 200 }))).toContain('gimp');
+    expect(fresh).not.toContain('gimp');
   });
 
   it('filters on metadata, and answers it', async () => {

@@ -30,7 +30,7 @@ from two_tower import DIMS, TwoTower
 
 OPSET = 18
 LARGE = 250            # rows from which a table is stored in 8 bits
-LIST_COLUMNS = ("tags", "name_tokens", "history", "relates_to", "goes_with")
+LIST_COLUMNS = ("tags", "name_tokens", "history", "seen", "relates_to", "goes_with")
 
 
 class ByteTable(nn.Module):
@@ -153,15 +153,16 @@ def export_models(work, out, sizes):
 def export_tables(work, out, data, vocabulary):
     names = vocabulary["items"]
     goes_with = np.load(work / "goes_with_known.npy")
-    users = [{**row, "history": known} for row, known in zip(data["users"], data["known"])]
+    # `seen` is what exclude_seen leaves out: the history, and the package itself.
+    users = [{**row, "history": known, "seen": [*known, row["id"]]} for row, known in zip(data["users"], data["known"])]
     items = [{**row, "goes_with": [names[at - 1] for at in best if at]} for row, best in zip(data["items"], goes_with)]
     for row in items:
         row["relates_to"] = row["relates_to"][:features.RELATES_TO_WIDTH]
     shared = ["id", "section", "priority", "architecture", "installed_size", "maintainer", "source", "tags", "name_tokens"]
     (out / "features").mkdir(parents=True, exist_ok=True)
-    for rows, columns, file in ((users, [*shared, "history"], "users.parquet"),
+    for rows, columns, file in ((users, [*shared, "history", "seen"], "users.parquet"),
                                 (items, [*shared, "popularity", "relates_to", "goes_with"], "items.parquet")):
-        pq.write_table(table_of(rows, columns), out / "features" / file, compression="snappy", version="1.0",
+        pq.write_table(table_of(rows, columns), out / "features" / file, compression="zstd", compression_level=19, version="1.0",
                        data_page_version="1.0", store_schema=False)
     for name, values in vocabulary.items():
         if name != "items":         # item_ids.txt is that vocabulary
@@ -200,6 +201,7 @@ def main():
         np.save(args.out / f"embeddings/{name}_embeddings.npy", stored)
     (args.out / "embeddings/export.json").write_text(json.dumps({
         "model": "Two-Tower", "version": "1.0", "metric": "ip", "normalised": False, "dims": DIMS,
+        "example_users": ["gimp", "nginx", "vlc", "python3-pandas", "postgresql-15", "ruby-rails"],
         "created": datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
         "checkpoint": "sha256:" + hashlib.sha256((onnx_folder / "two_tower.onnx").read_bytes()).hexdigest(),
     }, indent=2) + "\n")

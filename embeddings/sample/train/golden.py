@@ -47,7 +47,7 @@ def user_tower(folder):
     cases = []
     for name in [*present(folder, KNOWN_USERS), *NEW_USERS]:
         known = isinstance(name, str)
-        values = {key: value for key, value in folder.users[name].items() if key != "id"} if known else name
+        values = {key: value for key, value in folder.users[name].items() if key not in ("id", "seen")} if known else name
         packed = folder.tensor(row["inputs"]["user_features"], [{"user": values}])
         answer = session.run(["user_embedding"], {"user_features": packed})[0][0]
         item_width = both.get_inputs()[1].shape[1]
@@ -61,7 +61,7 @@ def user_tower(folder):
 def best(folder, query, k, without=()):
     """(ids, float32 scores): inner product over the stored item vectors, ties by row."""
     scores = folder.item_vectors.astype(np.float32) @ query.astype(np.float32)
-    scores[[folder.item_row[name] for name in without]] = -np.inf
+    scores[[folder.item_row[name] for name in without if name in folder.item_row]] = -np.inf
     order = np.argsort(-scores, kind="stable")[:k]
     return [folder.item_ids[row] for row in order], scores[order]
 
@@ -72,7 +72,7 @@ def dlrm(folder):
     requests = []
     for name in present(folder, RERANK_USERS):
         user, query = folder.users[name], folder.user_vectors[folder.user_row[name]]
-        ids, scores = best(folder, query, CANDIDATES, without=user["history"])
+        ids, scores = best(folder, query, CANDIDATES, without=user["seen"])
         pairs = [{"user": user, "item": folder.items[item], "user_embedding": query,
                   "item_embedding": folder.item_vectors[folder.item_row[item]], "score": score, "rank": rank}
                  for rank, (item, score) in enumerate(zip(ids, scores), 1)]

@@ -34,7 +34,8 @@ export function naiveRank(
   const dims = query.length;
   const ranked: Ranked[] = [];
   for (let row = 0; row < items.length / dims; row++) {
-    if (allowed(row)) ranked.push({ row, score: naiveScore(metric, query, items.subarray(row * dims, (row + 1) * dims)) });
+    if (allowed(row))
+      ranked.push({ row, score: naiveScore(metric, query, items.subarray(row * dims, (row + 1) * dims)) });
   }
   return ranked.sort((a, b) => b.score - a.score || a.row - b.row);
 }
@@ -54,7 +55,12 @@ export function normal(random: () => number): number {
   return Math.sqrt(-2 * Math.log(1 - random())) * Math.cos(2 * Math.PI * random());
 }
 
-export function randomVectors(count: number, dims: number, seed: number, scale: (row: number, random: () => number) => number = () => 1): Float32Array {
+export function randomVectors(
+  count: number,
+  dims: number,
+  seed: number,
+  scale: (row: number, random: () => number) => number = () => 1,
+): Float32Array {
   const random = seeded(seed);
   const values = new Float32Array(count * dims);
   for (let row = 0; row < count; row++) {

@@ -16,7 +16,7 @@ import { Generation } from '../../src/generation/generation.js';
 import type { ErrorCode } from '../../src/errors.js';
 import { expectError } from '../support/expect-error.js';
 import { startService } from '../support/service.js';
-import { makeModelsFolder, npyBytes, randomValues, SAMPLE, temporaryFolder } from '../support/folders.js';
+import { makeModelsFolder, npyFile, randomValues, SAMPLE, temporaryFolder } from '../support/folders.js';
 
 const DIMS = 16;
 const items = { data: randomValues(1000 * DIMS, 5), dims: DIMS };
@@ -64,7 +64,7 @@ describe('a build', () => {
     const models = makeModelsFolder(temporaryFolder(), { items, users });
     const data = temporaryFolder();
     const first = await ensureGeneration({ models, data });
-    writeFileSync(join(models, 'embeddings/item_embeddings.npy'), npyBytes(randomValues(1000 * DIMS, 7), [1000, DIMS]));
+    writeFileSync(join(models, 'embeddings/item_embeddings.npy'), npyFile(randomValues(1000 * DIMS, 7), [1000, DIMS]));
     const second = await ensureGeneration({ models, data });
     expect(second.published.id).not.toBe(first.published.id);
     const third = await ensureGeneration({ models, data, metric: 'cosine' });
@@ -82,7 +82,7 @@ describe('a build', () => {
     const models = makeModelsFolder(temporaryFolder(), {
       items,
       users,
-      files: { 'embeddings/item_ids.npy': npyBytes(ids, [1000]) },
+      files: { 'embeddings/item_ids.npy': npyFile(ids, [1000]) },
     });
     const generation = await Generation.load(await buildGeneration({ models, data: temporaryFolder() }));
     expect(generation.itemIds.idOf(3)).toBe(1_000_021);
@@ -135,7 +135,7 @@ describe('a build', () => {
     [
       'F3: integers as vectors',
       (folder) =>
-        writeFileSync(join(folder, 'embeddings/item_embeddings.npy'), npyBytes(new BigInt64Array(DIMS), [1, DIMS])),
+        writeFileSync(join(folder, 'embeddings/item_embeddings.npy'), npyFile(new BigInt64Array(DIMS), [1, DIMS])),
       'BELFRY_NPY_UNSUPPORTED',
       /f2, f4/,
     ],
@@ -144,7 +144,7 @@ describe('a build', () => {
       (folder) =>
         writeFileSync(
           join(folder, 'embeddings/item_embeddings.npy'),
-          npyBytes(
+          npyFile(
             without(items.data, { 3: Array(DIMS).fill(Number.NaN), 9: Array(DIMS).fill(Number.POSITIVE_INFINITY) }),
             [1000, DIMS],
           ),
@@ -170,7 +170,7 @@ describe('a build', () => {
     ],
     [
       'users of other dims',
-      (folder) => writeFileSync(join(folder, 'embeddings/user_embeddings.npy'), npyBytes(new Float32Array(8), [2, 4])),
+      (folder) => writeFileSync(join(folder, 'embeddings/user_embeddings.npy'), npyFile(new Float32Array(8), [2, 4])),
       'BELFRY_DIMS_MISMATCH',
       /user_embeddings\.npy has 4 dims and item_embeddings\.npy 16/,
     ],
@@ -220,7 +220,7 @@ describe('a build', () => {
         items: { data: randomValues(count * DIMS, 1), dims: DIMS },
       });
       if (count === 0)
-        writeFileSync(join(models, 'embeddings/item_embeddings.npy'), npyBytes(new Float32Array(0), [0, DIMS]));
+        writeFileSync(join(models, 'embeddings/item_embeddings.npy'), npyFile(new Float32Array(0), [0, DIMS]));
       const generation = await Generation.load(await buildGeneration({ models, data: temporaryFolder() }));
       const hits = await generation.index.search({ queries: new Float32Array(DIMS), k: 10, mode: 'codes' });
       expect([...hits.counts]).toEqual([count]);

@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { onTestFinished } from 'vitest';
+import { npyBytes } from './npy.js';
 
 export const SAMPLE = fileURLToPath(new URL('../../embeddings/sample', import.meta.url));
 
@@ -14,14 +15,10 @@ export function temporaryFolder(options: { keep?: boolean } = {}): string {
   return path;
 }
 
-/** A version 1.0 `.npy` of f4 or i8, as NumPy writes it. */
-export function npyBytes(values: Float32Array | BigInt64Array, shape: readonly number[]): Buffer {
-  const descr = values instanceof Float32Array ? '<f4' : '<i8';
-  const text = `{'descr': '${descr}', 'fortran_order': False, 'shape': (${shape.join(', ')}${shape.length === 1 ? ',' : ''}), }`;
-  const padding = 64 - ((10 + text.length + 1) % 64);
-  const header = Buffer.from(`${text}${' '.repeat(padding % 64)}\n`, 'latin1');
-  const prefix = Buffer.from([0x93, ...Buffer.from('NUMPY'), 1, 0, header.length & 255, header.length >> 8]);
-  return Buffer.concat([prefix, header, Buffer.from(values.buffer, values.byteOffset, values.byteLength)]);
+/** A `.npy` as NumPy writes it. */
+export function npyFile(values: Float32Array | BigInt64Array, shape: readonly number[]): Buffer {
+  const data = new Uint8Array(values.buffer, values.byteOffset, values.byteLength);
+  return npyBytes({ descr: values instanceof Float32Array ? '<f4' : '<i8', shape, data });
 }
 
 export interface FolderContent {
@@ -40,7 +37,7 @@ export function makeModelsFolder(path: string, content: FolderContent): string {
     ['embeddings/item_embeddings.npy', content.items],
     ['embeddings/user_embeddings.npy', content.users],
   ] as const) {
-    if (matrix !== undefined) write(name, npyBytes(matrix.data, [matrix.data.length / matrix.dims, matrix.dims]));
+    if (matrix !== undefined) write(name, npyFile(matrix.data, [matrix.data.length / matrix.dims, matrix.dims]));
   }
   for (const [name, bytes] of Object.entries(content.files ?? {})) write(name, bytes);
   return path;

@@ -58,7 +58,9 @@ export function encode(values: readonly number[] | Float32Array | Float64Array, 
     i1: (at, value) => view.setInt8(at, value),
     u1: (at, value) => view.setUint8(at, value),
   };
-  values.forEach((value: number, i: number) => put[kind]!(i * size, value));
+  values.forEach((value: number, i: number) => {
+    put[kind]!(i * size, value);
+  });
   return bytes;
 }
 

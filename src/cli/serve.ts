@@ -97,7 +97,9 @@ async function serve(flags: ServeFlags): Promise<void> {
   });
   const metrics = new Metrics();
   const store = new GenerationStore(generation);
-  const retriever = new Retriever(store, metrics);
+  const retriever = new Retriever(store, metrics, (model, error) =>
+    logger.warn({ model, code: error.code, err: error.message }, 'not re-ranked'),
+  );
   // Fastify's own information lines (it says that it listens) repeat ours.
   const appLogger = logger.child({}, { level: logger.isLevelEnabled('info') ? 'warn' : logger.level });
   const app = await buildApp({ retriever, metrics, settings, logger: appLogger, version: VERSION });

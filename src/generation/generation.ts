@@ -11,6 +11,7 @@ import type { PublishedGeneration } from './data-folder.js';
 import { loadIds } from './load-ids.js';
 import type { Manifest, VectorSection } from './manifest.js';
 import { type OpenModels, openModels } from './models.js';
+import { rowsPerCall } from './read-rows.js';
 
 export interface LoadOptions {
   readonly threads?: number | undefined;
@@ -18,9 +19,6 @@ export interface LoadOptions {
   readonly modelWorkers?: number | undefined;
   readonly rerankModule?: string | undefined;
 }
-
-/** The default query is the mean of at most this many user (else item) vectors. */
-const DEFAULT_QUERY_SAMPLE = 16_384;
 
 export class Generation {
   readonly id: string;
@@ -49,7 +47,10 @@ export class Generation {
     this.filters = new FilterCompiler(itemTable, itemIds.size);
     this.skippedItems = new Set(manifest.items.skippedRows);
     this.skippedUsers = new Set(manifest.users?.skippedRows ?? []);
-    this.defaultQuery = meanVector(users ?? items, users === undefined ? this.skippedItems : this.skippedUsers);
+    this.defaultQuery =
+      users === undefined || users.rows === 0
+        ? meanVector(items, this.skippedItems)
+        : meanVector(users, this.skippedUsers);
   }
 
   /** Maps the vectors, packs the codes, loads tables and models. Errors: those of openModels and loadIds. */
@@ -80,9 +81,10 @@ export class Generation {
         workers: options.modelWorkers,
         rerankModule: options.rerankModule,
       });
+      opened.push({ close: () => closeModels(models) });
       return new Generation(manifest, index, items, users, itemIds, userIds, itemTable, userTable, models, options);
     } catch (error) {
-      for (const one of opened.reverse()) one.close();
+      for (const one of opened.reverse()) await one.close();
       throw error;
     }
   }
@@ -131,14 +133,18 @@ export class Generation {
 
   /** The store calls this when the last request on it is done. */
   async close(): Promise<void> {
-    await Promise.all([this.models.tower?.close(), ...this.models.rerankers.map((reranker) => reranker.close())]);
+    await closeModels(this.models);
     for (const opening of [this.similarity.items, this.similarity.users]) {
-      (await opening)?.close();
+      (await opening?.catch(() => undefined))?.close();
     }
     this.index.close();
     this.items.close();
     this.users?.close();
   }
+}
+
+async function closeModels({ tower, rerankers }: OpenModels): Promise<void> {
+  await Promise.all([tower?.close(), ...rerankers.map((reranker) => reranker.close())]);
 }
 
 function createIndex(matrix: NativeMatrix, metric: Metric, { kernel, threads }: LoadOptions): Promise<NativeIndex> {
@@ -161,8 +167,9 @@ function openTable(folder: string, file: string | undefined): Promise<FeatureTab
   );
 }
 
+/** Of as many rows, spread over the matrix, as one call may read. */
 function meanVector(matrix: NativeMatrix, skipped: ReadonlySet<Row>): Float32Array {
-  const count = Math.min(matrix.rows, DEFAULT_QUERY_SAMPLE);
+  const count = Math.min(matrix.rows, rowsPerCall(matrix.dims));
   const rows = Uint32Array.from({ length: count }, (_, i) => Math.floor((i * matrix.rows) / count)).filter(
     (row) => !skipped.has(row),
   );

@@ -6,6 +6,7 @@ import { BelfryError } from '../errors.js';
 import type { Metric } from '../types.js';
 import { hashFile } from './files.js';
 import type { SourceFile, VectorSection } from './manifest.js';
+import { readRows } from './read-rows.js';
 
 /** Rows a step: about 1 MB at 64 dims, so that progress moves and a stop is noticed soon. */
 const STEP_ROWS = 4096;
@@ -108,7 +109,7 @@ async function badRows(options: ImportOptions, copy: string, profile: VectorProf
   }
   const matrix = await loadAddon().openMatrix(copy);
   try {
-    const rows = findBadRows(matrix, zeroIsBad);
+    const rows = await findBadRows(matrix, zeroIsBad);
     await blank(copy, rows, matrix);
     return rows;
   } finally {
@@ -128,11 +129,11 @@ async function blank(copy: string, rows: readonly number[], { info, dims }: Nati
   }
 }
 
-function findBadRows(matrix: NativeMatrix, zeroIsBad: boolean): number[] {
+async function findBadRows(matrix: NativeMatrix, zeroIsBad: boolean): Promise<number[]> {
   const found: number[] = [];
   for (let start = 0; start < matrix.rows; start += STEP_ROWS) {
     const rows = Uint32Array.from({ length: Math.min(STEP_ROWS, matrix.rows - start) }, (_, offset) => start + offset);
-    const values = matrix.readRows(rows);
+    const values = await readRows(matrix, rows);
     for (let i = 0; i < rows.length; i++) {
       const vector = values.subarray(i * matrix.dims, (i + 1) * matrix.dims);
       const isBad = vector.some((one) => !Number.isFinite(one)) || (zeroIsBad && vector.every((one) => one === 0));

@@ -68,6 +68,8 @@ export class GenerationStore {
     if (old === undefined) return;
     const done = old.retire();
     this.retiring.add(done);
-    void done.finally(() => this.retiring.delete(done));
+    // Only close() hears of a failed close; unhandled, it would stop the process that has the next generation.
+    const forget = () => this.retiring.delete(done);
+    done.then(forget, forget);
   }
 }

@@ -1,6 +1,7 @@
 /** The query vector of a request: stored, fresh from the user tower, given, or the mean of items. */
 import { BelfryError, show } from '../errors.js';
 import type { Generation } from '../generation/generation.js';
+import { readRows } from '../generation/read-rows.js';
 import type { Degradation, Features, Id, Row } from '../types.js';
 import type { QuerySource } from './request.js';
 
@@ -88,7 +89,7 @@ async function embed(features: Features, generation: Generation): Promise<Float3
   return vector;
 }
 
-function ofItems(ids: readonly Id[], generation: Generation): Query {
+async function ofItems(ids: readonly Id[], generation: Generation): Promise<Query> {
   const { itemIds, items } = generation;
   const rows = new Uint32Array(ids.length);
   let known = 0;
@@ -109,7 +110,7 @@ function ofItems(ids: readonly Id[], generation: Generation): Query {
     );
   }
   const { dims } = items;
-  const values = items.readRows(seen);
+  const values = await readRows(items, seen);
   const vector = new Float32Array(dims);
   for (let i = 0; i < known; i++) {
     const item = values.subarray(i * dims, (i + 1) * dims);

@@ -49,7 +49,7 @@ export interface Explanation {
   readonly kernel: string;
   readonly query: string;
   readonly rows: number;
-  /** Rows that the filter and the exclusions leave. */
+  /** Rows that the filter admits; exclusions come on top. */
   readonly admitted?: number;
   readonly depth: number;
   readonly reranked: number;

@@ -1,6 +1,7 @@
 /** Re-ranking as a step of a request: which reranker, with how much time, and what its scores mean for the order. */
-import { BelfryError, show } from '../errors.js';
+import { asBelfryError, BelfryError, show } from '../errors.js';
 import type { Generation } from '../generation/generation.js';
+import { readRows } from '../generation/read-rows.js';
 import type { Reranker } from '../rerank/reranker.js';
 import type { Degradation } from '../types.js';
 import type { Deadline } from './deadline.js';
@@ -16,7 +17,7 @@ export interface RerankOutcome {
   readonly scores?: Float32Array;
   readonly invalidScores: number;
   readonly degraded: readonly Degradation[];
-  /** Why retrieval order stands, for the log. */
+  /** Why a reranker failed (being late is no failure), for the log. */
   readonly problem?: BelfryError;
 }
 
@@ -75,7 +76,7 @@ export class Reranking {
           rows: hits.rows,
           ids: Array.from(hits.rows, (row) => generation.itemIds.idOf(row)),
           scores: hits.scores,
-          ...(reranker.needs.itemEmbedding ? { embeddings: generation.items.readRows(hits.rows) } : {}),
+          ...(reranker.needs.itemEmbedding ? { embeddings: await readRows(generation.items, hits.rows) } : {}),
         },
         stop.signal,
       );
@@ -86,9 +87,10 @@ export class Reranking {
         degraded: nonFinite > 0 ? ['rerank_scores_invalid'] : [],
       };
     } catch (error) {
-      if (!(error instanceof BelfryError) || (error.statusCode >= 400 && error.statusCode < 500)) throw error;
-      const degraded: Degradation = error.code === 'BELFRY_DEADLINE_EXCEEDED' ? 'rerank_timeout' : 'rerank_skipped';
-      return { invalidScores: 0, degraded: [degraded], problem: error };
+      const known = asBelfryError(error);
+      if (known.statusCode >= 400 && known.statusCode < 500) throw known; // the caller's own mistake
+      if (known.code === 'BELFRY_DEADLINE_EXCEEDED') return { invalidScores: 0, degraded: ['rerank_timeout'] };
+      return { invalidScores: 0, degraded: ['rerank_skipped'], problem: known };
     } finally {
       clearTimeout(timer);
     }
@@ -97,9 +99,6 @@ export class Reranking {
 
 /** Best score first; equal scores, and those that are not finite (all of them last), keep retrieval order. */
 export function orderByScore(scores: Float32Array): Uint32Array {
-  const key = (at: number): number => (Number.isFinite(scores[at]) ? scores[at]! : Number.NEGATIVE_INFINITY);
-  return Uint32Array.from(scores.keys()).sort((a, b) => {
-    const [x, y] = [key(a), key(b)];
-    return x === y ? a - b : y - x;
-  });
+  const keys = scores.map((score) => (Number.isFinite(score) ? score : Number.NEGATIVE_INFINITY));
+  return Uint32Array.from(keys.keys()).sort((a, b) => (keys[a] === keys[b] ? a - b : keys[b]! - keys[a]!));
 }

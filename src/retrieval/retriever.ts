@@ -34,6 +34,8 @@ export class Retriever {
   constructor(
     readonly store: GenerationStore,
     private readonly metrics: Metrics,
+    /** Hears why an answer is degraded by a model; the caller of the request only hears that it is. */
+    private readonly onProblem: (model: string, error: BelfryError) => void = () => undefined,
   ) {
     const generation = store.peek();
     if (generation !== undefined) this.publishFacts(generation);
@@ -73,7 +75,10 @@ export class Retriever {
       const columns = metadataColumns(request.withMetadata, generation);
 
       const query = await this.inTime(
-        resolveQuery(request.source, generation),
+        resolveQuery(request.source, generation).catch((error: unknown) => {
+          this.countInvalidOutput(generation.tower?.name, error);
+          throw error;
+        }),
         deadline,
         'computing the query embedding',
       );
@@ -96,8 +101,12 @@ export class Retriever {
       if (outcome !== undefined) {
         degraded.push(...outcome.degraded);
         timer.mark('rerank');
-        if (outcome.invalidScores > 0)
-          this.metrics.invalidScores.inc({ reranker: reranking!.label }, outcome.invalidScores);
+        const { label } = reranking!;
+        if (outcome.invalidScores > 0) this.metrics.invalidScores.inc({ reranker: label }, outcome.invalidScores);
+        if (outcome.problem !== undefined) {
+          this.countInvalidOutput(label, outcome.problem);
+          this.onProblem(label, outcome.problem);
+        }
       }
 
       const items = answerItems(hits, outcome?.order, outcome?.scores, request.k, columns, generation);
@@ -134,7 +143,7 @@ export class Retriever {
       const columns = metadataColumns(request.withMetadata, generation);
       const { source } = request;
       const row = source.kind === 'id' ? generation.itemIds.rowOf(source.id) : undefined;
-      if (source.kind === 'id' && row === undefined) {
+      if (source.kind === 'id' && (row === undefined || generation.skippedItems.has(row))) {
         throw new BelfryError(
           'BELFRY_UNKNOWN_ITEM',
           `item_id: ${show(source.id)} is not in generation ${generation.id}`,
@@ -144,7 +153,11 @@ export class Retriever {
       const vector =
         source.kind === 'id' ? generation.items.readRows(Uint32Array.of(row!)) : checkVector(source.vector, generation);
       const bitmap = request.filter === undefined ? undefined : generation.filters.compile(request.filter);
-      const exclude = [...rowsOf(request.exclude, generation), ...(row === undefined ? [] : [row])];
+      const exclude = [
+        ...rowsOf(request.exclude, generation),
+        ...(row === undefined ? [] : [row]),
+        ...generation.skippedItems,
+      ];
       return this.similar(
         request,
         generation,
@@ -171,7 +184,7 @@ export class Retriever {
       }
       const { source } = request;
       const row = source.kind === 'id' ? userIds.rowOf(source.id) : undefined;
-      if (source.kind === 'id' && row === undefined) {
+      if (source.kind === 'id' && (row === undefined || generation.skippedUsers.has(row))) {
         throw new BelfryError(
           'BELFRY_UNKNOWN_USER',
           `user_id: ${show(source.id)} is not in generation ${generation.id}`,
@@ -206,7 +219,8 @@ export class Retriever {
   ): Promise<SimilarResponse> {
     const deadline = new Deadline(request.timeoutMs);
     const timer = new StageTimer();
-    const index = await opening;
+    // Made at the first call: over many rows that takes longer than a request may.
+    const index = await this.inTime(opening, deadline, 'making the index');
     const hits = await this.inTime(
       this.search(index, vector, request.k, request, bitmap, exclude),
       deadline,
@@ -267,6 +281,11 @@ export class Retriever {
         limit: deadline.timeoutMs,
       },
     );
+  }
+
+  private countInvalidOutput(model: string | undefined, error: unknown): void {
+    if (error instanceof BelfryError && error.code === 'BELFRY_MODEL_OUTPUT_INVALID')
+      this.metrics.modelOutputInvalid.inc({ model: model ?? 'unknown' });
   }
 
   private observe(stages: Record<string, number>, degraded: readonly Degradation[]): void {

@@ -59,6 +59,21 @@ describe('generation store', () => {
     expect(one.closed).toBe(true);
   });
 
+  it('a generation that cannot be closed does not end the process, but fails close', async () => {
+    const stuck = { id: '1', close: () => Promise.reject(new Error('stuck')) } as unknown as Generation;
+    const unhandled: unknown[] = [];
+    const hear = (reason: unknown) => unhandled.push(reason);
+    process.on('unhandledRejection', hear);
+    const store = new GenerationStore(stuck);
+    store.swap(fake('2'));
+    await new Promise((resolve) => setTimeout(resolve, 10));
+    process.off('unhandledRejection', hear);
+    expect(unhandled).toEqual([]);
+    expect(await store.use(async (generation) => generation.id)).toBe('2');
+    const again = new GenerationStore(stuck);
+    await expect(again.close()).rejects.toThrow('stuck');
+  });
+
   it('frees the lease of a request that fails', async () => {
     const one = fake('1');
     const store = new GenerationStore(one);

@@ -1,0 +1,23 @@
+/** Rows of a matrix past the bound of one native call, which is what may be copied on the JS thread in a millisecond. */
+import { setImmediate } from 'node:timers/promises';
+import type { NativeMatrix } from '../ann/addon.js';
+
+const CALL_ROWS = 16_384;
+const CALL_VALUES = 2_097_152;
+
+/** How many rows of these dims one `readRows` may copy. */
+export function rowsPerCall(dims: number): number {
+  return Math.min(CALL_ROWS, Math.floor(CALL_VALUES / dims));
+}
+
+/** Row-major f32 values of any number of rows; the event loop turns between the calls. */
+export async function readRows(matrix: NativeMatrix, rows: Uint32Array): Promise<Float32Array> {
+  const step = rowsPerCall(matrix.dims);
+  if (rows.length <= step) return matrix.readRows(rows);
+  const values = new Float32Array(rows.length * matrix.dims);
+  for (let start = 0; start < rows.length; start += step) {
+    values.set(matrix.readRows(rows.subarray(start, start + step)), start * matrix.dims);
+    await setImmediate();
+  }
+  return values;
+}

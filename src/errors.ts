@@ -20,6 +20,8 @@ export const ERROR_TABLE = {
   BELFRY_NO_RERANKER: { status: 409, meaning: 're-ranking was asked for and no reranker is configured' },
   BELFRY_NOT_FOUND: { status: 404, meaning: 'no such route' },
   BELFRY_METHOD_NOT_ALLOWED: { status: 405, meaning: 'the route exists, the method does not' },
+  BELFRY_MALFORMED_REQUEST: { status: 400, meaning: 'the address or the HTTP itself cannot be read' },
+  BELFRY_HEADERS_TOO_LARGE: { status: 431, meaning: 'the address and headers are over the limit' },
   BELFRY_BODY_TOO_LARGE: { status: 413, meaning: 'the body is over the limit' },
   BELFRY_UNSUPPORTED_MEDIA_TYPE: { status: 415, meaning: 'the body is not application/json, or is compressed' },
   BELFRY_REQUEST_TIMEOUT: { status: 408, meaning: 'the request did not arrive in time' },

@@ -6,7 +6,7 @@ import swaggerUi from '@fastify/swagger-ui';
 import underPressure from '@fastify/under-pressure';
 import Fastify, { type FastifyInstance, LogController } from 'fastify';
 import { BelfryError } from '../errors.js';
-import { installErrorHandlers } from './errors.js';
+import { answerBrokenClient, installErrorHandlers, sendError } from './errors.js';
 import type { AppParts } from './parts.js';
 import { consoleRoutes } from './routes/console.js';
 import { healthRoutes } from './routes/health.js';
@@ -27,6 +27,8 @@ export async function buildApp(parts: AppParts): Promise<FastifyInstance> {
       connectionsCheckingInterval: Math.max(100, Math.min(1000, settings.request_timeout_ms / 4)),
     },
     genReqId: () => randomUUID(),
+    frameworkErrors: (error, request, reply) => sendError(error, request, reply, metrics),
+    clientErrorHandler: (error, socket) => answerBrokenClient(error, socket, metrics),
     // Ajv's defaults turn null into 0 and drop unknown keys: a wrong vector would be served without an error.
     ajv: { customOptions: { coerceTypes: false, removeAdditional: false, useDefaults: false } },
   });

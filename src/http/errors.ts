@@ -1,4 +1,7 @@
 /** Whatever goes wrong in a request becomes one envelope: `{code, message, field?, limit?, request_id}`. */
+import { randomUUID } from 'node:crypto';
+import { maxHeaderSize, STATUS_CODES } from 'node:http';
+import type { Socket } from 'node:net';
 import type { FastifyError, FastifyInstance, FastifyReply, FastifyRequest, HTTPMethods } from 'fastify';
 import { explain, type SchemaError } from '../config/explain.js';
 import { BelfryError } from '../errors.js';
@@ -15,24 +18,56 @@ export interface ErrorEnvelope {
 const METHODS: HTTPMethods[] = ['GET', 'POST', 'PUT', 'DELETE'];
 
 export function installErrorHandlers(app: FastifyInstance, metrics: Metrics): void {
-  app.setErrorHandler((error: FastifyError, request, reply) => {
-    const known = toBelfryError(error, request);
-    if (known.statusCode === 0 || known.statusCode >= 500)
-      request.log.error({ err: error, code: known.code }, 'request failed');
-    metrics.errors.inc({ code: known.code });
-    return send(reply, known, request);
-  });
+  app.setErrorHandler((error: FastifyError, request, reply) => sendError(error, request, reply, metrics));
   app.setNotFoundHandler((request, reply) => {
     const url = request.url.split('?')[0] as string;
     const others = METHODS.filter((method) => app.hasRoute({ url, method }));
+    const asked = `${request.method} ${url.length > 80 ? `${url.slice(0, 77)}...` : url}`;
     const error =
       others.length > 0
-        ? new BelfryError('BELFRY_METHOD_NOT_ALLOWED', `${request.method} ${url}: use ${others.join(' or ')}`)
-        : new BelfryError('BELFRY_NOT_FOUND', `${request.method} ${url}: no such route; see /docs`);
+        ? new BelfryError('BELFRY_METHOD_NOT_ALLOWED', `${asked}: use ${others.join(' or ')}`)
+        : new BelfryError('BELFRY_NOT_FOUND', `${asked}: no such route; see /docs`);
     metrics.errors.inc({ code: error.code });
     if (others.length > 0) reply.header('allow', others.join(', '));
     return send(reply, error, request);
   });
+}
+
+/** For what never becomes a request: the answer is written to the socket by hand. */
+export function answerBrokenClient(error: Error & { code?: string }, socket: Socket, metrics: Metrics): void {
+  if (error.code !== 'ECONNRESET' && socket.writable) {
+    const known = toSocketError(error.code);
+    metrics.errors.inc({ code: known.code });
+    const body = JSON.stringify(envelope(known, randomUUID()));
+    const head = `HTTP/1.1 ${known.statusCode} ${STATUS_CODES[known.statusCode]}`;
+    socket.write(
+      `${head}\r\nconnection: close\r\ncontent-type: application/json\r\ncontent-length: ${body.length}\r\n\r\n${body}`,
+    );
+  }
+  socket.destroy(error);
+}
+
+function toSocketError(code: string | undefined): BelfryError {
+  if (code === 'ERR_HTTP_REQUEST_TIMEOUT') return late();
+  if (code === 'HPE_HEADER_OVERFLOW') {
+    return new BelfryError(
+      'BELFRY_HEADERS_TOO_LARGE',
+      `headers: expected at most ${maxHeaderSize} bytes with the address; ids and vectors belong into a body`,
+      { limit: maxHeaderSize },
+    );
+  }
+  return new BelfryError('BELFRY_MALFORMED_REQUEST', 'request: not well-formed HTTP/1.1');
+}
+
+function late(): BelfryError {
+  return new BelfryError('BELFRY_REQUEST_TIMEOUT', 'the request did not arrive in time');
+}
+
+export function sendError(error: FastifyError, request: FastifyRequest, reply: FastifyReply, metrics: Metrics) {
+  const known = toBelfryError(error, request);
+  if (!isShown(known)) request.log.error({ err: error, code: known.code }, 'request failed');
+  metrics.errors.inc({ code: known.code });
+  return send(reply, known, request);
 }
 
 function send(reply: FastifyReply, error: BelfryError, request: FastifyRequest): FastifyReply {
@@ -42,16 +77,19 @@ function send(reply: FastifyReply, error: BelfryError, request: FastifyRequest):
 }
 
 /** Text of a 5xx stays in the log: it may name files and models. 503 and 504 say what the caller can do. */
+export function isShown({ statusCode }: BelfryError): boolean {
+  return statusCode === 503 || statusCode === 504 || (statusCode > 0 && statusCode < 500);
+}
+
 export function envelope(error: BelfryError, requestId: string): ErrorEnvelope {
-  const status = error.statusCode || 500;
-  const isShown = status < 500 || status === 503 || status === 504;
+  const shown = isShown(error);
   return {
     code: error.code,
-    message: isShown
+    message: shown
       ? error.message
       : 'the request failed inside the service; its log has the reason under this request id',
-    ...(isShown && error.field !== undefined ? { field: error.field } : {}),
-    ...(isShown && error.limit !== undefined ? { limit: error.limit } : {}),
+    ...(shown && error.field !== undefined ? { field: error.field } : {}),
+    ...(shown && error.limit !== undefined ? { limit: error.limit } : {}),
     request_id: requestId,
   };
 }
@@ -59,7 +97,10 @@ export function envelope(error: BelfryError, requestId: string): ErrorEnvelope {
 function toBelfryError(error: FastifyError, request: FastifyRequest): BelfryError {
   if (error instanceof BelfryError) return error;
   if (error.validation !== undefined) {
-    const { field, message, limit } = explain(error.validation as unknown as SchemaError[], request.body);
+    const { field, message, limit } = explain(
+      error.validation as unknown as SchemaError[],
+      error.validationContext === 'querystring' ? request.query : request.body,
+    );
     const place =
       error.validationContext === 'body' || error.validationContext === undefined ? '' : `${error.validationContext}: `;
     return new BelfryError(
@@ -90,10 +131,15 @@ function toBelfryError(error: FastifyError, request: FastifyRequest): BelfryErro
       return new BelfryError('BELFRY_INVALID_JSON', 'body: expected a JSON object, received nothing');
     case 'FST_ERR_CTP_INVALID_CONTENT_LENGTH':
       return new BelfryError('BELFRY_INVALID_JSON', 'body: its length differs from the content-length header');
+    case 'FST_ERR_BAD_URL':
+      return new BelfryError('BELFRY_MALFORMED_REQUEST', 'address: a percent sign must begin two hexadecimal digits');
     case 'FST_UNDER_PRESSURE':
       return new BelfryError('BELFRY_OVERLOADED', 'the service is overloaded; try again in a second');
   }
   if (error.statusCode === 400) return new BelfryError('BELFRY_INVALID_JSON', `body: not JSON (${error.message})`);
-  if (error.statusCode === 408) return new BelfryError('BELFRY_REQUEST_TIMEOUT', 'the request did not arrive in time');
+  if (error.statusCode === 408) return late();
+  // Of a plugin, for example a precondition that a file of the page does not fulfil.
+  if (error.statusCode !== undefined && error.statusCode > 400 && error.statusCode < 500)
+    return new BelfryError('BELFRY_MALFORMED_REQUEST', `request: ${error.message}`);
   return new BelfryError('BELFRY_INTERNAL', error.message, { cause: error });
 }

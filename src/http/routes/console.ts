@@ -16,7 +16,8 @@ const SUGGESTIONS = { default: 12, max: 100 };
 
 export const consoleRoutes: FastifyPluginAsyncTypebox<AppParts> = async (app, { retriever }) => {
   const web = webFolder();
-  if (web !== undefined) await app.register(staticFiles, { root: web, prefix: '/', wildcard: false });
+  if (web !== undefined)
+    await app.register(staticFiles, { root: web, prefix: '/', wildcard: false, acceptRanges: false });
 
   app.get('/console/info', { schema: { hide: true } }, async () => retriever.describe());
 

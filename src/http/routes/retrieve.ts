@@ -5,7 +5,7 @@ import { asBelfryError, BelfryError } from '../../errors.js';
 import type { FilterGroup } from '../../features/filter.js';
 import type { QuerySource, RetrieveRequest, RetrieveResponse, Shaping, Timings } from '../../retrieval/request.js';
 import type { AppParts } from '../parts.js';
-import { envelope } from '../errors.js';
+import { envelope, isShown } from '../errors.js';
 import { BatchAnswer, BatchBody, ErrorAnswer, RetrieveAnswer, RetrieveBody } from '../schemas.js';
 
 /** Requests of a batch that run at once: enough to keep the search threads and the model batches full. */
@@ -44,8 +44,7 @@ export const retrieveRoutes: FastifyPluginAsyncTypebox<AppParts> = async (app, {
           return toAnswer(await retriever.retrieve(toRequest(body, settings.timeout_ms)));
         } catch (thrown) {
           const error = asBelfryError(thrown);
-          if (error.statusCode === 0 || error.statusCode >= 500)
-            request.log.error({ err: thrown, position }, 'batched request failed');
+          if (!isShown(error)) request.log.error({ err: thrown, position }, 'batched request failed');
           metrics.errors.inc({ code: error.code });
           return { error: envelope(error, request.id) };
         }

@@ -22,11 +22,9 @@ class ImportWorker : public PromiseWorker {
   ~ImportWorker() override = default;
 
  protected:
-  // The handle is free again when the work is done, before JS hears of it.
-  struct Release {
-    std::atomic<bool>& busy;
-    ~Release() { busy.store(false); }
-  };
+  // Free again when the promise settles and not when the thread is done: a second call before that is always refused,
+  // however fast the first one was.
+  void settling() noexcept override { running_->busy.store(false); }
   std::shared_ptr<RunningImport> running_;
 };
 
@@ -36,10 +34,7 @@ class StepWorker final : public ImportWorker {
       : ImportWorker(env, std::move(running)), rows_(rows) {}
 
  protected:
-  void execute() override {
-    const Release release{running_->busy};
-    done_ = running_->import.step(rows_);
-  }
+  void execute() override { done_ = running_->import.step(rows_); }
   Napi::Value result(Napi::Env env) override { return Napi::Number::New(env, static_cast<double>(done_)); }
 
  private:
@@ -52,10 +47,7 @@ class FinishWorker final : public ImportWorker {
   using ImportWorker::ImportWorker;
 
  protected:
-  void execute() override {
-    const Release release{running_->busy};
-    profile_ = running_->import.finish();
-  }
+  void execute() override { profile_ = running_->import.finish(); }
   Napi::Value result(Napi::Env env) override {
     Napi::Object out = Napi::Object::New(env);
     const auto number = [&](double value) { return Napi::Number::New(env, value); };

@@ -36,6 +36,7 @@ void PromiseWorker::run() noexcept {
 
 void PromiseWorker::settle(Napi::Env env) {
   const Napi::HandleScope scope(env);
+  settling();
   if (!error_) {
     try {
       deferred_.Resolve(result(env));

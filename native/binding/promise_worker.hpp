@@ -30,6 +30,8 @@ class PromiseWorker {
  protected:
   virtual void execute() = 0;
   virtual Napi::Value result(Napi::Env env) = 0;
+  // On the JS thread, just before the promise settles, whether execute() threw or not.
+  virtual void settling() noexcept {}
 
   double queue_ms() const noexcept { return ms(queued_, started_); }
   double run_ms() const noexcept { return ms(started_, ended_); }

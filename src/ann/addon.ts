@@ -160,6 +160,7 @@ interface RawAddon extends NativeAddon {
 }
 
 const ADDON_PATH = fileURLToPath(new URL('../../build/Release/belfry.node', import.meta.url));
+const BUILD_SCRIPT = fileURLToPath(new URL('../../scripts/build-native.mjs', import.meta.url));
 
 let loaded: NativeAddon | undefined;
 
@@ -179,7 +180,7 @@ export function load(path: string): NativeAddon {
     throw new BelfryError(
       'BELFRY_ADDON_LOAD',
       `the native addon for ${process.platform}-${process.arch} cannot be loaded from ${path}: ${reason}; ` +
-        'build it with: npm run build:native',
+        `build it with: node ${BUILD_SCRIPT}`,
       { cause: error },
     );
   }

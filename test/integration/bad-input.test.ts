@@ -1,4 +1,5 @@
 /** Bad requests: every one has a code, says which field, what was expected and what came, and harms nobody else. */
+import { rmSync } from 'node:fs';
 import { connect } from 'node:net';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import { listen } from '../../src/http/server.js';
@@ -6,6 +7,7 @@ import { makeModelsFolder, randomValues, temporaryFolder } from '../support/fold
 import { type Service, startService } from '../support/service.js';
 
 const DIMS = 8;
+let folder: string;
 let ip: Service;
 let cosine: Service;
 beforeAll(async () => {
@@ -13,11 +15,14 @@ beforeAll(async () => {
     items: { data: randomValues(200 * DIMS, 1), dims: DIMS },
     users: { data: randomValues(50 * DIMS, 2), dims: DIMS },
   };
-  const folder = makeModelsFolder(temporaryFolder({ keep: true }), content);
+  folder = makeModelsFolder(temporaryFolder({ keep: true }), content);
   ip = await startService(folder, { settings: { body_limit_bytes: 64 * 1024, request_timeout_ms: 1000 } });
   cosine = await startService(folder, { build: { metric: 'cosine' } });
 });
-afterAll(() => Promise.all([ip.close(), cosine.close()]));
+afterAll(async () => {
+  await Promise.all([ip.close(), cosine.close()]);
+  rmSync(folder, { recursive: true, force: true });
+});
 
 const vector = Array.from(randomValues(DIMS, 3));
 

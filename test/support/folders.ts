@@ -8,7 +8,7 @@ import { npyBytes } from './npy.js';
 
 export const SAMPLE = fileURLToPath(new URL('../../embeddings/sample', import.meta.url));
 
-/** Removed when the test ends; for `beforeAll`, pass keep and remove it yourself. */
+/** Removed when the test ends. In a `beforeAll`, which has no test, pass `keep` and remove it in `afterAll`. */
 export function temporaryFolder(options: { keep?: boolean } = {}): string {
   const path = mkdtempSync(join(tmpdir(), 'belfry-test-'));
   if (!options.keep) onTestFinished(() => rmSync(path, { recursive: true, force: true }));

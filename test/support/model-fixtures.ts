@@ -1,9 +1,9 @@
 /** The ONNX files of test/fixtures/models and what Python onnxruntime answered on them (make_models.py). */
-import { mkdtempSync, readFileSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { expect } from 'vitest';
+import { temporaryFolder } from './folders.js';
 import type { TensorData, TensorDtype, TensorSpec } from '../../src/types.js';
 
 interface Recorded {
@@ -45,7 +45,7 @@ export function expectClose(received: ArrayLike<number>, wanted: ArrayLike<numbe
 
 /** A file in a fresh folder. */
 export function fileWith(name: string, bytes: Uint8Array | string): string {
-  const path = join(mkdtempSync(join(tmpdir(), 'belfry-test-')), name);
+  const path = join(temporaryFolder(), name);
   writeFileSync(path, bytes);
   return path;
 }

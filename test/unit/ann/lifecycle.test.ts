@@ -266,7 +266,7 @@ describe('loading', () => {
   it('a file that cannot be loaded is an error that names it, the reason and the cure', async () => {
     const error = await errorOf(() => load('/nowhere/belfry.node'));
     expect(error).toMatch(
-      /^BELFRY_ADDON_LOAD the native addon for \w+-\w+ cannot be loaded from \/nowhere\/belfry\.node: .*; build it with: npm run build:native$/,
+      /^BELFRY_ADDON_LOAD the native addon for \w+-\w+ cannot be loaded from \/nowhere\/belfry\.node: .*; build it with: node \/.*\/scripts\/build-native\.mjs$/,
     );
   });
 });

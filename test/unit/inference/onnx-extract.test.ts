@@ -1,5 +1,4 @@
-import { copyFileSync, mkdtempSync, readFileSync, symlinkSync, truncateSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { copyFileSync, readFileSync, symlinkSync, truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, describe, expect, it } from 'vitest';
 import { extractSubgraph, findUserOutput, inputsFor } from '../../../src/inference/onnx-extract.js';
@@ -7,6 +6,7 @@ import { loadOnnx } from '../../../src/inference/onnx-file.js';
 import { type OnnxGraph, readOnnx, summarize } from '../../../src/inference/onnx-graph.js';
 import { OnnxModel } from '../../../src/inference/onnx-model.js';
 import { expectError } from '../../support/expect-error.js';
+import { temporaryFolder } from '../../support/folders.js';
 import { expectClose, expected, feedsOf, modelPath, tensor } from '../../support/model-fixtures.js';
 
 const bytes = readFileSync(modelPath('two_tower.onnx'));
@@ -130,7 +130,7 @@ describe('which output is the user embedding?', () => {
 
 describe('external data (fault M4)', () => {
   const folderWith = (location: string): string => {
-    const folder = mkdtempSync(join(tmpdir(), 'belfry-test-'));
+    const folder = temporaryFolder();
     const from = Buffer.from('external.onnx.data');
     const model = readFileSync(modelPath('external.onnx'));
     const at = model.indexOf(from);

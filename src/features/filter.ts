@@ -1,7 +1,9 @@
 /**
- * A filter as a bitmap over item rows. Each condition is evaluated once over a whole column (a dictionary code is
- * compared once, not once a row), and the bitmaps of recent filters are kept: a service sees few distinct ones.
+ * A filter as a bitmap over item rows. It becomes one test of a row, in which strings are dictionary codes; the test
+ * runs over all rows in slices, so that a large table or a hostile filter cannot hold up the event loop. The bitmaps of
+ * recent filters are kept: a service sees few distinct ones.
  */
+import { setImmediate } from 'node:timers/promises';
 import { LIMITS } from '../config/schema.js';
 import { BelfryError, invalid, show } from '../errors.js';
 import type { FeatureColumn } from './feature-column.js';
@@ -9,7 +11,10 @@ import type { FeatureTable } from './feature-table.js';
 
 export type Scalar = string | number | boolean;
 
-/** The conditions of one clause hold together; on a list column each holds when any entry fits (`all`: every value is there). */
+/**
+ * The conditions of one clause hold together; on a list column one entry must fit `eq`, `in` and the range together,
+ * and `all` says that every value is there.
+ */
 export interface Condition {
   readonly field: string;
   readonly eq?: Scalar;
@@ -34,9 +39,35 @@ const GROUP_KEYS = ['must', 'must_not', 'should'] as const;
 const RANGE_KEYS = ['lt', 'lte', 'gt', 'gte'] as const;
 const CONDITION_KEYS = ['field', 'eq', 'in', 'all', ...RANGE_KEYS, 'exists'];
 const CACHED_FILTERS = 64;
+/** Longer filters (lists of ids, mostly) are hardly ever repeated, and their text would fill the cache. */
+const CACHED_FILTER_LENGTH = 16_384;
+const SLICE_MS = 1;
+/** Rows, or words of a dictionary, between two looks at the clock. */
+const STEP = 256;
 
 /** Bit r (byte r >> 3, bit r & 7): row r may be returned. */
 export type Bitmap = Uint8Array;
+
+type RowTest = (row: number) => boolean;
+type ValueTest = (value: Scalar) => boolean;
+
+/** Lets the event loop turn after each slice, and stops work that nobody waits for any more. */
+class Slices {
+  private end = performance.now() + SLICE_MS;
+
+  constructor(private readonly isLate: () => boolean) {}
+
+  get isOver(): boolean {
+    return performance.now() > this.end;
+  }
+
+  async next(): Promise<void> {
+    await setImmediate();
+    if (this.isLate())
+      throw new BelfryError('BELFRY_DEADLINE_EXCEEDED', 'filter: the deadline passed while it was evaluated');
+    this.end = performance.now() + SLICE_MS;
+  }
+}
 
 /** Compiles and caches the filters of one generation. `table` is aligned to item rows. */
 export class FilterCompiler {
@@ -47,8 +78,12 @@ export class FilterCompiler {
     private readonly rows: number,
   ) {}
 
-  /** Errors: BELFRY_INVALID_ARGUMENT, BELFRY_UNKNOWN_FIELD. The bitmap is shared: do not write to it. */
-  compile(filter: FilterGroup): Bitmap {
+  /**
+   * Errors: BELFRY_INVALID_ARGUMENT, BELFRY_UNKNOWN_FIELD; BELFRY_DEADLINE_EXCEEDED once `isLate` says so. The bitmap is
+   * shared: do not write to it.
+   */
+  async compile(filter: FilterGroup, isLate: () => boolean = () => false): Promise<Bitmap> {
+    checkShape(filter); // before anything that recurses: a body may nest deeper than the stack
     const key = JSON.stringify(filter);
     const known = this.cache.get(key);
     if (known !== undefined) {
@@ -56,56 +91,57 @@ export class FilterCompiler {
       this.cache.set(key, known);
       return known;
     }
-    checkShape(filter);
-    const bitmap = packBits(this.group(filter, 'filter'));
-    if (this.cache.size >= CACHED_FILTERS) this.cache.delete(this.cache.keys().next().value as string);
-    this.cache.set(key, bitmap);
+    const slices = new Slices(isLate);
+    const test = await this.group(filter, 'filter', slices);
+    const bitmap = new Uint8Array(Math.ceil(this.rows / 8));
+    for (let row = 0; row < this.rows; row++) {
+      if (row % STEP === 0 && slices.isOver) await slices.next();
+      if (test(row)) bitmap[row >> 3]! |= 1 << (row & 7);
+    }
+    if (key.length <= CACHED_FILTER_LENGTH) {
+      if (this.cache.size >= CACHED_FILTERS) this.cache.delete(this.cache.keys().next().value as string);
+      this.cache.set(key, bitmap);
+    }
     return bitmap;
   }
 
-  /** One byte a row while combining: plain loops that the engine compiles well. */
-  private group(group: FilterGroup, path: string): Uint8Array {
-    const result = new Uint8Array(this.rows).fill(1);
-    group.must?.forEach((clause, at) => {
-      and(result, this.clause(clause, `${path}.must.${at}`), 1);
-    });
-    group.must_not?.forEach((clause, at) => {
-      and(result, this.clause(clause, `${path}.must_not.${at}`), 0);
-    });
-    if (group.should !== undefined && group.should.length > 0) {
-      const any = new Uint8Array(this.rows);
-      group.should.forEach((clause, at) => {
-        or(any, this.clause(clause, `${path}.should.${at}`));
-      });
-      and(result, any, 1);
-    }
-    return result;
+  private async group(group: FilterGroup, path: string, slices: Slices): Promise<RowTest> {
+    const testsOf = async (key: (typeof GROUP_KEYS)[number]): Promise<RowTest[]> => {
+      const tests: RowTest[] = [];
+      for (const [at, clause] of (group[key] ?? []).entries()) {
+        const place = `${path}.${key}.${at}`;
+        tests.push(
+          isGroup(clause) ? await this.group(clause, place, slices) : await this.condition(clause, place, slices),
+        );
+      }
+      return tests;
+    };
+    const must = await testsOf('must');
+    const mustNot = await testsOf('must_not');
+    const should = await testsOf('should');
+    if (must.length === 1 && mustNot.length === 0 && should.length === 0) return must[0]!;
+    return (row) =>
+      must.every((test) => test(row)) &&
+      !mustNot.some((test) => test(row)) &&
+      (should.length === 0 || should.some((test) => test(row)));
   }
 
-  private clause(clause: FilterClause, path: string): Uint8Array {
-    return isGroup(clause) ? this.group(clause, path) : this.condition(clause, path);
-  }
-
-  private condition(condition: Condition, path: string): Uint8Array {
+  private async condition(condition: Condition, path: string, slices: Slices): Promise<RowTest> {
     const column = this.columnOf(condition.field, path);
-    const result = new Uint8Array(this.rows).fill(1);
     for (const key of RANGE_KEYS) if (condition[key] !== undefined) requireNumbers(column, `${path}.${key}`);
     for (const key of ['eq', 'in', 'all'] as const) {
       for (const value of ([] as Scalar[]).concat((condition[key] as Scalar | Scalar[] | undefined) ?? []))
         requireType(column, value, `${path}.${key}`);
     }
-    const test = testOf(condition);
-    if (test !== undefined) and(result, matches(column, this.rows, test, path), 1);
-    if (condition.all !== undefined) {
-      for (const value of condition.all)
-        and(
-          result,
-          matches(column, this.rows, (one) => one === value, path),
-          1,
-        );
+    const tests: RowTest[] = [];
+    const fits = valueTest(condition);
+    if (fits !== undefined) tests.push(await anyValue(column, fits, slices));
+    if (condition.all !== undefined) tests.push(await everyValue(column, new Set(condition.all), slices));
+    if (condition.exists !== undefined) {
+      const isThere = presence(column);
+      tests.push(condition.exists ? isThere : (row) => !isThere(row));
     }
-    if (condition.exists !== undefined) and(result, presence(column, this.rows), condition.exists ? 1 : 0);
-    return result;
+    return tests.length === 1 ? tests[0]! : (row) => tests.every((test) => test(row));
   }
 
   private columnOf(field: string, path: string): FeatureColumn {
@@ -131,20 +167,12 @@ export function countBits(bitmap: Bitmap): number {
   return count;
 }
 
-export function packBits(flags: Uint8Array): Bitmap {
-  const bitmap = new Uint8Array(Math.ceil(flags.length / 8));
-  for (let row = 0; row < flags.length; row++) if (flags[row] === 1) bitmap[row >> 3]! |= 1 << (row & 7);
-  return bitmap;
-}
-
 function isGroup(clause: FilterClause): clause is FilterGroup {
   return GROUP_KEYS.some((key) => key in clause);
 }
 
-type Test = (value: Scalar) => boolean;
-
-function testOf(condition: Condition): Test | undefined {
-  const tests: Test[] = [];
+function valueTest(condition: Condition): ValueTest | undefined {
+  const tests: ValueTest[] = [];
   const { eq, lt, lte, gt, gte } = condition;
   if (eq !== undefined) tests.push((value) => value === eq);
   if (condition.in !== undefined) {
@@ -159,70 +187,90 @@ function testOf(condition: Condition): Test | undefined {
   return tests.length === 1 ? tests[0] : (value) => tests.every((test) => test(value));
 }
 
-function matches(column: FeatureColumn, rows: number, test: Test, path: string): Uint8Array {
-  const result = new Uint8Array(rows);
+/** The row's value fits, or one entry of its list does. */
+async function anyValue(column: FeatureColumn, fits: ValueTest, slices: Slices): Promise<RowTest> {
   switch (column.kind) {
-    case 'number':
-      for (let row = 0; row < rows; row++) {
-        const value = column.values[row]!;
-        if (!Number.isNaN(value) && test(value)) result[row] = 1;
-      }
-      return result;
-    case 'boolean':
-      for (let row = 0; row < rows; row++)
-        if (column.values[row] !== 2 && test(column.values[row] === 1)) result[row] = 1;
-      return result;
+    case 'number': {
+      const { values } = column;
+      return (row) => !Number.isNaN(values[row]) && fits(values[row]!);
+    }
+    case 'boolean': {
+      const { values } = column;
+      return (row) => values[row] !== 2 && fits(values[row] === 1);
+    }
     case 'string': {
-      const hit = column.dictionary.map(test);
-      for (let row = 0; row < rows; row++) if (column.codes[row]! >= 0 && hit[column.codes[row]!]) result[row] = 1;
-      return result;
+      const { codes } = column;
+      const hits = await codesOf(column.dictionary, fits, slices);
+      return (row) => hits.has(codes[row]!);
     }
     case 'string_list': {
-      const hit = column.dictionary.map(test);
-      return anyEntry(column.offsets, rows, (at) => hit[column.codes[at]!]!);
+      const hits = await codesOf(column.dictionary, fits, slices);
+      return anyEntry(column, (code) => hits.has(code));
     }
     case 'number_list':
-      return anyEntry(column.offsets, rows, (at) => test(column.values[at]!));
-    default:
-      throw invalid(path, 'a column that can be filtered', (column as FeatureColumn).name);
+      return anyEntry({ offsets: column.offsets, codes: column.values }, fits);
   }
 }
 
-function anyEntry(offsets: Uint32Array, rows: number, test: (at: number) => boolean): Uint8Array {
-  const result = new Uint8Array(rows);
-  for (let row = 0; row < rows; row++) {
-    for (let at = offsets[row]!; at < offsets[row + 1]!; at++) {
-      if (test(at)) {
-        result[row] = 1;
-        break;
-      }
+/** Codes of the words that fit. A word is tested once, not once a row. */
+async function codesOf(dictionary: readonly string[], fits: ValueTest, slices: Slices): Promise<Set<number>> {
+  const codes = new Set<number>();
+  for (let code = 0; code < dictionary.length; code++) {
+    if (code % STEP === 0 && slices.isOver) await slices.next();
+    if (fits(dictionary[code]!)) codes.add(code);
+  }
+  return codes;
+}
+
+interface Entries {
+  readonly offsets: Uint32Array;
+  readonly codes: Int32Array | Float64Array;
+}
+
+function anyEntry({ offsets, codes }: Entries, fits: (entry: number) => boolean): RowTest {
+  return (row) => {
+    for (let at = offsets[row]!; at < offsets[row + 1]!; at++) if (fits(codes[at]!)) return true;
+    return false;
+  };
+}
+
+/** Every wanted value is in the row's list. One look at each entry, however many are wanted. */
+async function everyValue(column: FeatureColumn, wanted: ReadonlySet<Scalar>, slices: Slices): Promise<RowTest> {
+  const isWanted: ValueTest = (value) => wanted.has(value);
+  if (column.kind !== 'string_list' && column.kind !== 'number_list')
+    return wanted.size === 1 ? anyValue(column, isWanted, slices) : () => false;
+  const { offsets } = column;
+  const [entries, keys] =
+    column.kind === 'number_list'
+      ? [column.values, wanted as ReadonlySet<number>]
+      : [column.codes, await codesOf(column.dictionary, isWanted, slices)];
+  if (keys.size < wanted.size) return () => false;
+  const places = new Map([...keys].map((key, place) => [key, place]));
+  // The row that last held each key, so that an entry that stands twice counts once.
+  const lastRow = new Int32Array(keys.size).fill(-1);
+  return (row) => {
+    let missing = keys.size;
+    for (let at = offsets[row]!; at < offsets[row + 1]! && missing > 0; at++) {
+      const place = places.get(entries[at]!);
+      if (place === undefined || lastRow[place] === row) continue;
+      lastRow[place] = row;
+      missing--;
     }
+    return missing === 0;
+  };
+}
+
+function presence(column: FeatureColumn): RowTest {
+  switch (column.kind) {
+    case 'number':
+      return (row) => !Number.isNaN(column.values[row]);
+    case 'boolean':
+      return (row) => column.values[row] !== 2;
+    case 'string':
+      return (row) => column.codes[row]! >= 0;
+    default:
+      return (row) => column.offsets[row + 1]! > column.offsets[row]!;
   }
-  return result;
-}
-
-function presence(column: FeatureColumn, rows: number): Uint8Array {
-  const result = new Uint8Array(rows);
-  for (let row = 0; row < rows; row++) {
-    const isThere =
-      column.kind === 'number'
-        ? !Number.isNaN(column.values[row])
-        : column.kind === 'boolean'
-          ? column.values[row] !== 2
-          : column.kind === 'string'
-            ? column.codes[row]! >= 0
-            : column.offsets[row + 1]! > column.offsets[row]!;
-    if (isThere) result[row] = 1;
-  }
-  return result;
-}
-
-function and(target: Uint8Array, other: Uint8Array, wanted: 0 | 1): void {
-  for (let row = 0; row < target.length; row++) if (other[row] !== wanted) target[row] = 0;
-}
-
-function or(target: Uint8Array, other: Uint8Array): void {
-  for (let row = 0; row < target.length; row++) target[row]! |= other[row]!;
 }
 
 function requireNumbers(column: FeatureColumn, path: string): void {

@@ -84,7 +84,7 @@ export class Retriever {
       );
       timer.mark(query.how === 'user tower' ? 'tower' : 'query');
 
-      const bitmap = request.filter === undefined ? undefined : generation.filters.compile(request.filter);
+      const bitmap = await this.filterOf(request, generation, deadline);
       const exclude = excludedRows(request, query, generation);
       timer.mark('filter');
 
@@ -140,6 +140,7 @@ export class Retriever {
 
   similarItems(request: SimilarRequest): Promise<SimilarResponse> {
     return this.store.use(async (generation) => {
+      const deadline = new Deadline(request.timeoutMs);
       const columns = metadataColumns(request.withMetadata, generation);
       const { source } = request;
       const row = source.kind === 'id' ? generation.itemIds.rowOf(source.id) : undefined;
@@ -152,7 +153,7 @@ export class Retriever {
       }
       const vector =
         source.kind === 'id' ? generation.items.readRows(Uint32Array.of(row!)) : checkVector(source.vector, generation);
-      const bitmap = request.filter === undefined ? undefined : generation.filters.compile(request.filter);
+      const bitmap = await this.filterOf(request, generation, deadline);
       const exclude = [
         ...rowsOf(request.exclude, generation),
         ...(row === undefined ? [] : [row]),
@@ -160,6 +161,7 @@ export class Retriever {
       ];
       return this.similar(
         request,
+        deadline,
         generation,
         generation.itemSimilarity(),
         vector,
@@ -196,6 +198,7 @@ export class Retriever {
       const exclude = row === undefined ? [] : [row];
       return this.similar(
         request,
+        new Deadline(request.timeoutMs),
         generation,
         generation.userSimilarity(),
         vector,
@@ -210,6 +213,7 @@ export class Retriever {
 
   private async similar(
     request: SimilarRequest,
+    deadline: Deadline,
     generation: Generation,
     opening: Promise<NativeIndex>,
     vector: Float32Array,
@@ -217,7 +221,6 @@ export class Retriever {
     exclude: Uint32Array,
     describe: (row: number) => { id: Id; metadata?: Record<string, unknown> },
   ): Promise<SimilarResponse> {
-    const deadline = new Deadline(request.timeoutMs);
     const timer = new StageTimer();
     // Made at the first call: over many rows that takes longer than a request may.
     const index = await this.inTime(opening, deadline, 'making the index');
@@ -245,6 +248,12 @@ export class Retriever {
           }
         : {}),
     };
+  }
+
+  private async filterOf({ filter }: Shaping, generation: Generation, deadline: Deadline): Promise<Bitmap | undefined> {
+    if (filter === undefined) return undefined;
+    const compiling = generation.filters.compile(filter, () => deadline.remainingMs <= 0);
+    return this.inTime(compiling, deadline, 'filtering');
   }
 
   private async search(

@@ -24,7 +24,7 @@ import {
   verifyFiles,
   writeManifest,
 } from './manifest.js';
-import { areSources, describeSource, descriptionFiles, filesToCopy, runsInProcess } from './sources.js';
+import { areSources, describeSources, filesToCopy, runsInProcess } from './sources.js';
 
 export interface BuildProgress {
   readonly stage: string;
@@ -94,6 +94,8 @@ export async function buildGeneration(options: BuildOptions): Promise<PublishedG
 
 async function writeGeneration(options: BuildOptions, id: string, into: string): Promise<Manifest> {
   const started = performance.now();
+  // Before they are read: what changes from here on makes the next look at this export build again.
+  const descriptions = await describeSources(options.models);
   const folder = readModelsFolder(options.models);
   const metric = options.metric ?? folder.exportDescription.metric ?? 'ip';
   await checkDisk(folder, options);
@@ -123,11 +125,12 @@ async function writeGeneration(options: BuildOptions, id: string, into: string):
   for (const [position, file] of copies.entries()) {
     options.signal?.throwIfAborted();
     options.onProgress?.({ stage: 'ids, features, models', done: position, total: copies.length });
+    const { mtimeMs } = await stat(join(folder.path, file)); // before the copy, for the same reason
     const facts = await copyDurable(join(folder.path, file), join(into, file));
     files[file] = facts;
-    sources.push({ path: file, mtimeMs: (await stat(join(folder.path, file))).mtimeMs, ...facts });
+    sources.push({ path: file, mtimeMs, ...facts });
   }
-  for (const file of await descriptionFiles(folder)) sources.push(await describeSource(folder, file));
+  sources.push(...descriptions);
 
   const itemIds = await loadIds(into, folder.itemIds, items.section.count, folder.itemEmbeddings);
   const userIds =
@@ -262,6 +265,8 @@ async function isMadeFrom(manifest: Manifest, options: BuildOptions): Promise<bo
   const folder = readModelsFolder(options.models);
   const metric = options.metric ?? folder.exportDescription.metric ?? 'ip';
   if (manifest.metric !== metric || manifest.builder.belfry !== VERSION) return false;
+  const leftOut = manifest.items.skippedRows.length + (manifest.users?.skippedRows.length ?? 0);
+  if (leftOut > 0 && options.onBadVector !== 'skip') return false;
   return areSources(folder, manifest.sources);
 }
 
@@ -276,6 +281,11 @@ function explainWriteError(error: unknown, data: string): unknown {
         cause: error,
       },
     );
+  }
+  if (code === 'EACCES' || code === 'EPERM' || code === 'EROFS') {
+    return new BelfryError('BELFRY_FILE_UNREADABLE', `the build cannot go on: ${(error as Error).message}`, {
+      cause: error,
+    });
   }
   return error;
 }

@@ -5,15 +5,14 @@
  * CURRENT → fsync the parent. Data first, pointer last: after a crash at any point the old or the new one is served.
  */
 import { randomBytes } from 'node:crypto';
-import { mkdir, open, readdir, readFile, rename, rm } from 'node:fs/promises';
+import { mkdir, readdir, readFile, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
-import { BelfryError } from '../errors.js';
-import { exists, syncFolder, writeDurable } from './files.js';
+import { asBelfryError, BelfryError } from '../errors.js';
+import { exists, syncFolder, syncFolders, writeDurable } from './files.js';
 import { type Manifest, readManifest, verifyFiles } from './manifest.js';
+import { withWriterLock } from './writer-lock.js';
 
 const ID = /^[A-Za-z0-9._-]{1,64}$/;
-/** How many generations stay: the one that serves and the one before it. */
-const KEPT = 2;
 
 export interface PublishedGeneration {
   readonly id: string;
@@ -50,41 +49,14 @@ export class DataFolder {
   }
 
   /**
-   * Runs the one writer of this folder. A second one, in this or another process, gets BELFRY_LOCKED; a lock whose
-   * process is gone is taken over, and what that process left half-made is removed.
+   * Runs the one writer of this folder. A second one, in this or another process, gets BELFRY_LOCKED; what a process
+   * that is gone left half-made is removed.
    */
-  async withWriterLock<T>(action: () => Promise<T>): Promise<T> {
-    const lock = join(this.path, 'LOCK');
-    await this.takeLock(lock);
-    try {
+  withWriterLock<T>(action: () => Promise<T>): Promise<T> {
+    return withWriterLock(this.path, async () => {
       await this.removeLeftovers();
-      return await action();
-    } finally {
-      await rm(lock, { force: true });
-    }
-  }
-
-  private async takeLock(lock: string): Promise<void> {
-    for (let attempt = 0; ; attempt++) {
-      try {
-        const file = await open(lock, 'wx');
-        await file.writeFile(String(process.pid));
-        await file.close();
-        return;
-      } catch (error) {
-        if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
-      }
-      const owner = Number(await readFile(lock, 'utf8').catch(() => ''));
-      const abandoned = owner > 0 && owner !== process.pid && !isAlive(owner);
-      if (!abandoned || attempt > 3) {
-        throw new BelfryError(
-          'BELFRY_LOCKED',
-          `${this.path} is being written by process ${owner || 'unknown'}; wait for it, or name another folder with --data DIR`,
-          { field: 'data' },
-        );
-      }
-      await rm(lock, { force: true });
-    }
+      return action();
+    });
   }
 
   private async removeLeftovers(): Promise<void> {
@@ -99,11 +71,12 @@ export class DataFolder {
 
   /** Makes a finished `tmp-*` folder the generation that serves. The caller holds the writer lock. */
   async publish(temporary: string, id: string): Promise<void> {
-    await syncFolder(temporary);
+    await syncFolders(temporary);
     await rename(temporary, this.folderOf(id));
     await syncFolder(this.path);
+    const before = await this.pointed();
     await this.point(id);
-    await this.collect(id);
+    await this.collect(id, before);
   }
 
   private async point(id: string): Promise<void> {
@@ -113,9 +86,17 @@ export class DataFolder {
     await syncFolder(this.path);
   }
 
-  private async collect(current: string): Promise<void> {
-    const ids = (await this.ids()).filter((id) => id !== current);
-    for (const id of ids.slice(KEPT - 1)) await rm(this.folderOf(id), { recursive: true, force: true });
+  /** What CURRENT names; undefined where it names nothing that could be an id. */
+  private async pointed(): Promise<string | undefined> {
+    const id = (await readFile(join(this.path, 'CURRENT'), 'utf8').catch(() => '')).trim();
+    return ID.test(id) && !/^\.+$/.test(id) ? id : undefined;
+  }
+
+  /** Keeps what serves and what served before it, else the newest: ids of one second have no order. */
+  private async collect(current: string, before: string | undefined): Promise<void> {
+    const others = (await this.ids()).filter((id) => id !== current);
+    const kept = before !== undefined && others.includes(before) ? before : others[0];
+    for (const id of others) if (id !== kept) await rm(this.folderOf(id), { recursive: true, force: true });
   }
 
   /** Generation ids, newest first. */
@@ -133,31 +114,19 @@ export class DataFolder {
    * over. Undefined when there is none.
    */
   async current(onBad: (id: string, error: BelfryError) => void): Promise<PublishedGeneration | undefined> {
-    const pointed = (await readFile(join(this.path, 'CURRENT'), 'utf8').catch(() => '')).trim();
-    const candidates = [
-      ...new Set([...(ID.test(pointed) && !/^\.+$/.test(pointed) ? [pointed] : []), ...(await this.ids())]),
-    ];
-    for (const id of candidates) {
+    const pointed = await this.pointed();
+    for (const id of new Set([...(pointed === undefined ? [] : [pointed]), ...(await this.ids())])) {
       const folder = this.folderOf(id);
-      if (!(await exists(folder))) continue;
       try {
+        if (!(await exists(folder))) continue;
         const manifest = await readManifest(folder);
         await verifyFiles(folder, manifest);
         return { id, folder, manifest };
       } catch (error) {
-        if (!(error instanceof BelfryError)) throw error;
-        onBad(id, error);
+        // A file that cannot be read is as bad as one whose bytes changed: the next good generation serves.
+        onBad(id, asBelfryError(error, 'BELFRY_GENERATION_CORRUPT'));
       }
     }
     return undefined;
-  }
-}
-
-function isAlive(pid: number): boolean {
-  try {
-    process.kill(pid, 0);
-    return true;
-  } catch (error) {
-    return (error as NodeJS.ErrnoException).code === 'EPERM';
   }
 }

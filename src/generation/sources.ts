@@ -26,9 +26,9 @@ export async function filesToCopy(folder: ModelsFolder): Promise<string[]> {
 }
 
 /** Files that describe the export and are there. */
-export async function descriptionFiles(folder: ModelsFolder): Promise<string[]> {
+async function descriptionFiles(modelsFolder: string): Promise<string[]> {
   const found: string[] = [];
-  for (const file of DESCRIPTIONS) if (await exists(join(folder.path, file))) found.push(file);
+  for (const file of DESCRIPTIONS) if (await exists(join(modelsFolder, file))) found.push(file);
   return found;
 }
 
@@ -36,15 +36,20 @@ export function runsInProcess(row: Pick<ModelRow, 'format' | 'stage'>): boolean 
   return row.format === 'onnx' && row.stage !== 'archived';
 }
 
-export async function describeSource(folder: ModelsFolder, path: string): Promise<SourceFile> {
-  const full = join(folder.path, path);
-  return { path, mtimeMs: (await stat(full)).mtimeMs, ...(await hashFile(full)) };
+/** The description files of a models folder as they are now. */
+export async function describeSources(modelsFolder: string): Promise<SourceFile[]> {
+  const described: SourceFile[] = [];
+  for (const path of await descriptionFiles(modelsFolder)) {
+    const full = join(modelsFolder, path);
+    described.push({ path, mtimeMs: (await stat(full)).mtimeMs, ...(await hashFile(full)) });
+  }
+  return described;
 }
 
 /** Cheap first: the size and time of each source; only a file that was touched is hashed. */
 export async function areSources(folder: ModelsFolder, sources: readonly SourceFile[]): Promise<boolean> {
   const vectors = [folder.itemEmbeddings, ...(folder.userEmbeddings === undefined ? [] : [folder.userEmbeddings])];
-  const expected = new Set([...vectors, ...(await filesToCopy(folder)), ...(await descriptionFiles(folder))]);
+  const expected = new Set([...vectors, ...(await filesToCopy(folder)), ...(await descriptionFiles(folder.path))]);
   if (sources.length !== expected.size) return false;
   for (const source of sources) {
     if (!expected.has(source.path)) return false;

@@ -77,6 +77,24 @@ describe('a build', () => {
     expect([fourth.reused, fourth.published.manifest.items.idKind]).toEqual([false, 'string']);
   });
 
+  it('sees a change that came while it built, and a rule that changed since', async () => {
+    const models = makeModelsFolder(temporaryFolder(), {
+      items,
+      files: { 'embeddings/export.json': '{"version":"1"}' },
+    });
+    const data = temporaryFolder();
+    const change = () => writeFileSync(join(models, 'embeddings/export.json'), '{"version":"2"}');
+    await buildGeneration({ models, data, onProgress: change });
+    expect((await ensureGeneration({ models, data })).reused).toBe(false);
+    expect((await ensureGeneration({ models, data })).reused).toBe(true);
+
+    const bad = without(items.data, { 7: Array(DIMS).fill(Number.NaN) });
+    writeFileSync(join(models, 'embeddings/item_embeddings.npy'), npyFile(bad, [1000, DIMS]));
+    expect((await ensureGeneration({ models, data, onBadVector: 'skip' })).reused).toBe(false);
+    expect((await ensureGeneration({ models, data, onBadVector: 'skip' })).reused).toBe(true);
+    await expectError(() => ensureGeneration({ models, data }), 'BELFRY_BAD_VECTOR', '1 rows hold NaN');
+  });
+
   it('serves integer ids, and tells 42 from "42"', async () => {
     const ids = BigInt64Array.from({ length: 1000 }, (_, i) => BigInt(i * 7 + 1_000_000));
     const models = makeModelsFolder(temporaryFolder(), {

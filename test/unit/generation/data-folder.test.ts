@@ -1,8 +1,18 @@
-import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import {
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  utimesSync,
+  writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { DataFolder, newGenerationId } from '../../../src/generation/data-folder.js';
 import { writeDurable } from '../../../src/generation/files.js';
+import { lockName } from '../../../src/generation/writer-lock.js';
 import { MANIFEST_VERSION, type Manifest, readManifest, writeManifest } from '../../../src/generation/manifest.js';
 import { expectError } from '../../support/expect-error.js';
 import { temporaryFolder } from '../../support/folders.js';
@@ -53,7 +63,7 @@ describe('data folder', () => {
     expect((await data.current(silent))?.id).toBe('3');
     expect(await data.ids()).toEqual(['3', '2']);
     expect(readFileSync(join(data.path, 'CURRENT'), 'utf8')).toBe('3\n');
-    expect(existsSync(join(data.path, 'LOCK'))).toBe(false);
+    expect(readdirSync(data.path).sort()).toEqual(['CURRENT', 'gen-2', 'gen-3']);
   });
 
   it('X1: passes over a generation whose bytes changed, and says so', async () => {
@@ -114,10 +124,63 @@ describe('data folder', () => {
       ),
     );
     mkdirSync(data.newTemporary('half'));
-    writeFileSync(join(data.path, 'LOCK'), '999999999');
+    // Gone; and, as after a kill in a container, of this very number but another start.
+    writeFileSync(join(data.path, lockName(999_999_999)), '');
+    writeFileSync(join(data.path, lockName(process.pid, '1')), '');
     await publish(data, '1');
     expect(existsSync(data.newTemporary('half'))).toBe(false);
     expect((await data.current(silent))?.id).toBe('1');
+    expect(readdirSync(data.path).sort()).toEqual(['CURRENT', 'gen-1']);
+  });
+
+  it('X5: a writer in another container lives as long as its heart beats', async () => {
+    const data = await DataFolder.open(temporaryFolder());
+    const lock = join(data.path, lockName(1, '5', '12345'));
+    writeFileSync(lock, '');
+    await expectError(
+      () => data.withWriterLock(async () => 1),
+      'BELFRY_LOCKED',
+      'is being written by process 1; wait for it, or name another folder with --data DIR',
+    );
+    utimesSync(lock, new Date(0), new Date(0));
+    expect(await data.withWriterLock(async () => 1)).toBe(1);
+    expect(existsSync(lock)).toBe(false);
+  });
+
+  it('X5: of many that come at once, no two write at the same time, and a lock left by nobody is taken by one', async () => {
+    const path = temporaryFolder();
+    writeFileSync(join(path, lockName(999_999_999)), '');
+    const data = await DataFolder.open(path);
+    let writing = 0;
+    const outcomes = await Promise.allSettled(
+      Array.from({ length: 8 }, () =>
+        data.withWriterLock(async () => {
+          expect(++writing).toBe(1);
+          await new Promise((resolve) => setTimeout(resolve, 5));
+          writing--;
+        }),
+      ),
+    );
+    for (const outcome of outcomes)
+      if (outcome.status === 'rejected') expect(outcome.reason).toMatchObject({ code: 'BELFRY_LOCKED' });
+    expect(readdirSync(path)).toEqual([]);
+  });
+
+  it('X1: passes over a generation that cannot be read', async () => {
+    const data = await DataFolder.open(temporaryFolder());
+    await publish(data, '1');
+    await publish(data, '2');
+    rmSync(data.folderOf('2'), { recursive: true });
+    symlinkSync(data.folderOf('2'), data.folderOf('2')); // a look at it fails, whoever runs this
+    const bad: string[] = [];
+    expect((await data.current((id, { code }) => bad.push(`${id} ${code}`)))?.id).toBe('1');
+    expect(bad).toEqual(['2 BELFRY_GENERATION_CORRUPT']);
+  });
+
+  it('keeps the generation that served before, whatever its name', async () => {
+    const data = await DataFolder.open(temporaryFolder());
+    for (const id of ['5', '3', '4']) await publish(data, id);
+    expect(await data.ids()).toEqual(['4', '3']);
   });
 
   it('names generations by time', () => {

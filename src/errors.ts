@@ -57,6 +57,7 @@ export const ERROR_TABLE = {
   BELFRY_SERVER_UNREACHABLE: { status: 0, meaning: 'no server answers at the address' },
   BELFRY_FILE_UNREADABLE: { status: 0, meaning: 'a file is missing or cannot be opened' },
   BELFRY_ADDON_LOAD: { status: 0, meaning: 'the native addon cannot be loaded' },
+  BELFRY_STOPPED: { status: 0, meaning: 'a signal ended a command before it was done' },
   BELFRY_CLOSED: { status: 0, meaning: 'a handle was used after close' },
 } as const satisfies Record<`BELFRY_${string}`, { status: number; meaning: string }>;
 

@@ -5,7 +5,7 @@ import { dataFolder, loadSettings } from '../config/load.js';
 import { buildGeneration, ensureGeneration } from '../generation/build.js';
 import type { Manifest } from '../generation/manifest.js';
 import { SAMPLE } from './sample.js';
-import { formatBytes, ProgressLine, print, printJson, table } from './terminal.js';
+import { formatBytes, ProgressLine, print, printJson, stopSignal, table } from './terminal.js';
 
 interface BuildFlags {
   models?: string;
@@ -44,8 +44,7 @@ async function build(flags: BuildFlags): Promise<void> {
     },
   });
   const progress = new ProgressLine();
-  const stop = new AbortController();
-  process.once('SIGINT', () => stop.abort(new Error('stopped by Ctrl-C; nothing was published')));
+  const stop = stopSignal();
   const options = {
     models: settings.models,
     data: dataFolder(settings),
@@ -64,6 +63,7 @@ async function build(flags: BuildFlags): Promise<void> {
     if (flags.json) printJson({ reused, folder, ...manifest });
     else print(buildReport(manifest, folder, reused));
   } finally {
+    stop.release();
     progress.finish();
   }
 }

@@ -1,7 +1,7 @@
 /** `belfry doctor`: what this machine and this models folder lack, each with its cure. Exit code 3 when something fails. */
 import { createServer } from 'node:net';
 import { availableParallelism, totalmem } from 'node:os';
-import { statfs } from 'node:fs/promises';
+import { access, constants, statfs } from 'node:fs/promises';
 import type { Command } from 'commander';
 import colors from 'picocolors';
 import { loadAddon } from '../ann/addon.js';
@@ -12,7 +12,7 @@ import { asBelfryError } from '../errors.js';
 import { DataFolder } from '../generation/data-folder.js';
 import { rehearseBuild } from '../generation/rehearse.js';
 import { SAMPLE } from './sample.js';
-import { formatBytes, print, printJson } from './terminal.js';
+import { formatBytes, numberOf, print, printJson } from './terminal.js';
 
 interface Finding {
   readonly check: string;
@@ -27,7 +27,7 @@ export function addDoctor(program: Command): void {
     .option('--models <dir>', 'models folder; default ./models')
     .option('--sample', 'the sample export that ships with Belfry')
     .option('--data <dir>', 'folder of the generations')
-    .option('--port <n>', 'port that serve would take', Number)
+    .option('--port <n>', 'port that serve would take', numberOf('--port'))
     .option('--json', 'as JSON')
     .action(doctor);
 }
@@ -78,6 +78,7 @@ async function doctor(flags: {
     });
     await check('data folder', async () => {
       await DataFolder.open(data);
+      await access(data, constants.W_OK);
       const { bavail, bsize } = await statfs(data);
       return `${data}, ${formatBytes(bavail * bsize)} free`;
     });

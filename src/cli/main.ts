@@ -7,7 +7,7 @@ import { addDoctor } from './doctor.js';
 import { addInspect } from './inspect.js';
 import { addQuery } from './query.js';
 import { addServe } from './serve.js';
-import { exitCodeOf, reportError } from './terminal.js';
+import { exitCodeOf, explainSystem, reportError } from './terminal.js';
 
 const program = new Command('belfry')
   .description('Candidate retrieval for two-tower recommenders: embeddings in, /retrieve out.')
@@ -19,7 +19,8 @@ for (const add of [addServe, addBuild, addQuery, addInspect, addDoctor]) add(pro
 
 try {
   await program.parseAsync();
-} catch (error) {
+} catch (thrown) {
+  const error = explainSystem(thrown);
   reportError(error, process.argv.includes('--json'));
   // A worker or a socket may still hold the loop; the message is out, so end now.
   process.exit(exitCodeOf(error));

@@ -3,7 +3,7 @@ import { readFileSync } from 'node:fs';
 import type { Command } from 'commander';
 import colors from 'picocolors';
 import { dataFolder, loadSettings } from '../config/load.js';
-import { BelfryError } from '../errors.js';
+import { BelfryError, ERROR_TABLE, type ErrorCode, show as quote } from '../errors.js';
 import { ensureGeneration } from '../generation/build.js';
 import { Generation } from '../generation/generation.js';
 import { GenerationStore } from '../generation/store.js';
@@ -11,8 +11,9 @@ import { buildApp } from '../http/app.js';
 import { Retriever } from '../retrieval/retriever.js';
 import { Metrics } from '../telemetry/metrics.js';
 import { VERSION } from '../version.js';
+import { loadOptions } from './load-options.js';
 import { SAMPLE } from './sample.js';
-import { ProgressLine, print, printJson, table } from './terminal.js';
+import { numberOf, ProgressLine, print, printJson, table } from './terminal.js';
 
 interface QueryFlags {
   user?: string;
@@ -42,13 +43,13 @@ export function addQuery(program: Command): void {
     .option('--features <json>', 'user features as a JSON object')
     .option('--embedding <json>', 'a query vector as a JSON list')
     .option('--items <ids...>', 'item ids whose mean is the query')
-    .option('-k, --k <n>', 'how many items', Number)
+    .option('-k, --k <n>', 'how many items', numberOf('-k'))
     .option('--rerank [name]', 're-rank, with the reranker of that name')
     .option('--exact', 'search with a proof of exactness')
     .option('--filter <json>', 'a filter as in POST /retrieve')
     .option('--exclude-seen', 'leave out what the user has')
     .option('--with-metadata <columns...>', 'item columns to show')
-    .option('--timeout-ms <n>', 'deadline; default 1000', Number)
+    .option('--timeout-ms <n>', 'deadline; default 1000', numberOf('--timeout-ms'))
     .option('--body <file>', 'a whole POST /retrieve body from a file, - for standard input')
     .option('--url <address>', 'ask this server, for example http://127.0.0.1:8080')
     .option('--models <dir>', 'models folder; default ./models')
@@ -76,8 +77,7 @@ async function query(flags: QueryFlags): Promise<void> {
       ? bodyOf(flags)
       : json('--body', readFileSync(flags.body === '-' ? 0 : flags.body, 'utf8'));
   const { status, text } = flags.url === undefined ? await askInProcess(flags, body) : await askServer(flags.url, body);
-  const answer = JSON.parse(text);
-  if (status !== 200) throw new BelfryError(answer.code ?? 'BELFRY_INTERNAL', answer.message ?? text);
+  const answer = parseAnswer(text, status);
   if (flags.json) printJson(answer);
   else print(show(answer, flags.withMetadata ?? []));
 }
@@ -100,6 +100,24 @@ function bodyOf(flags: QueryFlags): Record<string, unknown> {
   return JSON.parse(JSON.stringify(body));
 }
 
+/** The address may be that of another program, or of another Belfry. */
+function parseAnswer(text: string, status: number): Answer {
+  let answer: Partial<Answer> & { code?: string; message?: string } = {};
+  try {
+    answer = JSON.parse(text) ?? {};
+  } catch {
+    // the message below shows what came
+  }
+  if (status === 200 && Array.isArray(answer.items)) return answer as Answer;
+  if (answer.code !== undefined && answer.code in ERROR_TABLE)
+    throw new BelfryError(answer.code as ErrorCode, answer.message ?? text);
+  throw new BelfryError(
+    'BELFRY_SERVER_UNREACHABLE',
+    `no Belfry answers at this address: status ${status}, ${quote(text)}`,
+    { field: 'url' },
+  );
+}
+
 function json(field: string, text: string): Record<string, unknown> {
   try {
     return JSON.parse(text);
@@ -113,7 +131,7 @@ function json(field: string, text: string): Record<string, unknown> {
 
 async function askServer(url: string, body: unknown): Promise<{ status: number; text: string }> {
   try {
-    const response = await fetch(new URL('/retrieve', url), {
+    const response = await fetch(new URL('retrieve', url.endsWith('/') ? url : `${url}/`), {
       method: 'POST',
       headers: { 'content-type': 'application/json' },
       body: JSON.stringify(body),
@@ -144,11 +162,16 @@ async function askInProcess(flags: QueryFlags, body: object): Promise<{ status: 
     onProgress: progress.update,
   });
   progress.finish();
-  const store = new GenerationStore(await Generation.load(published, { modelWorkers: settings.model_workers }));
+  const store = new GenerationStore(await Generation.load(published, loadOptions(settings)));
   const metrics = new Metrics();
   const app = await buildApp({ retriever: new Retriever(store, metrics), metrics, settings, version: VERSION });
   try {
-    const response = await app.inject({ method: 'POST', url: '/retrieve', payload: body });
+    const response = await app.inject({
+      method: 'POST',
+      url: '/retrieve',
+      headers: { 'content-type': 'application/json' },
+      payload: JSON.stringify(body),
+    });
     return { status: response.statusCode, text: response.body };
   } finally {
     await app.close();

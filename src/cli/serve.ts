@@ -13,8 +13,9 @@ import { listen } from '../http/server.js';
 import { Retriever } from '../retrieval/retriever.js';
 import { Metrics } from '../telemetry/metrics.js';
 import { VERSION } from '../version.js';
+import { loadOptions } from './load-options.js';
 import { SAMPLE } from './sample.js';
-import { ProgressLine, print } from './terminal.js';
+import { ProgressLine, print, numberOf, stopSignal } from './terminal.js';
 
 /** How long requests in flight may take after a stop signal. */
 const DRAIN_MS = 10_000;
@@ -33,9 +34,9 @@ export function addServe(program: Command): void {
     .option('--data <dir>', 'folder of the generations; default .belfry/<name of the models folder>')
     .option('--config <file>', 'settings file; default belfry.yaml where it exists')
     .option('--host <address>', 'address to listen on; default 127.0.0.1')
-    .option('--port <n>', 'port to listen on; default 8080 (PORT does the same)', Number)
+    .option('--port <n>', 'port to listen on; default 8080 (PORT does the same)', numberOf('--port'))
     .option('--metric <metric>', 'ip, cosine or l2; default from export.json, else ip')
-    .option('--threads <n>', 'search threads; default one per CPU', Number)
+    .option('--threads <n>', 'search threads; default one per CPU', numberOf('--threads'))
     .option('--kernel <name>', 'amx, avx512vnni, avx2 or portable; default the best of this CPU')
     .option('--on-bad-vector <what>', 'reject (default) or skip rows that are not finite, or zero under cosine')
     .option('--rerank-module <file>', 'a module that exports rerank(request, candidates, signal)')
@@ -78,6 +79,7 @@ async function serve(flags: ServeFlags): Promise<void> {
   });
   const logger = pino({ level: settings.log_level }, pino.destination({ dest: 2, sync: false }));
   const progress = new ProgressLine();
+  const stop = stopSignal();
   const { published, reused } = await ensureGeneration({
     models: settings.models,
     data: dataFolder(settings),
@@ -85,16 +87,13 @@ async function serve(flags: ServeFlags): Promise<void> {
     onBadVector: settings.on_bad_vector,
     onProgress: progress.update,
     onPlan: progress.plan,
+    signal: stop.signal,
     onBadGeneration: (id, error) =>
       logger.error({ generation: id, code: error.code, err: error.message }, 'generation passed over'),
   });
   progress.finish();
-  const generation = await Generation.load(published, {
-    threads: settings.threads,
-    kernel: settings.kernel,
-    modelWorkers: settings.model_workers,
-    rerankModule: settings.rerank_module,
-  });
+  const generation = await Generation.load(published, loadOptions(settings));
+  stop.signal.throwIfAborted();
   const metrics = new Metrics();
   const store = new GenerationStore(generation);
   const retriever = new Retriever(store, metrics, (model, error) =>
@@ -113,6 +112,7 @@ async function serve(flags: ServeFlags): Promise<void> {
     await app.close();
     await store.close();
   });
+  stop.release();
   announce(address, generation, reused, flags.json === true);
 }
 

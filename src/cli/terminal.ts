@@ -1,7 +1,7 @@
 /** What every command shares towards people and scripts: progress on stderr, results on stdout, errors and exit codes. */
 import colors from 'picocolors';
 import type { BuildPlan, BuildProgress } from '../generation/build.js';
-import { BelfryError } from '../errors.js';
+import { BelfryError, invalid } from '../errors.js';
 
 const BAR_WIDTH = 28;
 
@@ -52,6 +52,31 @@ export class ProgressLine {
     if (this.stage !== '' && this.isTerminal) this.out.write('\n');
     this.stage = '';
   }
+}
+
+/** Parser of an option that takes a number: `--port ''` is no 0. */
+export function numberOf(option: string): (text: string) => number {
+  return (text) => {
+    const value = text.trim() === '' ? Number.NaN : Number(text);
+    if (Number.isNaN(value)) throw invalid(option, 'a number', text, { field: option });
+    return value;
+  };
+}
+
+/** A stop signal while nothing is served yet: the build ends, and what it made is removed. */
+export function stopSignal(): { signal: AbortSignal; release: () => void } {
+  const stop = new AbortController();
+  const abort = (name: NodeJS.Signals) => stop.abort(new BelfryError('BELFRY_STOPPED', `stopped by ${name}`));
+  const names = ['SIGINT', 'SIGTERM'] as const;
+  for (const name of names) process.once(name, abort);
+  return { signal: stop.signal, release: () => names.forEach((name) => process.off(name, abort)) };
+}
+
+/** A file that the system refuses is no defect of ours: its message, without our stack. */
+export function explainSystem(error: unknown): unknown {
+  const { code, syscall, path } = error as NodeJS.ErrnoException;
+  if (!(error instanceof Error) || error instanceof BelfryError || !code || !syscall || !path) return error;
+  return new BelfryError('BELFRY_FILE_UNREADABLE', error.message, { field: path, cause: error });
 }
 
 export function print(text: string): void {

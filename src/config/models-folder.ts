@@ -208,9 +208,12 @@ function readExport(folder: string): ExportDescription {
 
 function parse(path: string, parser: (text: string) => unknown, code: ErrorCode): unknown {
   try {
-    return parser(readFileSync(path, 'utf8'));
+    const value = parser(readFileSync(path, 'utf8'));
+    JSON.stringify(value); // YAML may refer to itself, which a manifest cannot hold and a walk never ends on
+    return value;
   } catch (error) {
-    throw new BelfryError(code, `${path}: ${(error as Error).message}`, { cause: error });
+    const [reason] = (error as Error).message.split('\n');
+    throw new BelfryError(code, `${path}: ${reason}`, { cause: error });
   }
 }
 

@@ -90,7 +90,7 @@ export const DEFAULTS: Omit<Settings, 'models'> = {
   log_level: 'info',
 };
 
-/** `BELFRY_<SETTING>` sets any of them; PORT and HOST are what container platforms set. */
+/** `BELFRY_<SETTING>` sets any of them; PORT is what container platforms set. */
 export function environmentNames(setting: keyof All): string[] {
   const own = `BELFRY_${setting.toUpperCase()}`;
   return setting === 'port' ? [own, 'PORT'] : [own];

@@ -152,4 +152,22 @@ describe('models folder', () => {
     writeFileSync(join(folder, 'embeddings/export.json'), '{');
     await expectError(() => readModelsFolder(folder), 'BELFRY_EXPORT_INVALID', /export\.json: .*JSON/);
   });
+
+  it.each([
+    [
+      'a bomb',
+      `a: &a [x,x,x,x,x,x,x,x,x]\n${'bcdefghi'
+        .split('')
+        .map((c, i) => `${c}: &${c} [${`*${'abcdefgh'[i]},`.repeat(9)}]`)
+        .join('\n')}`,
+      /Excessive alias count/,
+    ],
+    ['a circle', 'models:\n- model: A\n  inputs: &a\n    x: *a\n', /registry\.yaml: Converting circular structure/],
+  ])('refuses a registry.yaml that is %s', async (_, text, message) => {
+    const folder = makeModelsFolder(temporaryFolder(), {
+      items: { data: new Float32Array(2), dims: 2 },
+      files: { 'registry.yaml': text },
+    });
+    await expectError(() => readModelsFolder(folder), 'BELFRY_REGISTRY_INVALID', message);
+  });
 });

@@ -62,7 +62,7 @@ export class Retriever {
     return generation === undefined ? {} : describeGeneration(generation);
   }
 
-  suggest(kind: 'items' | 'users', text: string, limit: number): Id[] {
+  async suggest(kind: 'items' | 'users', text: string, limit: number): Promise<Id[]> {
     const generation = this.store.peek();
     return generation === undefined ? [] : suggestIds(kind, text, limit, generation);
   }

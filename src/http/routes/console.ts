@@ -43,7 +43,7 @@ export const consoleRoutes: FastifyPluginAsyncTypebox<AppParts> = async (app, { 
             { field: 'limit', limit: SUGGESTIONS.max },
           );
         }
-        return { ids: retriever.suggest(kind, request.query.q, limit) };
+        return { ids: await retriever.suggest(kind, request.query.q, limit) };
       },
     );
   }

@@ -52,7 +52,12 @@ async function belfry() {
   for (let at = 0; at < base.length; at += 1 << 20) builder.append(base.subarray(at, at + (1 << 20)));
   const matrix = builder.finish();
   const start = performance.now();
-  const index = await addon.createIndex({ matrix, metric: 'cosine', threads: task.threads });
+  const index = await addon.createIndex({
+    matrix,
+    metric: 'cosine',
+    threads: task.threads,
+    ...(task.kernel === undefined ? {} : { kernel: task.kernel }),
+  });
   const buildMs = performance.now() - start;
   const found = await measure(async (first, count) => {
     const part = queries.subarray(first * dims, (first + count) * dims);

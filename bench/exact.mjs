@@ -1,5 +1,6 @@
 // Queries per second and recall of exact search beside hnswlib-node, on GloVe-100. See bench/README.md.
 //   npm run -s bench:exact -- [--json] [--limit ROWS] [--repeats N] [--seconds S] [--cpu N] [--threads N]
+//     [--kernel NAME] [--no-peers]
 import { execFileSync, spawnSync } from 'node:child_process';
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { cpus } from 'node:os';
@@ -8,6 +9,7 @@ import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { loadAddon } from '../dist/ann/addon.js';
 import { ensureGlove, readNpy } from './glove.mjs';
+import { loadHnswlib } from './peers/hnswlib.mjs';
 
 const here = dirname(fileURLToPath(import.meta.url));
 const { values: flags } = parseArgs({
@@ -18,12 +20,21 @@ const { values: flags } = parseArgs({
     seconds: { type: 'string', default: '2' },
     cpu: { type: 'string' },
     threads: { type: 'string', default: '1' },
+    kernel: { type: 'string' },
+    'no-peers': { type: 'boolean', default: false },
   },
 });
 const K = 10;
 const PEER_RECALL = 0.95;
 const BATCHES = [1, 32, 256, 1024];
 
+if (!flags['no-peers'] && loadHnswlib() === undefined) {
+  // On demand, like the data. Without it the report says that the peer is absent.
+  process.stderr.write('bench: building hnswlib-node (once, into bench/data/peers)\n');
+  spawnSync(process.execPath, [join(here, '..', 'scripts', 'setup-peers.mjs')], {
+    stdio: ['ignore', 'ignore', 'inherit'],
+  });
+}
 const glove = ensureGlove();
 const rows = Math.min(glove.rows, Number(flags.limit ?? glove.rows));
 const queries = 2_048;
@@ -67,6 +78,7 @@ function trial(task) {
     queries,
     dims: glove.dims,
     threads,
+    kernel: flags.kernel,
     recall: PEER_RECALL,
     seconds: Number(flags.seconds),
     paths: { base: glove.base, queries: glove.queries, truth },
@@ -80,7 +92,7 @@ function trial(task) {
 
 const tasks = [
   ...['codes', 'exact'].flatMap((mode) => BATCHES.map((batch) => ({ system: 'belfry', mode, batch }))),
-  { system: 'hnswlib-node', mode: `recall>=${PEER_RECALL}`, batch: 1 },
+  ...(flags['no-peers'] ? [] : [{ system: 'hnswlib-node', mode: `recall>=${PEER_RECALL}`, batch: 1 }]),
 ];
 // Interleaved: every repeat runs every trial, so that a slow minute of the machine touches all of them.
 const runs = tasks.map(() => []);

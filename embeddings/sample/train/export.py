@@ -201,7 +201,7 @@ def main():
         np.save(args.out / f"embeddings/{name}_embeddings.npy", stored)
     (args.out / "embeddings/export.json").write_text(json.dumps({
         "model": "Two-Tower", "version": "1.0", "metric": "ip", "normalised": False, "dims": DIMS,
-        "example_users": ["gimp", "nginx", "vlc", "python3-pandas", "postgresql-15", "ruby-rails"],
+        "example_users": ["python3-pandas", "gimp", "nginx", "vlc", "postgresql-15", "ruby-rails"],
         "created": datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
         "checkpoint": "sha256:" + hashlib.sha256((onnx_folder / "two_tower.onnx").read_bytes()).hexdigest(),
     }, indent=2) + "\n")

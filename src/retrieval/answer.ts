@@ -46,6 +46,11 @@ export function metadataOf(row: number, columns: readonly string[], generation: 
   return Object.fromEntries(columns.map((name) => [name, generation.itemTable.valueAt(row, name)]));
 }
 
+/** Nine digits name every 32-bit float; the double behind it would print seventeen. */
+export function shortScore(score: number): number {
+  return Number(score.toPrecision(9));
+}
+
 /** The first k by the reranker's order, or by retrieval order where there is none. */
 export function answerItems(
   hits: Hits,
@@ -63,8 +68,8 @@ export function answerItems(
     const score = scores === undefined || !Number.isFinite(scores[at]) ? hits.scores[at]! : scores[at]!;
     items.push({
       id: generation.itemIds.idOf(row),
-      score,
-      retrieval_score: hits.scores[at]!,
+      score: shortScore(score),
+      retrieval_score: shortScore(hits.scores[at]!),
       retrieval_rank: at + 1,
       ...(columns.length === 0 ? {} : { metadata: metadataOf(row, columns, generation) }),
     });

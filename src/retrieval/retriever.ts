@@ -9,7 +9,16 @@ import type { Generation } from '../generation/generation.js';
 import type { GenerationStore } from '../generation/store.js';
 import type { Metrics } from '../telemetry/metrics.js';
 import type { Degradation, Id } from '../types.js';
-import { answerItems, excludedRows, explanation, type Hits, metadataColumns, metadataOf, rowsOf } from './answer.js';
+import {
+  answerItems,
+  excludedRows,
+  explanation,
+  type Hits,
+  metadataColumns,
+  metadataOf,
+  rowsOf,
+  shortScore,
+} from './answer.js';
 import { Deadline, StageTimer } from './deadline.js';
 import { describeGeneration, suggestIds } from './describe.js';
 import { checkVector, resolveQuery } from './query-vector.js';
@@ -230,7 +239,7 @@ export class Retriever {
       'searching',
     );
     timer.mark('search');
-    const items = Array.from(hits.rows, (row, at) => ({ ...describe(row), score: hits.scores[at]! }));
+    const items = Array.from(hits.rows, (row, at) => ({ ...describe(row), score: shortScore(hits.scores[at]!) }));
     this.observe(timer.stages, []);
     return {
       items,

@@ -68,8 +68,10 @@ const DISK_FLOOR_BYTES = 64 * 1024 * 1024;
 export async function ensureGeneration(options: BuildOptions): Promise<BuildResult> {
   const data = await DataFolder.open(options.data);
   const current = await data.current(options.onBadGeneration ?? (() => undefined));
-  if (current !== undefined && (await isMadeFrom(current.manifest, options)))
+  if (current !== undefined && (await isMadeFrom(current.manifest, options))) {
+    await data.cleanUp();
     return { published: current, reused: true };
+  }
   return { published: await buildGeneration(options), reused: false };
 }
 

@@ -59,6 +59,19 @@ export class DataFolder {
     });
   }
 
+  /** Removes what a killed build left, where there is such a thing and nobody is building. */
+  async cleanUp(): Promise<void> {
+    if (!(await readdir(this.path)).some((name) => name.startsWith('tmp-'))) return;
+    try {
+      await this.withWriterLock(async () => undefined);
+    } catch (error) {
+      // Somebody builds, or this process may only read: what is left then is theirs to remove.
+      const isTheirs =
+        error instanceof BelfryError && (error.code === 'BELFRY_LOCKED' || error.code === 'BELFRY_FILE_UNREADABLE');
+      if (!isTheirs) throw error;
+    }
+  }
+
   private async removeLeftovers(): Promise<void> {
     for (const name of await readdir(this.path)) {
       if (name.startsWith('tmp-')) await rm(join(this.path, name), { recursive: true, force: true });

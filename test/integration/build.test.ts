@@ -3,6 +3,7 @@ import {
   copyFileSync,
   cpSync,
   existsSync,
+  mkdirSync,
   readdirSync,
   readFileSync,
   rmSync,
@@ -56,8 +57,10 @@ describe('a build', () => {
         { name: 'skew', status: 'not_checked', detail: 'the folder has no user tower' },
       ],
     });
+    mkdirSync(join(data, 'tmp-killed'));
     const again = await ensureGeneration({ models, data });
     expect([again.reused, again.published.id]).toEqual([true, published.id]);
+    expect(readdirSync(data).sort()).toEqual(['CURRENT', `gen-${published.id}`]);
   });
 
   it('makes a new generation when the export changes, and when the metric does', async () => {

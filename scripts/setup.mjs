@@ -2,7 +2,7 @@
 // Built-in modules only: this runs before anything is installed. `npm run setup` forces every step (or those
 // named), `ensure.mjs` runs only the stale ones.
 import { spawnSync } from 'node:child_process';
-import { cpSync, existsSync, rmSync } from 'node:fs';
+import { cpSync, renameSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { root, run, withLock, writeStamp } from './steps.mjs';
@@ -43,17 +43,20 @@ export const STEPS = {
     run(process.execPath, ['scripts/build-native.mjs'], 'build the native core');
   },
   typescript() {
-    rmSync(join(root, 'dist'), { recursive: true, force: true });
+    // Compiled beside and renamed: whoever runs from dist/ meanwhile never finds it half empty.
+    const made = join(root, 'dist.new');
+    rmSync(made, { recursive: true, force: true });
     const tsc = join('node_modules', 'typescript', 'bin', 'tsc');
-    run(process.execPath, [tsc, '-p', 'tsconfig.json'], 'compile the TypeScript');
-    const web = join(root, 'src', 'console', 'web');
-    if (existsSync(join(web, 'tsconfig.json'))) {
-      run(process.execPath, [tsc, '-p', join('src', 'console', 'web', 'tsconfig.json')], 'compile the console page');
-      cpSync(web, join(root, 'dist', 'console', 'web'), {
-        recursive: true,
-        filter: (path) => !path.endsWith('.ts') && !path.endsWith('tsconfig.json'),
-      });
-    }
+    const web = join('src', 'console', 'web');
+    run(process.execPath, [tsc, '-p', 'tsconfig.json', '--outDir', made], 'compile the TypeScript');
+    const page = ['-p', join(web, 'tsconfig.json'), '--outDir', join(made, 'console', 'web')];
+    run(process.execPath, [tsc, ...page], 'compile the console page');
+    cpSync(join(root, web), join(made, 'console', 'web'), {
+      recursive: true,
+      filter: (path) => !path.endsWith('.ts') && !path.endsWith('tsconfig.json'),
+    });
+    rmSync(join(root, 'dist'), { recursive: true, force: true });
+    renameSync(made, join(root, 'dist'));
   },
 };
 

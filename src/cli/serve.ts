@@ -5,11 +5,11 @@ import type { Command } from 'commander';
 import colors from 'picocolors';
 import { pino } from 'pino';
 import { dataFolder, loadSettings } from '../config/load.js';
-import { ensureGeneration } from '../generation/build.js';
+import { ensureServable } from '../generation/build.js';
 import { Generation } from '../generation/generation.js';
 import { GenerationStore } from '../generation/store.js';
 import { buildApp } from '../http/app.js';
-import { listen } from '../http/server.js';
+import { assertPortFree, listen } from '../http/server.js';
 import { Retriever } from '../retrieval/retriever.js';
 import { Metrics } from '../telemetry/metrics.js';
 import { VERSION } from '../version.js';
@@ -80,7 +80,8 @@ async function serve(flags: ServeFlags): Promise<void> {
   const logger = pino({ level: settings.log_level }, pino.destination({ dest: 2, sync: false }));
   const progress = new ProgressLine();
   const stop = stopSignal();
-  const { published, reused } = await ensureGeneration({
+  await assertPortFree(settings);
+  const { published, reused, problem } = await ensureServable({
     models: settings.models,
     data: dataFolder(settings),
     metric: settings.metric,
@@ -94,11 +95,18 @@ async function serve(flags: ServeFlags): Promise<void> {
   progress.finish();
   const generation = await Generation.load(published, loadOptions(settings));
   stop.signal.throwIfAborted();
+  if (problem !== undefined) {
+    logger.error(
+      { code: problem.code, err: problem.message, generation: generation.id },
+      'the new export was refused; the generation before it serves',
+    );
+  }
   const metrics = new Metrics();
   const store = new GenerationStore(generation);
   const retriever = new Retriever(store, metrics, (model, error) =>
     logger.warn({ model, code: error.code, err: error.message }, 'not re-ranked'),
   );
+  retriever.buildProblem = problem;
   // Fastify's own information lines (it says that it listens) repeat ours.
   const appLogger = logger.child({}, { level: logger.isLevelEnabled('info') ? 'warn' : logger.level });
   const app = await buildApp({ retriever, metrics, settings, logger: appLogger, version: VERSION });

@@ -100,6 +100,8 @@ export function encodeValue(slot: Slot, value: FeatureValue | undefined, out: Fl
   out[at] = Number.isNaN(number) ? slot.missing : number;
 }
 
+const FLOAT32_MAX = 3.4028234663852886e38;
+
 /** Refuses a value of a request that the slot cannot take; `field` is its path in the body. */
 export function checkFeature(slot: Slot, value: FeatureValue | undefined, field: string): void {
   if (value === null || value === undefined) return;
@@ -124,6 +126,8 @@ export function checkFeature(slot: Slot, value: FeatureValue | undefined, field:
     if (typeof entry === 'boolean' && !slot.isList) return;
     if (typeof entry !== 'number' || !Number.isFinite(entry) || (slot.isInteger && !Number.isSafeInteger(entry)))
       throw refuse(expected, entry);
+    // The tensor would hold an infinity, and the caller would get a failure of the model for it.
+    if (Math.abs(entry) > FLOAT32_MAX) throw refuse(`${expected} within ±${FLOAT32_MAX}`, entry, FLOAT32_MAX);
   };
   if (!slot.isList) {
     if (typeof value === 'object') throw refuse(`a single ${entryKind}`, value);

@@ -3,7 +3,7 @@
  * checks, write the manifest, verify by re-reading, publish. Whatever fails leaves what serves untouched.
  */
 import { mkdir, rm, stat, statfs } from 'node:fs/promises';
-import { join } from 'node:path';
+import { join, resolve } from 'node:path';
 import { loadAddon } from '../ann/addon.js';
 import { type ModelsFolder, readModelsFolder } from '../config/models-folder.js';
 import { BelfryError } from '../errors.js';
@@ -73,6 +73,26 @@ export async function ensureGeneration(options: BuildOptions): Promise<BuildResu
     return { published: current, reused: true };
   }
   return { published: await buildGeneration(options), reused: false };
+}
+
+export interface ServableResult extends BuildResult {
+  /** Why the export of now does not serve: an older generation of the same folder does. */
+  readonly problem?: BelfryError;
+}
+
+/**
+ * As ensureGeneration, but an export that is refused leaves the generation before it serving (promise P5), if that was
+ * made from the same models folder. Without one the error stands.
+ */
+export async function ensureServable(options: BuildOptions): Promise<ServableResult> {
+  try {
+    return await ensureGeneration(options);
+  } catch (error) {
+    if (!(error instanceof BelfryError) || error.code === 'BELFRY_STOPPED') throw error;
+    const before = await (await DataFolder.open(options.data)).current(() => undefined);
+    if (before === undefined || before.manifest.models_folder !== resolve(options.models)) throw error;
+    return { published: before, reused: true, problem: error };
+  }
 }
 
 /** Builds and publishes. Errors: every code of the section "models folder and builds" in errors.ts. */

@@ -1,5 +1,5 @@
 /** Listens and stops; owns nothing of what is served. */
-import type { AddressInfo } from 'node:net';
+import { type AddressInfo, createServer } from 'node:net';
 import type { FastifyInstance } from 'fastify';
 import type { Settings } from '../config/schema.js';
 import { BelfryError } from '../errors.js';
@@ -18,6 +18,16 @@ export async function listen(
   const { port } = app.server.address() as AddressInfo;
   const host = settings.host.includes(':') ? `[${settings.host}]` : settings.host;
   return `http://${host}:${port}`;
+}
+
+/** Says that a port is taken before the work of a build, not after it. Errors: as listen(). */
+export async function assertPortFree(settings: Pick<Settings, 'host' | 'port'>): Promise<void> {
+  if (settings.port === 0) return;
+  const probe = createServer();
+  await new Promise<void>((resolve, reject) => {
+    probe.once('error', (error) => reject(explainListen(error, settings)));
+    probe.listen(settings.port, settings.host, () => probe.close(() => resolve()));
+  });
 }
 
 function explainListen(error: NodeJS.ErrnoException, { host, port }: Pick<Settings, 'host' | 'port'>): Error {

@@ -13,6 +13,7 @@
 import { existsSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { Piscina } from 'piscina';
+import { disableModelTelemetry } from '../config/environment.js';
 import { BelfryError } from '../errors.js';
 import type { TensorData, TensorSpec } from '../types.js';
 import { loadOnnx } from './onnx-file.js';
@@ -86,6 +87,7 @@ export class OnnxModel {
       source: 'path' in source ? source.path : source.bytes,
       intraOpThreads: options.intraOpThreads ?? ONNX_MODEL_DEFAULTS.intraOpThreads,
     };
+    disableModelTelemetry();
     const pool = new Piscina({
       filename: workerFile(),
       workerData: setup,

@@ -22,7 +22,7 @@ export interface RerankCandidates {
 }
 
 export interface RerankScores {
-  /** Larger is better, one per candidate, in their order. Non-finite ones keep their place in retrieval order. */
+  /** Larger is better, one per candidate, in their order. Non-finite ones come last, in retrieval order. */
   readonly scores: Float32Array;
   readonly nonFinite: number;
   readonly queueMs: number;

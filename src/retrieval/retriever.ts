@@ -33,12 +33,16 @@ export interface RetrieverStatus {
   readonly tower?: string;
   readonly tower_problem?: string;
   readonly rerankers?: readonly string[];
+  /** The newest export was refused; what serves is older. */
+  readonly build_problem?: { readonly code: string; readonly message: string };
   readonly reason?: string;
 }
 
 export class Retriever {
   /** Set before the process stops: not ready for new traffic, still answering what comes. */
   isDraining = false;
+  /** Why the newest export does not serve, though an older generation does. */
+  buildProblem: BelfryError | undefined;
 
   constructor(
     readonly store: GenerationStore,
@@ -62,6 +66,9 @@ export class Retriever {
       ...(generation.tower === undefined ? {} : { tower: generation.tower.name }),
       ...(generation.towerProblem === undefined ? {} : { tower_problem: generation.towerProblem }),
       rerankers: generation.rerankers.map(({ name, version }) => `${name}@${version}`),
+      ...(this.buildProblem === undefined
+        ? {}
+        : { build_problem: { code: this.buildProblem.code, message: this.buildProblem.message } }),
     };
   }
 

@@ -1,7 +1,7 @@
 /** The real process: ports, signals, exit codes, what is printed. */
 import { type ChildProcess, execFile, spawn } from 'node:child_process';
 import { createServer } from 'node:net';
-import { mkdirSync } from 'node:fs';
+import { mkdirSync, readdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterEach, describe, expect, it } from 'vitest';
@@ -96,13 +96,36 @@ describe('belfry serve', () => {
     expect(await ended).toBe(0);
   });
 
+  it('P5: a refused export leaves the generation before it serving, and says so', async () => {
+    const items = { data: randomValues(100 * 8, 1), dims: 8 };
+    const models = makeModelsFolder(temporaryFolder(), { items });
+    const data = temporaryFolder();
+    const built = JSON.parse((await belfry(['build', '--models', models, '--data', data, '--json'])).out);
+    writeFileSync(join(models, 'embeddings/item_embeddings.npy'), 'half an export');
+    const { address, child, ended } = await serve(['--models', models, '--data', data, '--port', '0']);
+    const ready = await (await fetch(`${address}/readyz`)).json();
+    expect(ready).toMatchObject({
+      ready: true,
+      generation: built.id,
+      build_problem: { code: 'BELFRY_NPY_INVALID', message: expect.stringMatching(/item_embeddings\.npy/) },
+    });
+    expect((await post(address, { item_ids: [3], k: 5 })).status).toBe(200);
+    child.kill('SIGTERM');
+    expect(await ended).toBe(0);
+    const first = await belfry(['serve', '--models', models, '--data', temporaryFolder(), '--port', '0']);
+    expect([first.code, first.err]).toEqual([1, expect.stringMatching(/BELFRY_NPY_INVALID/)]);
+  });
+
   it('says which port is taken and how to choose another', async () => {
     const other = createServer();
     await new Promise<void>((resolve) => {
       other.listen(0, '127.0.0.1', resolve);
     });
     const { port } = other.address() as { port: number };
-    const { code, err } = await belfry(['serve', '--sample', '--data', temporaryFolder(), '--port', String(port)]);
+    const data = temporaryFolder();
+    const { code, err } = await belfry(['serve', '--sample', '--data', data, '--port', String(port)]);
+    // Found before the build, not after it.
+    expect(readdirSync(data)).toEqual([]);
     other.close();
     expect(code).toBe(1);
     expect(err).toMatch(
@@ -128,8 +151,8 @@ describe('belfry serve', () => {
       2,
       /settings: kernel: expected "amx" or "avx512vnni" or "avx2" or "portable", received "mmx"/,
     ],
-    [['serve', '--colour'], 1, /unknown option '--colour'/],
-    [['fly'], 1, /unknown command 'fly'/],
+    [['serve', '--colour'], 2, /unknown option '--colour'/],
+    [['fly'], 2, /unknown command 'fly'/],
   ])('%j ends with %i', async (args, code, message) => {
     const cwd = temporaryFolder();
     const result = await belfry(args, { cwd });

@@ -39,7 +39,11 @@ function environment(): string {
 
 /** Runs `py/<script>` and resolves to what it printed. */
 export async function runPython(script: string, args: readonly string[]): Promise<string> {
-  const { stdout } = await promisify(execFile)(environment(), [join(folder, script), ...args], { maxBuffer: 1 << 28 });
+  const { stdout } = await promisify(execFile)(environment(), [join(folder, script), ...args], {
+    maxBuffer: 1 << 28,
+    // ONNX Runtime uploads usage events otherwise.
+    env: { ...process.env, ORT_DISABLE_TELEMETRY: '1' },
+  });
   return stdout;
 }
 

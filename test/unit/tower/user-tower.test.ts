@@ -119,6 +119,7 @@ describe('features of a request that do not fit', () => {
     [{ section: 3 }, 'features.section: expected a string, received 3'],
     [{ size: 'large' }, 'features.size: expected a number, received "large"'],
     [{ size: Number.NaN }, 'features.size: expected a number, received NaN'],
+    [{ size: 1e308 }, 'features.size: expected a number within ±3.4028234663852886e+38, received 1e+308'],
     [{ section: 'x'.repeat(2000) }, 'features.section: expected a string of at most 1024 characters'],
     [{ history: new Array<string>(5000).fill('a') }, 'features.history: expected at most 4096 entries, received 5000'],
     [{}, 'features: expected at least one of history, section, size'],

@@ -1,11 +1,10 @@
 /** `belfry build`: a new generation from a models folder, checked and published; nothing is served. */
 import type { Command } from 'commander';
-import colors from 'picocolors';
 import { dataFolder, loadSettings } from '../config/load.js';
 import { buildGeneration, ensureGeneration } from '../generation/build.js';
 import type { Manifest } from '../generation/manifest.js';
 import { SAMPLE } from './sample.js';
-import { formatBytes, ProgressLine, print, printJson, stopSignal, table } from './terminal.js';
+import { colors, formatBytes, ProgressLine, print, printJson, stopSignal, table } from './terminal.js';
 
 interface BuildFlags {
   models?: string;

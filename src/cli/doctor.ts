@@ -3,7 +3,6 @@ import { createServer } from 'node:net';
 import { availableParallelism, totalmem } from 'node:os';
 import { access, constants, statfs } from 'node:fs/promises';
 import type { Command } from 'commander';
-import colors from 'picocolors';
 import { loadAddon } from '../ann/addon.js';
 import { dataFolder, loadSettings } from '../config/load.js';
 import { readModelsFolder } from '../config/models-folder.js';
@@ -12,7 +11,7 @@ import { asBelfryError } from '../errors.js';
 import { DataFolder } from '../generation/data-folder.js';
 import { rehearseBuild } from '../generation/rehearse.js';
 import { SAMPLE } from './sample.js';
-import { formatBytes, numberOf, print, printJson } from './terminal.js';
+import { colors, formatBytes, numberOf, print, printJson } from './terminal.js';
 
 interface Finding {
   readonly check: string;

@@ -1,7 +1,6 @@
 /** `belfry query`: one /retrieve from the command line, in process or against a running server. */
 import { readFileSync } from 'node:fs';
 import type { Command } from 'commander';
-import colors from 'picocolors';
 import { dataFolder, loadSettings } from '../config/load.js';
 import { BelfryError, ERROR_TABLE, type ErrorCode, show as quote } from '../errors.js';
 import { ensureGeneration } from '../generation/build.js';
@@ -13,7 +12,7 @@ import { Metrics } from '../telemetry/metrics.js';
 import { VERSION } from '../version.js';
 import { loadOptions } from './load-options.js';
 import { SAMPLE } from './sample.js';
-import { numberOf, ProgressLine, print, printJson, table } from './terminal.js';
+import { colors, numberOf, ProgressLine, print, printJson, table } from './terminal.js';
 
 interface QueryFlags {
   user?: string;

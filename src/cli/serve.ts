@@ -2,7 +2,6 @@
 import { setTimeout } from 'node:timers/promises';
 import closeWithGrace from 'close-with-grace';
 import type { Command } from 'commander';
-import colors from 'picocolors';
 import { pino } from 'pino';
 import { dataFolder, loadSettings } from '../config/load.js';
 import { ensureServable } from '../generation/build.js';
@@ -15,7 +14,7 @@ import { Metrics } from '../telemetry/metrics.js';
 import { VERSION } from '../version.js';
 import { loadOptions } from './load-options.js';
 import { SAMPLE } from './sample.js';
-import { ProgressLine, print, numberOf, stopSignal } from './terminal.js';
+import { colors, ProgressLine, print, numberOf, stopSignal } from './terminal.js';
 
 /** How long requests in flight may take after a stop signal. */
 const DRAIN_MS = 10_000;

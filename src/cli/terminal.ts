@@ -1,7 +1,14 @@
 /** What every command shares towards people and scripts: progress on stderr, results on stdout, errors and exit codes. */
-import colors from 'picocolors';
+import picocolors from 'picocolors';
 import type { BuildPlan, BuildProgress } from '../generation/build.js';
 import { BelfryError, invalid } from '../errors.js';
+
+// Only terminals get colours; the library would also colour a pipe when CI is set, and scripts read pipes.
+const colorsOf = (out: NodeJS.WriteStream) =>
+  picocolors.createColors(picocolors.isColorSupported && out.isTTY === true);
+/** For standard output. */
+export const colors = colorsOf(process.stdout);
+const errorColors = colorsOf(process.stderr);
 
 const BAR_WIDTH = 28;
 
@@ -33,7 +40,7 @@ export class ProgressLine {
   private line(done: number, total: number, now: number): string {
     const share = total > 0 ? Math.min(1, done / total) : 1;
     const filled = Math.round(share * BAR_WIDTH);
-    const bar = colors.green('━'.repeat(filled)) + colors.dim('━'.repeat(BAR_WIDTH - filled));
+    const bar = errorColors.green('━'.repeat(filled)) + errorColors.dim('━'.repeat(BAR_WIDTH - filled));
     const seconds = (now - this.started) / 1000;
     const eta =
       share > 0.02 && share < 1 && seconds > 1 ? `  ${Math.ceil((seconds / share) * (1 - share))} s left` : '';
@@ -105,9 +112,9 @@ export function reportError(error: unknown, asJson: boolean): void {
     );
     return;
   }
-  process.stderr.write(`${colors.red('error')} ${message} ${colors.dim(`(${code})`)}\n`);
+  process.stderr.write(`${errorColors.red('error')} ${message} ${errorColors.dim(`(${code})`)}\n`);
   if (!known && error instanceof Error && error.stack !== undefined)
-    process.stderr.write(`${colors.dim(error.stack)}\n`);
+    process.stderr.write(`${errorColors.dim(error.stack)}\n`);
 }
 
 /** Aligned columns; the first row is the header. */

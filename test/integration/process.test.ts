@@ -22,7 +22,9 @@ interface Finished {
 
 function belfry(args: string[], options: { cwd?: string; env?: NodeJS.ProcessEnv } = {}): Promise<Finished> {
   return new Promise((resolve) => {
-    execFile(process.execPath, [MAIN, ...args], { ...options, maxBuffer: 1 << 26 }, (error, out, err) => {
+    // CI makes some libraries colour pipes; what scripts read must stay plain.
+    const env = { ...process.env, CI: 'true', ...options.env };
+    execFile(process.execPath, [MAIN, ...args], { ...options, env, maxBuffer: 1 << 26 }, (error, out, err) => {
       resolve({ code: error === null ? 0 : (error.code as unknown as number), out, err });
     });
   });

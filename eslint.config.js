@@ -1,8 +1,18 @@
 import tseslint from 'typescript-eslint';
 
 export default tseslint.config(
-  { ignores: ['dist/',
-      'dist.new/', 'build*/', 'node_modules/', 'bench/data/', 'embeddings/', 'test/fixtures/', '.belfry/'] },
+  {
+    ignores: [
+      'dist/',
+      'dist.new/',
+      'build*/',
+      'node_modules/',
+      'bench/data/',
+      'embeddings/',
+      'test/fixtures/',
+      '.belfry/',
+    ],
+  },
   {
     files: ['**/*.ts'],
     extends: [tseslint.configs.recommended],

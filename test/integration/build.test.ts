@@ -16,6 +16,7 @@ import { buildGeneration, type BuildPlan, type BuildProgress, ensureGeneration }
 import { Generation } from '../../src/generation/generation.js';
 import type { ErrorCode } from '../../src/errors.js';
 import { expectError } from '../support/expect-error.js';
+import { encode, npyBytes } from '../support/npy.js';
 import { startService } from '../support/service.js';
 import { makeModelsFolder, npyFile, randomValues, SAMPLE, temporaryFolder } from '../support/folders.js';
 
@@ -232,6 +233,25 @@ describe('a build', () => {
     );
     expect((await buildGeneration({ models, data: temporaryFolder(), metric: 'ip' })).manifest.items.zeroVectors).toBe(
       1,
+    );
+  });
+
+  it('V4: refuses doubles that no 32-bit float holds, takes denormals and huge norms', async () => {
+    const values = Float64Array.from(items.data.slice(0, 10 * DIMS));
+    const models = makeModelsFolder(temporaryFolder(), { items });
+    const path = join(models, 'embeddings/item_embeddings.npy');
+    values[3] = 1e-310;
+    values[5] = 3e38;
+    writeFileSync(path, npyBytes({ descr: '<f8', shape: [10, DIMS], data: encode(values, '<f8') }));
+    const { manifest } = await buildGeneration({ models, data: temporaryFolder() });
+    expect(manifest.items).toMatchObject({ dtype: 'f4', count: 10, skippedRows: [] });
+    expect(manifest.items.norms.max).toBeGreaterThan(2e38);
+    values[2 * DIMS] = 1e300;
+    writeFileSync(path, npyBytes({ descr: '<f8', shape: [10, DIMS], data: encode(values, '<f8') }));
+    await expectError(
+      () => buildGeneration({ models, data: temporaryFolder() }),
+      'BELFRY_BAD_VECTOR',
+      /1 rows hold NaN, infinite or overflowing values \(first: 2\)/,
     );
   });
 

@@ -186,22 +186,6 @@ describe('POST /retrieve', () => {
     expect(all.returned).toBe(all.items.length);
     expect(all.returned).toBeLessThanOrEqual(3);
   });
-
-  it('keeps the retrieval order when the deadline leaves no time to re-rank', async () => {
-    const response = await service.post('/retrieve', {
-      user_id: 'gimp',
-      k: 10,
-      rerank: true,
-      candidates: 5000,
-      timeout_ms: 12,
-    });
-    if (response.statusCode === 504) expect(response.json().code).toBe('BELFRY_DEADLINE_EXCEEDED');
-    else if (response.json().degraded.length > 0) {
-      expect(response.json().degraded).toEqual(['rerank_timeout']);
-      expect(idsOf(response.json())).toEqual(idsOf(await ask({ user_id: 'gimp', k: 10 })));
-      expect(response.json().models.reranker).toBeUndefined();
-    }
-  });
 });
 
 describe('POST /retrieve/batch', () => {

@@ -6,6 +6,7 @@
 
 #include "kernels/kernels.hpp"
 #include "kernels/portable_scan.hpp"
+#include "kernels/unroll.hpp"
 
 namespace belfry::kernels::avx2 {
 
@@ -18,33 +19,38 @@ inline __m256i spread4(const int8_t* from) {
   return _mm256_cvtepi8_epi16(_mm_set1_epi32(four));
 }
 
-// Sums of the 16 rows of a block with kQueries queries (at most 2: 8 accumulators and 4 widened loads fit).
+// Sums of the 16 rows of a block with kQueries queries. At most 2: 8 accumulators, 4 widened loads and 2 spread codes
+// fit the 16 registers, if every index is constant and nothing else is inlined beside it (see unroll.hpp).
 template <uint32_t kQueries>
-inline void block_dots(const uint8_t* block, const int8_t* const (&queries)[kQueries], uint32_t groups,
-                       const int32_t (&offsets)[kQueries], __m256i (&sums)[kQueries][2]) {
+[[gnu::noinline]] void block_dots(const uint8_t* codes, uint32_t groups, const int8_t* query, size_t stride,
+                                  const int32_t* offsets, int32_t (*out)[kBlockRows]) {
   __m256i pairs[kQueries][4];
-  for (auto& query : pairs) {
-    for (__m256i& pair : query) pair = _mm256_setzero_si256();
+  unroll<kQueries>([&](auto r) BELFRY_INLINE_BODY {
+    unroll<4>([&](auto i) BELFRY_INLINE_BODY { pairs[r.value][i.value] = _mm256_setzero_si256(); });
+  });
+  for (const uint8_t* const end = codes + size_t{groups} * 64; codes != end; codes += 64, query += 4) {
+    const __m128i* four_rows = reinterpret_cast<const __m128i*>(codes);
+    const __m256i x0 = _mm256_cvtepu8_epi16(_mm_load_si128(four_rows));
+    const __m256i x1 = _mm256_cvtepu8_epi16(_mm_load_si128(four_rows + 1));
+    const __m256i x2 = _mm256_cvtepu8_epi16(_mm_load_si128(four_rows + 2));
+    const __m256i x3 = _mm256_cvtepu8_epi16(_mm_load_si128(four_rows + 3));
+    unroll<kQueries>([&](auto r) BELFRY_INLINE_BODY {
+      const __m256i q = spread4(query + r.value * stride);
+      pairs[r.value][0] = _mm256_add_epi32(pairs[r.value][0], _mm256_madd_epi16(x0, q));
+      pairs[r.value][1] = _mm256_add_epi32(pairs[r.value][1], _mm256_madd_epi16(x1, q));
+      pairs[r.value][2] = _mm256_add_epi32(pairs[r.value][2], _mm256_madd_epi16(x2, q));
+      pairs[r.value][3] = _mm256_add_epi32(pairs[r.value][3], _mm256_madd_epi16(x3, q));
+    });
   }
-  for (uint32_t g = 0; g < groups; ++g) {
-    const __m128i* codes = reinterpret_cast<const __m128i*>(block + size_t{g} * 64);
-    __m256i wide[4];
-    for (int i = 0; i < 4; ++i) wide[i] = _mm256_cvtepu8_epi16(_mm_load_si128(codes + i));
-    for (uint32_t r = 0; r < kQueries; ++r) {
-      const __m256i query = spread4(queries[r] + size_t{g} * 4);
-      for (int i = 0; i < 4; ++i) {
-        pairs[r][i] = _mm256_add_epi32(pairs[r][i], _mm256_madd_epi16(wide[i], query));
-      }
-    }
-  }
-  for (uint32_t r = 0; r < kQueries; ++r) {
-    const __m256i offset = _mm256_set1_epi32(offsets[r]);
-    for (int half = 0; half < 2; ++half) {
+  unroll<kQueries>([&](auto r) BELFRY_INLINE_BODY {
+    const __m256i offset = _mm256_set1_epi32(offsets[r.value]);
+    unroll<2>([&](auto half) BELFRY_INLINE_BODY {
       // hadd works inside 128-bit lanes: rows 0 1 4 5 | 2 3 6 7; the permutation restores the order.
-      const __m256i added = _mm256_hadd_epi32(pairs[r][2 * half], pairs[r][2 * half + 1]);
-      sums[r][half] = _mm256_add_epi32(_mm256_permute4x64_epi64(added, 0xd8), offset);
-    }
-  }
+      const __m256i added = _mm256_hadd_epi32(pairs[r.value][2 * half.value], pairs[r.value][2 * half.value + 1]);
+      const __m256i sums = _mm256_add_epi32(_mm256_permute4x64_epi64(added, 0xd8), offset);
+      _mm256_storeu_si256(reinterpret_cast<__m256i*>(&out[r.value][8 * half.value]), sums);
+    });
+  });
 }
 
 template <bool kL2, bool kBound>
@@ -63,10 +69,11 @@ inline __m256 keys_of(const ScanJob& job, uint32_t q, uint32_t row, __m256i sums
 }
 
 template <bool kL2, bool kBound>
-inline void admit(const ScanJob& job, uint32_t q, uint32_t row, uint32_t allowed, const __m256i (&sums)[2]) {
+inline void admit(const ScanJob& job, uint32_t q, uint32_t row, uint32_t allowed, const int32_t* sums) {
   const __m256 threshold = _mm256_set1_ps(job.thresholds[q]);
-  const __m256 low = keys_of<kL2, kBound>(job, q, row, sums[0]);
-  const __m256 high = keys_of<kL2, kBound>(job, q, row + 8, sums[1]);
+  const __m256i* halves = reinterpret_cast<const __m256i*>(sums);
+  const __m256 low = keys_of<kL2, kBound>(job, q, row, _mm256_load_si256(halves));
+  const __m256 high = keys_of<kL2, kBound>(job, q, row + 8, _mm256_load_si256(halves + 1));
   uint32_t mask = static_cast<uint32_t>(_mm256_movemask_ps(_mm256_cmp_ps(low, threshold, _CMP_GT_OQ))) |
                   static_cast<uint32_t>(_mm256_movemask_ps(_mm256_cmp_ps(high, threshold, _CMP_GT_OQ))) << 8;
   mask &= allowed;
@@ -85,16 +92,10 @@ inline void admit(const ScanJob& job, uint32_t q, uint32_t row, uint32_t allowed
 template <bool kL2, bool kBound, uint32_t kQueries>
 inline void scan_tile(const ScanJob& job, uint32_t q, uint32_t row, uint64_t allowed) {
   const size_t block_bytes = size_t{job.items.groups} * 64;
-  const int8_t* queries[kQueries];
-  int32_t offsets[kQueries];
-  for (uint32_t r = 0; r < kQueries; ++r) {
-    queries[r] = job.query_codes + (q + r) * job.query_stride;
-    offsets[r] = job.offsets[q + r];
-  }
+  alignas(32) int32_t sums[kQueries][kBlockRows];
   for (uint32_t b = 0; b < 4; ++b) {
-    __m256i sums[kQueries][2];
-    block_dots<kQueries>(job.items.codes + (row / kBlockRows + b) * block_bytes, queries, job.items.groups, offsets,
-                         sums);
+    block_dots<kQueries>(job.items.codes + (row / kBlockRows + b) * block_bytes, job.items.groups,
+                         job.query_codes + q * job.query_stride, job.query_stride, job.offsets + q, sums);
     for (uint32_t r = 0; r < kQueries; ++r) {
       admit<kL2, kBound>(job, q + r, row + b * kBlockRows, static_cast<uint32_t>(allowed >> (16 * b)) & 0xffffU,
                          sums[r]);
@@ -117,13 +118,10 @@ void scan(const ScanJob& job) {
 void dots(const ScanJob& job, int32_t* out) {
   const size_t block_bytes = size_t{job.items.groups} * 64;
   for (uint32_t q = 0; q < job.count; ++q) {
-    const int8_t* const queries[1] = {job.query_codes + q * job.query_stride};
-    const int32_t offsets[1] = {job.offsets[q]};
     for (uint32_t row = job.row_begin; row < job.row_end; row += kBlockRows, out += kBlockRows) {
-      __m256i sums[1][2];
-      block_dots<1>(job.items.codes + row / kBlockRows * block_bytes, queries, job.items.groups, offsets, sums);
-      _mm256_storeu_si256(reinterpret_cast<__m256i*>(out), sums[0][0]);
-      _mm256_storeu_si256(reinterpret_cast<__m256i*>(out + 8), sums[0][1]);
+      block_dots<1>(job.items.codes + row / kBlockRows * block_bytes, job.items.groups,
+                    job.query_codes + q * job.query_stride, job.query_stride, job.offsets + q,
+                    reinterpret_cast<int32_t(*)[kBlockRows]>(out));
     }
   }
 }

@@ -152,6 +152,7 @@ async function writeGeneration(options: BuildOptions, id: string, into: string):
     files[file] = facts;
     sources.push({ path: file, mtimeMs, ...facts });
   }
+  options.onProgress?.({ stage: 'ids, features, models', done: copies.length, total: copies.length });
   sources.push(...descriptions);
 
   const itemIds = await loadIds(into, folder.itemIds, items.section.count, folder.itemEmbeddings);

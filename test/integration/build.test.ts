@@ -46,8 +46,12 @@ describe('a build', () => {
     expect(plans).toEqual([
       expect.objectContaining({ items: 1000, users: 300, dims: DIMS, writeBytes: 1300 * DIMS * 4 }),
     ]);
-    expect(new Set(progress.map(({ stage }) => stage))).toEqual(
-      new Set(['item embeddings', 'user embeddings', 'check models', 'publish']),
+    const last = new Map(progress.map(({ stage, done, total }) => [stage, done === total]));
+    expect([...last]).toEqual(
+      ['item embeddings', 'user embeddings', 'ids, features, models', 'check models', 'publish'].map((stage) => [
+        stage,
+        true,
+      ]),
     );
     expect(published.manifest).toMatchObject({
       metric: 'ip',

@@ -12,10 +12,9 @@
  */
 import { existsSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
-import { Piscina } from 'piscina';
-import { disableModelTelemetry } from '../config/environment.js';
 import { BelfryError } from '../errors.js';
 import type { TensorData, TensorSpec } from '../types.js';
+import { ModelWorkers } from './model-workers.js';
 import { loadOnnx } from './onnx-file.js';
 import { modelInvalid, type OnnxModelFile, readOnnx, specOf } from './onnx-graph.js';
 import type { LoadReply, RunReply, RunTask, WorkerSetup } from './onnx-worker.js';
@@ -60,7 +59,7 @@ export class OnnxModel {
   readonly name: string;
   readonly info: { readonly inputs: readonly TensorSpec[]; readonly outputs: readonly TensorSpec[] };
   readonly workers: number;
-  readonly #pool: Piscina;
+  readonly #pool: ModelWorkers;
   readonly #queueMax: number;
   readonly #onRun: OnnxModelOptions['onRun'];
   readonly #queue: Waiting[] = [];
@@ -68,7 +67,7 @@ export class OnnxModel {
   #drained: (() => void) | undefined;
   #closed: Promise<void> | undefined;
 
-  private constructor(options: OnnxModelOptions, pool: Piscina, model: OnnxModelFile) {
+  private constructor(options: OnnxModelOptions, pool: ModelWorkers, model: OnnxModelFile) {
     this.name = options.name;
     this.info = { inputs: model.graph.inputs.map(specOf), outputs: model.graph.outputs.map(specOf) };
     this.workers = options.workers ?? ONNX_MODEL_DEFAULTS.workers;
@@ -87,19 +86,7 @@ export class OnnxModel {
       source: 'path' in source ? source.path : source.bytes,
       intraOpThreads: options.intraOpThreads ?? ONNX_MODEL_DEFAULTS.intraOpThreads,
     };
-    disableModelTelemetry();
-    const pool = new Piscina({
-      filename: workerFile(),
-      workerData: setup,
-      minThreads: workers,
-      maxThreads: workers,
-      idleTimeout: Number.POSITIVE_INFINITY,
-      concurrentTasksPerWorker: 1,
-      // Our own count bounds the queue, and close() drains before it asks the pool to close, so neither may fire here.
-      maxQueue: Number.POSITIVE_INFINITY,
-      closeTimeout: 2 ** 31 - 1,
-      recordTiming: false,
-    });
+    const pool = new ModelWorkers({ filename: workerFile(), workerData: setup, count: workers });
     // One task at a time per worker: as many tasks as workers reach all of them.
     const replies = await Promise.all(Array.from({ length: workers }, () => loadIn(pool)));
     const failed = replies.find((reply) => 'failure' in reply);
@@ -210,16 +197,16 @@ export class OnnxModel {
   /** Fault W1: a worker out of memory dies alone and the pool replaces it; a run has no side effects, so one retry is safe. */
   async #post(task: RunTask): Promise<RunReply> {
     try {
-      return await this.#pool.run(task, { name: 'runModel' });
+      return (await this.#pool.run(task, 'runModel')) as RunReply;
     } catch {
-      return await this.#pool.run(task, { name: 'runModel' });
+      return (await this.#pool.run(task, 'runModel')) as RunReply;
     }
   }
 }
 
-async function loadIn(pool: Piscina): Promise<LoadReply> {
+async function loadIn(pool: ModelWorkers): Promise<LoadReply> {
   try {
-    return await pool.run(undefined, { name: 'loadModel' });
+    return (await pool.run(undefined, 'loadModel')) as LoadReply;
   } catch (error) {
     return { failure: error instanceof Error ? error.message : String(error) };
   }

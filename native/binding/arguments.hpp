@@ -37,14 +37,17 @@ Array hand_over(Napi::Env env, std::vector<Element>&& elements) {
   const size_t bytes = elements.size() * sizeof(Element);
   if (bytes > kCopyBytes) {
     auto* owned = new std::vector<Element>(std::move(elements));
+    const size_t count = owned->size();
+    Napi::ArrayBuffer buffer;
     try {
-      const Napi::ArrayBuffer buffer = Napi::ArrayBuffer::New(
+      buffer = Napi::ArrayBuffer::New(
           env, owned->data(), bytes, [](Napi::Env, void*, std::vector<Element>* held) { delete held; }, owned);
-      return Array::New(env, owned->size(), buffer, 0);
     } catch (const Napi::Error&) {
       elements = std::move(*owned);  // an engine without external memory (a sandbox): copy
       delete owned;
     }
+    // From here on the buffer owns the memory, also when the next call fails.
+    if (!buffer.IsEmpty()) return Array::New(env, count, buffer, 0);
   }
   Array array = Array::New(env, elements.size());
   if (bytes > 0) std::memcpy(array.Data(), elements.data(), bytes);

@@ -100,7 +100,8 @@ class CreateIndexWorker final : public PromiseWorker {
 
  protected:
   void execute() override {
-    index_ = std::make_shared<const ExactIndex>(Matrix::vectors(matrix_, threads_), metric_, kernel_, threads_);
+    const std::shared_ptr<const Matrix> matrix = std::move(matrix_);  // freed here, if it was closed in the meantime
+    index_ = std::make_shared<const ExactIndex>(Matrix::vectors(matrix, threads_), metric_, kernel_, threads_);
   }
   Napi::Value result(Napi::Env env) override {
     return IndexHandle::make(env, AddonState::of(env).index_class, std::move(index_));

@@ -5,6 +5,7 @@
 
 #include "binding/napi_setup.hpp"
 #include "core/error.hpp"
+#include "core/thread_pool.hpp"
 #include "index/exact_index.hpp"
 #include "storage/matrix.hpp"
 #include "storage/npy_import.hpp"
@@ -23,6 +24,7 @@ class Handle : public Napi::ObjectWrap<Self> {
     held_ = *info[0].As<Napi::External<std::shared_ptr<Held>>>().Data();
     info.This().As<Napi::Object>().TypeTag(&Self::kTag);
   }
+  ~Handle() override { release(); }
   static Napi::Object make(Napi::Env env, const Napi::FunctionReference& constructor, std::shared_ptr<Held> held) {
     return constructor.New({Napi::External<std::shared_ptr<Held>>::New(env, &held)});
   }
@@ -32,7 +34,15 @@ class Handle : public Napi::ObjectWrap<Self> {
     if (held_ == nullptr) throw Error(codes::kClosed, std::string(Self::kName) + " was used after close");
     return held_;
   }
-  void release() noexcept { held_.reset(); }
+  // Giving back large memory takes milliseconds, so the last reference goes on a thread of the pool.
+  void release() noexcept {
+    if (held_ == nullptr) return;
+    try {
+      ThreadPool::instance().post([last = std::move(held_)]() mutable { last.reset(); });
+    } catch (...) {
+      held_.reset();  // no memory to queue it: then here
+    }
+  }
 
  private:
   std::shared_ptr<Held> held_;

@@ -91,19 +91,21 @@ class SearchWorker final : public PromiseWorker {
 
  protected:
   void execute() override {
+    // Closed in the meantime, the index is freed here and not on the JS thread.
+    const std::shared_ptr<const ExactIndex> index = std::move(index_);
     std::optional<RowFilter> filter;
     if (request_.filtered) {
-      filter.emplace(index_->rows());
+      filter.emplace(index->rows());
       if (!request_.filter.empty()) filter->keep(request_.filter.data());
       for (uint32_t row : request_.exclude) {
-        if (row >= index_->rows()) {
-          throw invalid_argument("exclude", "row numbers below " + std::to_string(index_->rows()), std::to_string(row));
+        if (row >= index->rows()) {
+          throw invalid_argument("exclude", "row numbers below " + std::to_string(index->rows()), std::to_string(row));
         }
         filter->drop(row);
       }
       request_.params.filter = &*filter;
     }
-    hits_ = index_->search(request_.queries.data(), request_.count, request_.params);
+    hits_ = index->search(request_.queries.data(), request_.count, request_.params);
     request_.params.filter = nullptr;
   }
   Napi::Value result(Napi::Env env) override {

@@ -34,9 +34,18 @@ void PromiseWorker::run() noexcept {
   ended_ = Clock::now();
 }
 
-void PromiseWorker::settle(Napi::Env env) {
-  const Napi::HandleScope scope(env);
-  settling();
+void PromiseWorker::settle(Napi::Env env) noexcept {
+  try {
+    const Napi::HandleScope scope(env);
+    settling();
+    conclude(env);
+  } catch (const Napi::Error&) {
+    // worker.terminate() or process.exit(): JS can no longer run here, so every call fails and nobody waits. Thrown
+    // into Node, which called us, it would end the whole process.
+  }
+}
+
+void PromiseWorker::conclude(Napi::Env env) {
   if (!error_) {
     try {
       deferred_.Resolve(result(env));

@@ -25,7 +25,7 @@ class PromiseWorker {
   // A promise that is already rejected with the exception in flight; call inside a catch block only.
   static Napi::Value rejected(Napi::Env env);
 
-  void settle(Napi::Env env);
+  void settle(Napi::Env env) noexcept;
 
  protected:
   virtual void execute() = 0;
@@ -42,6 +42,8 @@ class PromiseWorker {
     return std::chrono::duration<double, std::milli>(to - from).count();
   }
   void run() noexcept;
+  // Resolves or rejects.
+  void conclude(Napi::Env env);
 
   Napi::Promise::Deferred deferred_;
   Clock::time_point queued_, started_, ended_;

@@ -109,6 +109,22 @@ describe('environments', () => {
     expect((await (await indexOf()).search(search)).counts[0]).toBe(3);
   });
 
+  // In a process of its own: an exception that leaves the addon ends the process.
+  it('worker threads terminated while answers arrive do no harm, ten times over', async () => {
+    const code = `
+      const { Worker } = require('node:worker_threads');
+      const run = async (ms) => {
+        const worker = new Worker(${JSON.stringify(script)}, { workerData: { addonPath: ${JSON.stringify(addonPath)}, ending: 'endless' } });
+        await new Promise((resolve) => worker.once('message', resolve));
+        await new Promise((resolve) => setTimeout(resolve, ms));
+        await worker.terminate();
+      };
+      (async () => { for (let i = 0; i < 10; i++) await run(i); console.log('alive'); })();`;
+    const { stdout, stderr } = await promisify(execFile)(process.execPath, ['-e', code], { timeout: 30_000 });
+    expect(stderr).toBe('');
+    expect(stdout).toBe('alive\n');
+  }, 30_000);
+
   // Workers that were the only ones to load the addon must not unload it under the pool's threads.
   it.each(['idle', 'await', 'mid-search'])('a process of its own ends by itself: %s', async (ending) => {
     const { stdout, stderr } = await promisify(execFile)(process.execPath, [script, addonPath, ending], {
@@ -252,6 +268,9 @@ describe('arguments are read by name and refused with field, expectation and val
       'BELFRY_INVALID_ARGUMENT values: expected at most 6 more values, received 7',
     );
     expect(await errorOf(() => builder.finish())).toBe('BELFRY_INVALID_ARGUMENT finish: expected 6 values, received 0');
+    expect(await errorOf(() => addon.createMatrix({ rows: 2 ** 32 - 256, dims: 1 }))).toBe(
+      'BELFRY_INVALID_ARGUMENT rows: expected an integer from 0 to 4294836224, received 4294967040',
+    );
     builder.append(new Float32Array(6));
     builder.finish();
     expect(await errorOf(() => builder.finish())).toBe('BELFRY_CLOSED NativeMatrixBuilder was used after close');

@@ -15,6 +15,7 @@ constexpr uint32_t kCapacityMin = 64;
 constexpr uint32_t kBoundPerHit = 8;
 constexpr uint32_t kBoundMin = 8192;
 
+uint32_t limit_for(uint32_t k) { return std::max(kBoundMin, kBoundPerHit * k); }
 uint32_t capacity_for(uint32_t keep) { return std::max(kCapacityMin, keep < 1024 ? 4 * keep : 2 * keep); }
 
 }  // namespace
@@ -34,10 +35,11 @@ CandidateLists::CandidateLists(size_t queries, uint32_t keep)
 CandidateLists::CandidateLists(const QueryCodes& codes, const CodeView& items, size_t first, size_t queries, uint32_t k)
     : CandidateLists(queries, k) {
   items_ = items;
-  limit_ = std::max(kBoundMin, kBoundPerHit * k);
+  limit_ = limit_for(k);
   for (size_t q = 0; q < queries; ++q) {
     lists_[q].error_weight = codes.error_weight(first + q);
     lists_[q].norm_weight = codes.norm_weight(first + q);
+    lists_[q].margin = codes.margin(first + q);
     heads_[q].prune = [](Candidates* head) {
       auto* self = static_cast<CandidateLists*>(head->owner);
       return self->cut_to_bounds(static_cast<size_t>(head - self->heads_.data()));
@@ -45,7 +47,9 @@ CandidateLists::CandidateLists(const QueryCodes& codes, const CodeView& items, s
   }
 }
 
-size_t CandidateLists::bytes_per_query(uint32_t keep) noexcept { return size_t{capacity_for(keep) + kTileRows} * 16; }
+size_t CandidateLists::bytes_per_query(uint32_t keep, bool bounds) noexcept {
+  return size_t{(bounds ? limit_for(keep) : capacity_for(keep)) + kTileRows} * 16;
+}
 
 void CandidateLists::reserve(size_t q, uint32_t capacity) {
   List& list = lists_[q];
@@ -77,11 +81,12 @@ float CandidateLists::cut_to_best(size_t q) {
   return packed_key(*last);
 }
 
-// The key is the upper bound: key of the codes + error. Twice the error below it is the lower bound.
+// The key is the upper bound: key of the codes + error. Twice the error below it is the lower bound; less the margin it
+// also bounds the f64 scores, which decide in the end: far from all rows, those of l2 differ by less than they round.
 double CandidateLists::lower_bound(size_t q, size_t entry) const noexcept {
   const uint32_t row = heads_[q].rows[entry];
   const double error = lists_[q].error_weight * items_.error[row] + lists_[q].norm_weight * items_.norm[row];
-  return heads_[q].keys[entry] - error * (2 + 1e-5);
+  return heads_[q].keys[entry] - error * (2 + 1e-5) - lists_[q].margin;
 }
 
 // At least k rows score no less than the k-th best lower bound, so a row whose upper bound is below that cannot be

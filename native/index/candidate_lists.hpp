@@ -34,8 +34,8 @@ class CandidateLists {
   CandidateLists(const CandidateLists&) = delete;
   CandidateLists& operator=(const CandidateLists&) = delete;
 
-  // Bytes that one query's list starts with.
-  static size_t bytes_per_query(uint32_t keep) noexcept;
+  // Bytes that one query's list may come to hold.
+  static size_t bytes_per_query(uint32_t keep, bool bounds) noexcept;
 
   void fill(ScanJob& job) noexcept {
     job.lists = heads_.data();
@@ -51,7 +51,7 @@ class CandidateLists {
     std::vector<float> keys;
     std::vector<uint32_t> rows;
     std::vector<uint64_t> packed;  // scratch of prune
-    double error_weight = 0, norm_weight = 0;
+    double error_weight = 0, norm_weight = 0, margin = 0;
     bool overflowed = false;
   };
 

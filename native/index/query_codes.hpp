@@ -26,6 +26,8 @@ class QueryCodes {
 
   double error_weight(size_t q) const noexcept { return error_weight_[q]; }
   double norm_weight(size_t q) const noexcept { return norm_weight_[q]; }
+  // What f64 rounding can take from a score or add to it beyond the two bounds above, in units of keys.
+  double margin(size_t q) const noexcept { return margin_[q]; }
   // A true score as a key, rounded down by more than f64 can have lost on the way.
   double key_below(size_t q, double score) const noexcept { return (score * unit_[q] + shift_[q]) - margin_[q]; }
 

@@ -29,7 +29,8 @@ void ExactIndex::scan_codes(Batch& batch) const {
   const uint32_t keep = bounds ? params.k : params.rescore;
   const CodeView items = item_codes_.view();
   const QueryCodes codes(batch.queries, batch.count, vectors_.dims, metric_, item_codes_.exponent(), kernel_.query_pad);
-  const size_t group_max = std::clamp<size_t>(kListBytesMax / CandidateLists::bytes_per_query(keep), 1, kGroupMax);
+  const size_t group_max =
+      std::clamp<size_t>(kListBytesMax / CandidateLists::bytes_per_query(keep, bounds), 1, kGroupMax);
   const size_t row_code_bytes = size_t{items.groups} * 4;
   const TaskGrid grid(batch.count, group_max, kGroupMin, item_codes_.padded_rows(),
                       static_cast<uint32_t>(kSplitBytesMin / row_code_bytes), threads_);

@@ -119,4 +119,11 @@ TEST(bounds_hold_for_every_row_and_query) {
   }
 }
 
+TEST(list_sizes_of_the_bound_discipline_count_what_they_may_grow_to) {
+  // A task takes as many queries as fit 64 MiB of these: 50 at k = 10,000 and not 200.
+  CHECK(CandidateLists::bytes_per_query(10'000, true) >= 80'000 * 16);
+  CHECK(CandidateLists::bytes_per_query(10, true) >= 8'192 * 16);
+  CHECK(CandidateLists::bytes_per_query(30, false) < 8'192);
+}
+
 }  // namespace

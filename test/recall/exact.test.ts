@@ -99,6 +99,20 @@ describe.each(addon.kernels)('%s', (kernel) => {
       index.close();
     });
 
+    // Far from all rows, l2 scores differ by less than f64 rounds: many tie, and the smaller rows must win.
+    it('exact mode gives what f32 mode gives, however far the query', async () => {
+      const items = randomVectors(6_000, 8, 13, (row) => (row % 2 === 0 ? 1 : 1e-12));
+      const index = await addon.createIndex({ matrix: await matrixOf(items, 8), metric, kernel });
+      for (const far of [1, 1e4, 1e8, 1e12, 1e15, 1e16, 1e20, 1e30]) {
+        const queries = randomVectors(9, 8, 14, () => far);
+        const exact = await index.search({ queries, k: 10, mode: 'exact' });
+        const judge = await index.search({ queries, k: 10, mode: 'f32' });
+        expect([...exact.rows], `queries of size ${far}`).toEqual([...judge.rows]);
+        expect([...exact.scores], `queries of size ${far}`).toEqual([...judge.scores]);
+      }
+      index.close();
+    });
+
     it('all dims, modes and batch sizes', async () => {
       for (const dims of [1, 3, 16, 64, 100, 129, 768]) {
         const rows = dims === 768 ? 200 : 900;

@@ -10,6 +10,8 @@ namespace {
 
 constexpr const char* kSupported = "supported: f2, f4, f8, i1, i2, i4, i8, u1, u2, u4, u8";
 
+constexpr size_t kStringMax = 64;
+
 // Reads the one Python dict literal that NumPy writes, and nothing else of Python.
 class HeaderParser {
  public:
@@ -80,10 +82,13 @@ class HeaderParser {
     expect('\'', what);
     const size_t start = at_;
     while (at_ < count_ && text_[at_] != '\'') {
-      if (text_[at_] == '\\' || text_[at_] == '\n') fail("expected a plain string");
+      const bool printable = text_[at_] >= ' ' && text_[at_] <= '~';
+      if (!printable || text_[at_] == '\\') fail("expected a plain string");
       ++at_;
     }
     if (at_ == count_) fail("a string without an end");
+    // It may come back in a message, and NumPy's are a few characters long.
+    if (at_ - start > kStringMax) fail_at(start, "a string of more than " + std::to_string(kStringMax) + " characters");
     return std::string(text_ + start, at_++ - start);
   }
   bool boolean() {
@@ -103,7 +108,7 @@ class HeaderParser {
     if (peek() == '[' || peek() == '(') unsupported("'structured'");
     const size_t start = at_;
     const std::string descr = quoted("a dtype in single quotes");
-    if (descr.size() < 2 || std::strchr("<>|=", descr[0]) == nullptr) {
+    if (descr.size() < 2 || std::string("<>|=").find(descr[0]) == std::string::npos) {
       fail_at(start, "expected a dtype such as '<f4', found '" + descr + "'");
     }
     const char kind = descr[1];

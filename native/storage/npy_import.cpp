@@ -42,6 +42,8 @@ NpyImport::NpyImport(const std::string& path, const std::string& out)
 }
 
 uint64_t NpyImport::step(uint64_t rows) {
+  if (failed_) throw failed("step");
+  failed_ = true;  // until the end is reached: the output may hold a part of a block
   const uint64_t end = std::min(source_.rows, done_ + std::min(rows, source_.rows));
   while (done_ < end) {
     if (cancelled_.load()) throw Error(codes::kClosed, base_name(source_.file.path()) + ": the import was aborted");
@@ -49,6 +51,7 @@ uint64_t NpyImport::step(uint64_t rows) {
     import_block(done_, count);
     done_ += count;
   }
+  failed_ = false;
   return done_;
 }
 
@@ -129,7 +132,13 @@ void NpyImport::profile_rows(uint64_t first, uint64_t count) {
   }
 }
 
+Error NpyImport::failed(const char* call) const {
+  return Error(codes::kInvalidArgument, std::string(call) + ": expected an import without a failed step, received " +
+                                            base_name(source_.file.path()) + " after one; open the import again");
+}
+
 const VectorProfile& NpyImport::finish() {
+  if (failed_) throw failed("finish");
   if (done_ != source_.rows) {
     throw Error(codes::kInvalidArgument, "finish: expected all " + std::to_string(source_.rows) +
                                              " rows to be imported, received " + std::to_string(done_));

@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "core/error.hpp"
 #include "storage/npy_file.hpp"
 
 namespace belfry {
@@ -35,6 +36,7 @@ class NpyImport {
   uint64_t dims() const noexcept { return source_.dims; }
 
  private:
+  Error failed(const char* call) const;
   void import_block(uint64_t first, uint64_t count);
   void read_c_order(uint64_t first, uint64_t count);
   void read_fortran_order(uint64_t first, uint64_t count);
@@ -45,6 +47,7 @@ class NpyImport {
   bool half_;            // the output is f2
   uint64_t block_rows_;  // rows read and written at once
   uint64_t done_ = 0;
+  bool failed_ = false;
   bool finished_ = false;
   VectorProfile profile_;
   std::vector<unsigned char> raw_;

@@ -47,6 +47,13 @@ describe('F1: a header that is not well formed is refused with its offset and th
     ['missing order', "{'descr': '<f4', 'shape': (1, 1)}", 43, "missing key 'fortran_order'"],
     ['missing shape', "{'descr': '<f4', 'fortran_order': False}", 50, "missing key 'shape'"],
     ['a key twice', "{'shape': (1,), 'shape': (1,)}", 26, "key 'shape' stands twice"],
+    [
+      'a byte order that is NUL',
+      "{'descr': '\0f4', 'fortran_order': False, 'shape': (1, 1)}",
+      21,
+      'expected a plain string',
+    ],
+    ['a key without end', `{'${'k'.repeat(6_000)}': 1}`, 12, 'a string of more than 64 characters'],
     ['double quotes', '{"descr": "<f4"}', 11, 'double quotes; NumPy writes single ones'],
     ['negative', dict('(-1, 4)'), 61, 'shape: expected sizes of 0 or more, found a negative one'],
     ['fraction', dict('(1.5, 4)'), 62, "shape: expected an integer, ',' or ')'"],
@@ -296,6 +303,11 @@ describe('F6: a source that changes during the import', () => {
     expect(await errorOf(() => importing.step(50_000))).toMatch(
       /^BELFRY_FILE_CHANGED x\.npy: ended at byte \d+ while it was read; let the export finish, then retry$/,
     );
+    for (const call of ['step', 'finish'] as const) {
+      expect(await errorOf(() => importing[call](1))).toBe(
+        `BELFRY_INVALID_ARGUMENT ${call}: expected an import without a failed step, received x.npy after one; open the import again`,
+      );
+    }
     importing.abort();
   });
   it('appended to: found at the end', async () => {

@@ -6,11 +6,14 @@ import type { Id, Row } from '../types.js';
 
 export const ID_LENGTH_MAX = 256;
 
+/** V8 refuses more than 2^24 entries in one Map; half of that leaves its last doubling out. */
+const ROWS_PER_MAP = 2 ** 23;
+
 export type IdKind = 'row' | 'integer' | 'string';
 
 export class IdMap {
   /** Undefined when ids are row numbers: nothing needs to be held. */
-  private readonly rows: Map<Id, Row> | undefined;
+  private readonly rows: readonly Map<Id, Row>[] | undefined;
 
   private constructor(
     readonly kind: IdKind,
@@ -19,10 +22,13 @@ export class IdMap {
     file: string,
   ) {
     if (ids === undefined) return;
-    this.rows = new Map();
+    const maps: Map<Id, Row>[] = [];
+    this.rows = maps;
+    let map = new Map<Id, Row>();
     for (let row = 0; row < ids.length; row++) {
       const id = ids[row] as Id;
-      const earlier = this.rows.get(id);
+      if (row % ROWS_PER_MAP === 0) maps.push((map = new Map()));
+      const earlier = this.rowOf(id);
       if (earlier !== undefined) {
         throw new BelfryError(
           'BELFRY_DUPLICATE_ID',
@@ -32,7 +38,7 @@ export class IdMap {
           },
         );
       }
-      this.rows.set(id, row);
+      map.set(id, row);
     }
   }
 
@@ -44,7 +50,8 @@ export class IdMap {
   /** One id a line, UTF-8; a last line may end without a newline. */
   static async fromText(path: string): Promise<IdMap> {
     const file = basename(path);
-    const text = await readFile(path, 'utf8');
+    const read = await readFile(path, 'utf8');
+    const text = read.startsWith('\uFEFF') ? read.slice(1) : read; // a byte order mark is not part of the first id
     if (text.includes('\uFFFD')) {
       const line = text.slice(0, text.indexOf('\uFFFD')).split('\n').length;
       throw new BelfryError('BELFRY_INVALID_ID', `${file}: line ${line} is not UTF-8`, { field: file });
@@ -91,7 +98,13 @@ export class IdMap {
 
   /** Undefined when the id is not there (also when it is of the other type: `"42"` is not 42). */
   rowOf(id: Id): Row | undefined {
-    if (this.rows !== undefined) return this.rows.get(id);
+    if (this.rows !== undefined) {
+      for (const map of this.rows) {
+        const row = map.get(id);
+        if (row !== undefined) return row;
+      }
+      return undefined;
+    }
     return typeof id === 'number' && Number.isInteger(id) && id >= 0 && id < this.size ? id : undefined;
   }
 

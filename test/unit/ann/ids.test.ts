@@ -25,6 +25,7 @@ describe('ids', () => {
   });
 
   it('are lines of a text file, whatever ends them', async () => {
+    expect((await IdMap.fromText(textFile('\uFEFFlibc6\nbash'))).rowOf('libc6')).toBe(0);
     const ids = await IdMap.fromText(textFile('libc6\r\nbash\nnaïve'));
     expect(ids.all()).toEqual(['libc6', 'bash', 'naïve']);
     expect(ids.rowOf('bash')).toBe(1);

@@ -9,9 +9,10 @@ namespace belfry::binding {
 Napi::Value PromiseWorker::submit(Napi::Env env, std::shared_ptr<PromiseWorker> worker) {
   const Napi::Promise promise = worker->deferred_.Promise();
   std::shared_ptr<Delivery> delivery = AddonState::of(env).delivery();
+  ThreadPool& pool = ThreadPool::instance();  // may throw, so before begin(): that would keep node alive for ever
   worker->queued_ = Clock::now();
   delivery->begin(env);
-  ThreadPool::instance().post([worker = std::move(worker), delivery = std::move(delivery)]() mutable {
+  pool.post([worker = std::move(worker), delivery = std::move(delivery)]() mutable {
     worker->run();
     delivery->deliver(std::move(worker));
   });

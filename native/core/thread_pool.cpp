@@ -4,6 +4,7 @@
 #include <atomic>
 #include <exception>
 #include <memory>
+#include <new>
 #include <system_error>
 #include <thread>
 #include <utility>
@@ -115,7 +116,11 @@ void ThreadPool::parallel_for(size_t count, size_t width, const std::function<vo
   {
     // Helpers go to the front: they finish work that is already running before new jobs start.
     std::lock_guard lock(mutex_);
-    for (size_t i = 1; i < width; ++i) jobs_.push_front([loop] { loop->work(); });
+    try {
+      for (size_t i = 1; i < width; ++i) jobs_.push_front([loop] { loop->work(); });
+    } catch (const std::bad_alloc&) {
+      // Fewer helpers then. Leaving here would take `body` away from those that are queued.
+    }
   }
   for (size_t i = 1; i < width; ++i) wake_.notify_one();
   loop->work();

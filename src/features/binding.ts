@@ -38,7 +38,7 @@ export async function compileBinding(options: CompileOptions): Promise<BoundInpu
   }
   const bound: BoundInput[] = [];
   for (const spec of specs) {
-    const binding = options.inputs[spec.name];
+    const binding = Object.hasOwn(options.inputs, spec.name) ? options.inputs[spec.name] : undefined;
     if (binding === undefined) {
       compiler.problems.push(
         `input ${spec.name} ${describe(spec)}: not bound; add it under \`inputs:\` in registry.yaml`,
@@ -83,6 +83,11 @@ class Compiler {
     const dtype = spec.dtype;
     if ('offsets_of' in binding) {
       this.#checkRank(spec, 2, null, 'offsets [bags, N]');
+      const bags = spec.shape?.[0];
+      if (typeof bags === 'number' && bags !== binding.offsets_of.length)
+        this.problems.push(
+          `${at}: offsets_of names ${binding.offsets_of.length} bags, the model wants ${describe(spec)}`,
+        );
       return { name: spec.name, dtype, kind: 'offsets', bags: binding.offsets_of, rank: 2, width: 0, slots: [] };
     }
     const isBag = 'layout' in binding && binding.layout === 'bag';
@@ -164,13 +169,7 @@ class Compiler {
     const found = table?.column(name);
     const isList = found === undefined ? width > 1 : found.kind === 'string_list' || found.kind === 'number_list';
     // A bag is not padded: NaN marks the gaps that BoundInputs closes.
-    const slot = makeSlot(
-      isBag ? { ...binding, pad: Number.NaN } : binding,
-      vocabulary,
-      width,
-      isList,
-      dtype === 'int32' || dtype === 'int64',
-    );
+    const slot = makeSlot(isBag ? { ...binding, pad: Number.NaN } : binding, vocabulary, width, isList, dtype);
     const bound = { slot, side, column, source } as const;
     if (found !== undefined) {
       const encoder = columnEncoder(slot, found);

@@ -1,6 +1,6 @@
 /** A compiled binding: features in, tensors out. Synchronous and free of per-value objects: it runs once per request. */
 import { BelfryError } from '../errors.js';
-import type { Features, TensorData } from '../types.js';
+import type { Features, FeatureValue, TensorData } from '../types.js';
 import { type ColumnEncoder, checkFeature, encodeValue, type Slot } from './feature-slot.js';
 import { type BindableDtype, toTensorValues } from './tensor-writer.js';
 
@@ -151,10 +151,10 @@ export class BoundInputs {
       encoder(this.#rowsOf(side, batch), out, stride, at);
     } else if (side === 'user' && batch.users !== undefined) {
       for (let row = 0; row < batch.rows; row++)
-        encodeValue(slot, batch.users[row]![slot.feature], out, row * stride + at);
+        encodeValue(slot, own(batch.users[row]!, slot.feature), out, row * stride + at);
     } else if (side === 'user' || side === 'context') {
       const features = side === 'user' ? batch.user : batch.context;
-      encodeValue(slot, features?.[slot.feature], out, at);
+      encodeValue(slot, own(features ?? {}, slot.feature), out, at);
       repeatFirst(out, batch.rows, stride, at, slot.width);
     } else if (side === 'item') {
       encodeValue(slot, null, out, at);
@@ -195,6 +195,11 @@ export class BoundInputs {
   }
 }
 
+/** A feature may be called `constructor`; one that is absent is not what every object inherits. */
+function own(features: Features, name: string): FeatureValue | undefined {
+  return Object.hasOwn(features, name) ? features[name] : undefined;
+}
+
 /** One user's encoding stands in row 0; the model wants it in each row. */
 function repeatFirst(out: Float64Array, rows: number, stride: number, at: number, width: number): void {
   if (width === 1) {
@@ -205,15 +210,20 @@ function repeatFirst(out: Float64Array, rows: number, stride: number, at: number
   for (let row = 1; row < rows; row++) out.copyWithin(row * stride + at, at, at + width);
 }
 
+/** The name is the caller's and may be as long as a body. */
+function shortName(name: string): string {
+  return name.length > 80 ? `${name.slice(0, 77)}...` : name;
+}
+
 /** Names that no model reads are refused with the list of those that are. */
 export function checkKnownFeatures(features: Features, known: ReadonlySet<string>, field = 'features'): void {
   for (const name of Object.keys(features)) {
     if (!known.has(name)) {
       throw new BelfryError(
         'BELFRY_INVALID_FEATURES',
-        `${field}.${name}: unknown feature; expected one of ${[...known].sort().join(', ') || 'none'}`,
+        `${field}.${shortName(name)}: unknown feature; expected one of ${[...known].sort().join(', ') || 'none'}`,
         {
-          field: `${field}.${name}`,
+          field: `${field}.${shortName(name)}`,
         },
       );
     }

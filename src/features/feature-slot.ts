@@ -6,6 +6,7 @@ import { BelfryError, show } from '../errors.js';
 import type { FeatureValue } from '../types.js';
 import type { FeatureSource } from './binding-schema.js';
 import type { FeatureColumn } from './feature-column.js';
+import type { BindableDtype } from './tensor-writer.js';
 import type { Vocabulary } from './vocabulary.js';
 
 /** What a request may send in one feature. */
@@ -33,17 +34,27 @@ export interface Slot {
   readonly takesBooleans: boolean;
   /** The tensor takes whole numbers only. */
   readonly isInteger: boolean;
+  /** A number beyond it would wrap around or become infinite in the tensor. */
+  readonly largest: number;
 }
 
 /** Writes the encoding of each of `rows` to `out[i * stride + at]` and on; a negative row is a missing one. */
 export type ColumnEncoder = (rows: ArrayLike<number>, out: Float64Array, stride: number, at: number) => void;
+
+const FLOAT32_MAX = 3.4028234663852886e38;
+const LARGEST: Partial<Record<BindableDtype, number>> = {
+  int32: 2 ** 31 - 1,
+  int64: Number.MAX_SAFE_INTEGER,
+  float16: 65504,
+  float64: Number.MAX_VALUE,
+};
 
 export function makeSlot(
   binding: FeatureSource,
   vocabulary: Vocabulary | null,
   width: number,
   isList: boolean,
-  isInteger: boolean,
+  dtype: BindableDtype,
 ): Slot {
   return {
     source: binding.source,
@@ -58,13 +69,22 @@ export function makeSlot(
     pad: binding.pad ?? 0,
     constant: binding.value ?? 0,
     keepsLast: binding.truncate === 'last',
-    takesNumbers:
-      vocabulary !== null &&
-      vocabulary.size > 0 &&
-      Number.isFinite(Number([...vocabulary.keys()][vocabulary.size - 1] || 'none')),
+    takesNumbers: vocabulary !== null && endsInNumber(vocabulary),
     takesBooleans: vocabulary !== null && (vocabulary.has('true') || vocabulary.has('false')),
-    isInteger,
+    isInteger: dtype === 'int32' || dtype === 'int64',
+    largest: LARGEST[dtype] ?? FLOAT32_MAX,
   };
+}
+
+/** One end of the vocabulary is a number: a list of numbers often begins or ends with a word for the unknown. */
+function endsInNumber(vocabulary: Vocabulary): boolean {
+  let first: string | undefined;
+  let last = '';
+  for (const word of vocabulary.keys()) {
+    first ??= word;
+    last = word;
+  }
+  return [first ?? '', last].some((word) => word.trim() !== '' && Number.isFinite(Number(word)));
 }
 
 function encodeWord(slot: Slot, value: string | number | boolean): number {
@@ -100,8 +120,6 @@ export function encodeValue(slot: Slot, value: FeatureValue | undefined, out: Fl
   out[at] = Number.isNaN(number) ? slot.missing : number;
 }
 
-const FLOAT32_MAX = 3.4028234663852886e38;
-
 /** Refuses a value of a request that the slot cannot take; `field` is its path in the body. */
 export function checkFeature(slot: Slot, value: FeatureValue | undefined, field: string): void {
   if (value === null || value === undefined) return;
@@ -127,7 +145,7 @@ export function checkFeature(slot: Slot, value: FeatureValue | undefined, field:
     if (typeof entry !== 'number' || !Number.isFinite(entry) || (slot.isInteger && !Number.isSafeInteger(entry)))
       throw refuse(expected, entry);
     // The tensor would hold an infinity, and the caller would get a failure of the model for it.
-    if (Math.abs(entry) > FLOAT32_MAX) throw refuse(`${expected} within ±${FLOAT32_MAX}`, entry, FLOAT32_MAX);
+    if (Math.abs(entry) > slot.largest) throw refuse(`${expected} within ±${slot.largest}`, entry, slot.largest);
   };
   if (!slot.isList) {
     if (typeof value === 'object') throw refuse(`a single ${entryKind}`, value);
@@ -156,6 +174,10 @@ export function columnEncoder(slot: Slot, column: FeatureColumn): ColumnEncoder 
   if (slot.vocabulary === null && slot.isInteger && numbers !== null) {
     const bad = numbers.find((value) => !Number.isNaN(value) && !Number.isInteger(value));
     if (bad !== undefined) return `it holds ${bad}, and the input takes whole numbers`;
+  }
+  if (slot.vocabulary === null && numbers !== null) {
+    const bad = numbers.find((value) => Math.abs(value) > slot.largest);
+    if (bad !== undefined) return `it holds ${bad}, and the input takes numbers within ±${slot.largest}`;
   }
   if (column.kind === 'string_list' || column.kind === 'number_list')
     return listEncoder(slot, column.offsets, encodedEntries(slot, column), column);

@@ -4,6 +4,7 @@
  */
 import { join } from 'node:path';
 import { loadAddon } from '../ann/addon.js';
+import type { IdMap } from '../ann/ids.js';
 import { BelfryError } from '../errors.js';
 import { FeatureTable } from '../features/feature-table.js';
 import type { UserTower } from '../tower/user-tower.js';
@@ -22,6 +23,8 @@ export async function checkModels(folder: string, manifest: Manifest): Promise<C
     FeatureTable.open(file === undefined ? undefined : join(folder, file), file === undefined ? {} : { name: file });
   const users = await tableOf(manifest.userFeatures);
   const items = (await tableOf(manifest.itemFeatures)).alignTo(itemIds.all());
+  const section = manifest.users;
+  const userIds = section && (await loadIds(folder, section.idsFile, section.count, section.file));
   const models = await openModels({
     folder,
     rows: manifest.models,
@@ -29,13 +32,13 @@ export async function checkModels(folder: string, manifest: Manifest): Promise<C
     users,
     items,
     itemIds: () => itemIds.all(),
-    userIds: () => users.ids,
+    userIds: () => userIds?.all() ?? users.ids,
   });
   try {
     if (models.tower === undefined) return notChecked(models.towerProblem ?? 'the folder has no user tower');
-    if (manifest.users === undefined) return notChecked('the export has no user embeddings');
+    if (section === undefined || userIds === undefined) return notChecked('the export has no user embeddings');
     if (users.rows === 0) return notChecked('the export has no features/users.parquet');
-    return await checkSkew(folder, manifest, models.tower, users);
+    return await checkSkew(folder, section, userIds, models.tower, users);
   } finally {
     await Promise.all([models.tower?.close(), ...models.rerankers.map((reranker) => reranker.close())]);
   }
@@ -43,22 +46,24 @@ export async function checkModels(folder: string, manifest: Manifest): Promise<C
 
 async function checkSkew(
   folder: string,
-  manifest: Manifest,
+  section: NonNullable<Manifest['users']>,
+  userIds: IdMap,
   tower: UserTower,
   users: FeatureTable,
 ): Promise<CheckResult> {
-  const section = manifest.users!;
-  const userIds = await loadIds(folder, section.idsFile, section.count, section.file);
   const skipped = new Set(section.skippedRows);
-  const stored: number[] = [];
-  const tableRows: number[] = [];
-  const stride = Math.max(1, Math.floor(users.rows / SKEW_USERS));
-  for (let row = 0; row < users.rows && stored.length < SKEW_USERS; row += stride) {
-    const vectorRow = userIds.rowOf(users.ids[row]!);
-    if (vectorRow === undefined || skipped.has(vectorRow)) continue;
-    stored.push(vectorRow);
-    tableRows.push(row);
-  }
+  // Both first, then spread: the table may hold many users, few of whom have a vector.
+  const both: { vectorRow: number; tableRow: number }[] = [];
+  users.ids.forEach((id, tableRow) => {
+    const vectorRow = userIds.rowOf(id);
+    if (vectorRow !== undefined && !skipped.has(vectorRow)) both.push({ vectorRow, tableRow });
+  });
+  const chosen = Array.from(
+    { length: Math.min(both.length, SKEW_USERS) },
+    (_, i) => both[Math.floor((i * both.length) / Math.min(both.length, SKEW_USERS))]!,
+  );
+  const stored = chosen.map(({ vectorRow }) => vectorRow);
+  const tableRows = chosen.map(({ tableRow }) => tableRow);
   if (stored.length === 0) return notChecked('no user of features/users.parquet is in user_ids');
 
   const expected = await readRows(join(folder, section.file), stored);

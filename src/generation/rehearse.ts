@@ -46,6 +46,10 @@ export function rehearseBuild(models: string): RehearsalStep[] {
             file === undefined ? {} : { name: file },
           );
         const users = await table(folder.users);
+        const userIds =
+          folder.userEmbeddings === undefined
+            ? undefined
+            : await loadIds(models, folder.userIds, (await shapeOf(folder.userEmbeddings))[0], folder.userEmbeddings);
         const opened = await openModels({
           folder: models,
           rows: folder.models,
@@ -53,7 +57,7 @@ export function rehearseBuild(models: string): RehearsalStep[] {
           users,
           items: (await table(folder.items)).alignTo(itemIds.all()),
           itemIds: () => itemIds.all(),
-          userIds: () => users.ids,
+          userIds: () => userIds?.all() ?? users.ids,
         });
         await Promise.all([opened.tower?.close(), ...opened.rerankers.map((reranker) => reranker.close())]);
         const names = opened.rerankers.map(({ name, version }) => `${name}@${version}`);

@@ -66,7 +66,9 @@ export class OnnxReranker implements Reranker {
       source: { path: options.modelPath, ...(options.sha256 === undefined ? {} : { sha256: options.sha256 }) },
     });
     try {
-      const fixed = model.info.inputs.find((input) => typeof input.shape?.[0] === 'number');
+      const isOffsets = (input: string): boolean => 'offsets_of' in (options.inputs[input] ?? {});
+      // The first axis of offsets counts the bags, not the candidates.
+      const fixed = model.info.inputs.find((input) => typeof input.shape?.[isOffsets(input.name) ? 1 : 0] === 'number');
       if (fixed !== undefined) {
         throw mismatch(
           label,

@@ -105,6 +105,14 @@ export class UserTower {
           ? null
           : 'a user tower knows only user.<column> and constant',
     });
+    const bag = bound.inputs.find((input) => input.kind !== 'dense');
+    if (bag !== undefined) {
+      throw new BelfryError(
+        'BELFRY_BINDING_MISMATCH',
+        `model ${name}, input ${bag.name}: a user tower takes no bags (\`layout: bag\`, \`offsets_of\`), because requests are joined row by row; export it with padded lists`,
+        { field: name },
+      );
+    }
     const model = await OnnxModel.open({
       ...options,
       source: chosen.isWholeGraph
@@ -114,7 +122,8 @@ export class UserTower {
     const tower = new UserTower(options, model, bound, chosen.name, !chosen.isWholeGraph);
     try {
       // A first run warms the session and finds wrong shapes now, not at the first request. Values do not matter yet.
-      await tower.#batcher.submit(bound.fill({ rows: 1, user: {} }));
+      const { outputs } = await tower.#batcher.submit(bound.fill({ rows: 1, user: {} }));
+      tower.#vectors(outputs[tower.output], 1);
     } catch (error) {
       await tower.close();
       throw error;
@@ -140,7 +149,7 @@ export class UserTower {
 
   async embed(features: Features): Promise<Embedded> {
     this.checkFeatures(features);
-    if (!this.ownFeatures.some((name) => features[name] !== undefined && features[name] !== null)) {
+    if (!this.ownFeatures.some((name) => Object.hasOwn(features, name) && features[name] !== null)) {
       throw new BelfryError(
         'BELFRY_INVALID_FEATURES',
         `features: expected at least one of ${this.ownFeatures.join(', ')}`,

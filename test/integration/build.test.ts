@@ -297,6 +297,19 @@ describe('a build of the sample', () => {
     });
   });
 
+  it('finds the one user of the table who has a vector', async () => {
+    const folder = copy();
+    const row = 50;
+    const vectors = join(folder, 'embeddings/user_embeddings.npy');
+    const ids = join(folder, 'embeddings/user_ids.txt');
+    const data = readFileSync(vectors).subarray(128 + row * 128, 128 + (row + 1) * 128);
+    writeFileSync(vectors, npyBytes({ descr: '<f2', shape: [1, 64], data: new Uint8Array(data) }));
+    writeFileSync(ids, `${readFileSync(ids, 'utf8').split('\n')[row]}\n`);
+    const { manifest } = await buildGeneration({ models: folder, data: temporaryFolder() });
+    const skew = manifest.checks.find(({ name }) => name === 'skew')!;
+    expect(skew).toMatchObject({ status: 'passed', detail: expect.stringContaining('two-tower@1.0 on 1 users') });
+  });
+
   it('M1: refuses embeddings of another training', async () => {
     const folder = copy();
     const path = join(folder, 'embeddings/user_embeddings.npy');

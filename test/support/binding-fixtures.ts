@@ -15,6 +15,8 @@ export const items = FeatureTable.fromColumns(
   [
     id,
     { kind: 'number', name: 'size', values: Float64Array.from([1, Number.NaN, 2.5]) },
+    { kind: 'number', name: 'huge', values: Float64Array.from([1, 1e39, 0]) },
+    { kind: 'number', name: 'long', values: Float64Array.from([1, 3e9, 0]) },
     { kind: 'boolean', name: 'free', values: Uint8Array.from([1, 0, 2]) },
     { kind: 'string', name: 'section', codes: Int32Array.from([0, -1, 1]), dictionary: ['net', 'odd'] },
     {

@@ -49,7 +49,7 @@ describe('bindings that do not fit (fault M3)', () => {
       'no such column',
       { x: { source: 'item.sise' } },
       [spec('x', 'float32', null)],
-      'input x, source item.sise: there is no such item column; columns: size, free, section, tags, weights; set `missing:` if the model may run without it',
+      'input x, source item.sise: there is no such item column; columns: size, huge, long, free, section, tags, weights; set `missing:` if the model may run without it',
     ],
     [
       'strings without a vocabulary',
@@ -68,6 +68,33 @@ describe('bindings that do not fit (fault M3)', () => {
       { x: { source: 'item.size' } },
       [spec('x', 'int64', null)],
       'does not fit: it holds 2.5, and the input takes whole numbers',
+    ],
+    [
+      'a number that would become infinite',
+      { x: { source: 'item.huge' } },
+      [spec('x', 'float32', null)],
+      'does not fit: it holds 1e+39, and the input takes numbers within ±3.4028234663852886e+38',
+    ],
+    [
+      'a number that would wrap around',
+      { x: { source: 'item.long' } },
+      [spec('x', 'int32', null)],
+      'does not fit: it holds 3000000000, and the input takes numbers within ±2147483647',
+    ],
+    [
+      'an input that every object inherits',
+      { x: { source: 'item.size' } },
+      [spec('x', 'float32', null), spec('constructor', 'float32', null)],
+      'input constructor float32 [N]: not bound; add it under `inputs:` in registry.yaml',
+    ],
+    [
+      'offsets of another number of bags',
+      {
+        x: { offsets_of: ['bag'] },
+        bag: { layout: 'bag', source: 'item.section', vocabulary: { file: 'sections.txt' } },
+      },
+      [spec('x', 'int64', 2, null), spec('bag', 'int64', null)],
+      'input x: offsets_of names 1 bags, the model wants int64 [2, N]',
     ],
     [
       'a constant without a value',

@@ -110,6 +110,42 @@ describe('embedding a user', () => {
   });
 });
 
+describe('names and numbers of a request', () => {
+  const inputs: InputBindings = {
+    user_features: {
+      pack: [
+        { source: 'user.constructor', width: 4, vocabulary: { values: ['a'] }, offset: 1 },
+        { source: 'user.code', vocabulary: { values: [10, 20, 'other'] }, oov: 2 },
+      ],
+    },
+  };
+
+  it('does not take what every object inherits for a feature', async () => {
+    const tower = await open('user_tower.onnx', { inputs });
+    await expectError(
+      tower.embed({}),
+      'BELFRY_INVALID_FEATURES',
+      'features: expected at least one of constructor, code',
+    );
+    expect((await tower.embed({ code: 'other' })).vector.length).toBe(4);
+  });
+
+  it('takes numbers for a vocabulary of numbers that ends in a word', async () => {
+    const tower = await open('user_tower.onnx', { inputs });
+    expect((await tower.embed({ code: 20 })).vector).toEqual((await tower.embed({ code: '20' })).vector);
+  });
+
+  it('keeps the message about a long name short', async () => {
+    const tower = await open('user_tower.onnx', { inputs });
+    const error = await expectError(
+      tower.embed({ ['x'.repeat(100_000)]: 1 }),
+      'BELFRY_INVALID_FEATURES',
+      /^features\.x{77}\.\.\.: unknown feature; expected one of code, constructor$/,
+    );
+    expect(error.field).toBe(`features.${'x'.repeat(77)}...`);
+  });
+});
+
 describe('features of a request that do not fit', () => {
   it.each<[Features, string]>([
     [{ histroy: ['a'] }, 'features.histroy: unknown feature; expected one of also, history, section, size'],

@@ -1,4 +1,5 @@
 /** Ids ↔ rows. Row numbers are what the core works with; ids are what callers see. */
+import { isUtf8 } from 'node:buffer';
 import { readFile } from 'node:fs/promises';
 import { basename } from 'node:path';
 import { BelfryError, show } from '../errors.js';
@@ -50,9 +51,11 @@ export class IdMap {
   /** One id a line, UTF-8; a last line may end without a newline. */
   static async fromText(path: string): Promise<IdMap> {
     const file = basename(path);
-    const read = await readFile(path, 'utf8');
+    const bytes = await readFile(path);
+    const read = bytes.toString('utf8');
     const text = read.startsWith('\uFEFF') ? read.slice(1) : read; // a byte order mark is not part of the first id
-    if (text.includes('\uFFFD')) {
+    // Bytes that are not UTF-8 decode to U+FFFD, which an id may also hold in earnest.
+    if (!isUtf8(bytes)) {
       const line = text.slice(0, text.indexOf('\uFFFD')).split('\n').length;
       throw new BelfryError('BELFRY_INVALID_ID', `${file}: line ${line} is not UTF-8`, { field: file });
     }

@@ -30,6 +30,7 @@ describe('ids', () => {
     expect(ids.all()).toEqual(['libc6', 'bash', 'naïve']);
     expect(ids.rowOf('bash')).toBe(1);
     expect((await IdMap.fromText(textFile('a\nb\n'))).size).toBe(2);
+    expect((await IdMap.fromText(textFile('a\uFFFDb\n'))).rowOf('a\uFFFDb')).toBe(0);
     expect((await IdMap.fromText(textFile(''))).size).toBe(0);
   });
 

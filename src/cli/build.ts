@@ -3,45 +3,24 @@ import type { Command } from 'commander';
 import { dataFolder, loadSettings } from '../config/load.js';
 import { buildGeneration, ensureGeneration } from '../generation/build.js';
 import type { Manifest } from '../generation/manifest.js';
-import { SAMPLE } from './sample.js';
+import { addExportOptions, type ExportFlags, exportSettings } from './export-options.js';
 import { colors, formatBytes, ProgressLine, print, printJson, stopSignal, table } from './terminal.js';
 
-interface BuildFlags {
-  models?: string;
-  sample?: boolean;
-  data?: string;
-  config?: string;
-  metric?: string;
-  onBadVector?: string;
+interface BuildFlags extends ExportFlags {
   force?: boolean;
   json?: boolean;
 }
 
 export function addBuild(program: Command): void {
-  program
-    .command('build')
+  addExportOptions(program.command('build'))
     .description('check an export and publish it as a new generation')
-    .option('--models <dir>', 'models folder; default ./models')
-    .option('--sample', 'the sample export that ships with Belfry')
-    .option('--data <dir>', 'folder of the generations; default .belfry/<name of the models folder>')
-    .option('--config <file>', 'settings file; default belfry.yaml where it exists')
-    .option('--metric <metric>', 'ip, cosine or l2; default from export.json, else ip')
-    .option('--on-bad-vector <what>', 'reject (default) or skip rows that are not finite, or zero under cosine')
     .option('--force', 'build even when the newest generation was made from this very export')
     .option('--json', 'the report as JSON')
     .action(build);
 }
 
 async function build(flags: BuildFlags): Promise<void> {
-  const settings = loadSettings({
-    file: flags.config,
-    flags: {
-      models: flags.sample ? SAMPLE : flags.models,
-      data: flags.data,
-      metric: flags.metric,
-      on_bad_vector: flags.onBadVector,
-    },
-  });
+  const settings = loadSettings(exportSettings(flags));
   const progress = new ProgressLine();
   const stop = stopSignal();
   const options = {

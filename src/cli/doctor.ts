@@ -10,7 +10,7 @@ import type { Settings } from '../config/schema.js';
 import { asBelfryError } from '../errors.js';
 import { DataFolder } from '../generation/data-folder.js';
 import { rehearseBuild } from '../generation/rehearse.js';
-import { SAMPLE } from './sample.js';
+import { addExportOptions, type ExportFlags, exportSettings } from './export-options.js';
 import { colors, formatBytes, numberOf, print, printJson } from './terminal.js';
 
 interface Finding {
@@ -20,24 +20,14 @@ interface Finding {
 }
 
 export function addDoctor(program: Command): void {
-  program
-    .command('doctor')
+  addExportOptions(program.command('doctor'))
     .description('check this machine and a models folder, and say how to mend what is wrong')
-    .option('--models <dir>', 'models folder; default ./models')
-    .option('--sample', 'the sample export that ships with Belfry')
-    .option('--data <dir>', 'folder of the generations')
     .option('--port <n>', 'port that serve would take', numberOf('--port'))
     .option('--json', 'as JSON')
     .action(doctor);
 }
 
-async function doctor(flags: {
-  models?: string;
-  sample?: boolean;
-  data?: string;
-  port?: number;
-  json?: boolean;
-}): Promise<void> {
+async function doctor(flags: ExportFlags & { port?: number; json?: boolean }): Promise<void> {
   const findings: Finding[] = [];
   const check = async (
     name: string,
@@ -63,9 +53,7 @@ async function doctor(flags: {
   await check('machine', () => `${availableParallelism()} CPUs, ${formatBytes(totalmem())} of memory`);
   let settings: Settings | undefined;
   await check('settings', () => {
-    settings = loadSettings({
-      flags: { models: flags.sample ? SAMPLE : flags.models, data: flags.data, port: flags.port },
-    });
+    settings = loadSettings(exportSettings(flags, { port: flags.port }));
     return `models ${settings.models}, data ${dataFolder(settings)}`;
   });
   if (settings !== undefined) {

@@ -11,10 +11,10 @@ import { Retriever } from '../retrieval/retriever.js';
 import { Metrics } from '../telemetry/metrics.js';
 import { VERSION } from '../version.js';
 import { loadOptions } from './load-options.js';
-import { SAMPLE } from './sample.js';
+import { addExportOptions, type ExportFlags, exportSettings } from './export-options.js';
 import { colors, numberOf, ProgressLine, print, printJson, table } from './terminal.js';
 
-interface QueryFlags {
+interface QueryFlags extends ExportFlags {
   user?: string;
   features?: string;
   embedding?: string;
@@ -28,15 +28,11 @@ interface QueryFlags {
   timeoutMs?: number;
   body?: string;
   url?: string;
-  models?: string;
-  sample?: boolean;
-  data?: string;
   json?: boolean;
 }
 
 export function addQuery(program: Command): void {
-  program
-    .command('query')
+  addExportOptions(program.command('query'))
     .description('ask for candidates, in process or (--url) from a running server')
     .option('--user <id>', 'a user id; digits are an integer id, \'"42"\' a string of digits')
     .option('--features <json>', 'user features as a JSON object')
@@ -51,9 +47,6 @@ export function addQuery(program: Command): void {
     .option('--timeout-ms <n>', 'deadline; default 1000', numberOf('--timeout-ms'))
     .option('--body <file>', 'a whole POST /retrieve body from a file, - for standard input')
     .option('--url <address>', 'ask this server, for example http://127.0.0.1:8080')
-    .option('--models <dir>', 'models folder; default ./models')
-    .option('--sample', 'the sample export that ships with Belfry')
-    .option('--data <dir>', 'folder of the generations')
     .option('--json', 'the whole answer as JSON')
     .action(query);
 }
@@ -151,7 +144,7 @@ async function askServer(url: string, body: unknown): Promise<{ status: number; 
 
 /** The same application as the server's, without a socket: the same checks, the same answers. */
 async function askInProcess(flags: QueryFlags, body: object): Promise<{ status: number; text: string }> {
-  const settings = loadSettings({ flags: { models: flags.sample ? SAMPLE : flags.models, data: flags.data } });
+  const settings = loadSettings(exportSettings(flags));
   const progress = new ProgressLine();
   const { published } = await ensureGeneration({
     models: settings.models,

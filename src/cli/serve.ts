@@ -13,7 +13,7 @@ import { Retriever } from '../retrieval/retriever.js';
 import { Metrics } from '../telemetry/metrics.js';
 import { VERSION } from '../version.js';
 import { loadOptions } from './load-options.js';
-import { SAMPLE } from './sample.js';
+import { addExportOptions, type ExportFlags, exportSettings } from './export-options.js';
 import { colors, ProgressLine, print, numberOf, stopSignal } from './terminal.js';
 
 /** How long requests in flight may take after a stop signal. */
@@ -25,57 +25,39 @@ const DRAIN_MS = 10_000;
 const LATE_REQUESTS_MS = 300;
 
 export function addServe(program: Command): void {
-  program
-    .command('serve')
+  addExportOptions(program.command('serve'))
     .description('build what is new, then serve /retrieve')
-    .option('--models <dir>', 'models folder; default ./models')
-    .option('--sample', 'serve the sample export that ships with Belfry')
-    .option('--data <dir>', 'folder of the generations; default .belfry/<name of the models folder>')
-    .option('--config <file>', 'settings file; default belfry.yaml where it exists')
     .option('--host <address>', 'address to listen on; default 127.0.0.1')
     .option('--port <n>', 'port to listen on; default 8080 (PORT does the same)', numberOf('--port'))
-    .option('--metric <metric>', 'ip, cosine or l2; default from export.json, else ip')
     .option('--threads <n>', 'search threads; default one per CPU', numberOf('--threads'))
     .option('--kernel <name>', 'amx, avx512vnni, avx2 or portable; default the best of this CPU')
-    .option('--on-bad-vector <what>', 'reject (default) or skip rows that are not finite, or zero under cosine')
     .option('--rerank-module <file>', 'a module that exports rerank(request, candidates, signal)')
     .option('--log-level <level>', 'trace, debug, info, warn, error, fatal or silent')
     .option('--json', 'one JSON line when ready, JSON logs')
     .action(serve);
 }
 
-interface ServeFlags {
-  models?: string;
-  sample?: boolean;
-  data?: string;
-  config?: string;
+interface ServeFlags extends ExportFlags {
   host?: string;
   port?: number;
-  metric?: string;
   threads?: number;
   kernel?: string;
-  onBadVector?: string;
   rerankModule?: string;
   logLevel?: string;
   json?: boolean;
 }
 
 async function serve(flags: ServeFlags): Promise<void> {
-  const settings = loadSettings({
-    file: flags.config,
-    flags: {
-      models: flags.sample ? SAMPLE : flags.models,
-      data: flags.data,
+  const settings = loadSettings(
+    exportSettings(flags, {
       host: flags.host,
       port: flags.port,
-      metric: flags.metric,
       threads: flags.threads,
       kernel: flags.kernel,
-      on_bad_vector: flags.onBadVector,
       rerank_module: flags.rerankModule,
       log_level: flags.logLevel,
-    },
-  });
+    }),
+  );
   const logger = pino({ level: settings.log_level }, pino.destination({ dest: 2, sync: false }));
   const progress = new ProgressLine();
   const stop = stopSignal();

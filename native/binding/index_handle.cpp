@@ -14,15 +14,16 @@ namespace {
 
 constexpr size_t kQueryValuesMax = size_t{4} << 20;  // copied on the JS thread
 constexpr size_t kHitsMax = size_t{16} << 20;
+constexpr size_t kExcludedMax = kSyncValuesMax;  // likewise
 
 // A search as plain data: nothing of JS is touched off the JS thread.
 struct SearchRequest {
   std::vector<float> queries;
   size_t count = 0;
   SearchParams params;
-  bool filtered = false;
-  std::vector<uint8_t> filter;
+  std::vector<uint8_t> filter;  // empty: none
   std::vector<uint32_t> exclude;
+  std::vector<uint32_t> exclude_offsets, exclude_rows;
 };
 
 SearchMode read_mode(const Napi::Value& value) {
@@ -33,6 +34,15 @@ SearchMode read_mode(const Napi::Value& value) {
     if (text == "f32") return SearchMode::kF32;
   }
   throw invalid_argument("mode", "\"codes\", \"exact\" or \"f32\"", show(value));
+}
+
+std::vector<uint32_t> copy_rows(const Napi::Value& value, const char* field) {
+  const Napi::Uint32Array rows = read_u32_array(value, field);
+  if (rows.ElementLength() > kExcludedMax) {
+    throw invalid_argument(field, "at most " + std::to_string(kExcludedMax) + " rows in one call",
+                           std::to_string(rows.ElementLength()));
+  }
+  return {rows.Data(), rows.Data() + rows.ElementLength()};
 }
 
 SearchRequest read_request(const Napi::Object& options, const ExactIndex& index) {
@@ -71,13 +81,19 @@ SearchRequest read_request(const Napi::Object& options, const ExactIndex& index)
                              std::to_string(bytes.ElementLength()));
     }
     request.filter.assign(bytes.Data(), bytes.Data() + expected);
-    request.filtered = true;
   }
   const Napi::Value exclude = options.Get("exclude");
-  if (!exclude.IsUndefined()) {
-    const Napi::Uint32Array rows = read_u32_array(exclude, "exclude");
-    request.exclude.assign(rows.Data(), rows.Data() + rows.ElementLength());
-    request.filtered = request.filtered || !request.exclude.empty();
+  if (!exclude.IsUndefined()) request.exclude = copy_rows(exclude, "exclude");
+  const Napi::Value each = options.Get("excludeEach");
+  if (!each.IsUndefined()) {
+    if (!each.IsObject()) throw invalid_argument("excludeEach", "an object of offsets and rows", show(each));
+    request.exclude_offsets = copy_rows(each.As<Napi::Object>().Get("offsets"), "excludeEach.offsets");
+    request.exclude_rows = copy_rows(each.As<Napi::Object>().Get("rows"), "excludeEach.rows");
+    if (request.exclude_offsets.size() != request.count + 1) {
+      throw invalid_argument("excludeEach.offsets",
+                             std::to_string(request.count + 1) + " numbers (one more than queries)",
+                             std::to_string(request.exclude_offsets.size()));
+    }
   }
   // Last, so that nothing is copied for a request that is refused.
   request.queries.assign(queries.Data(), queries.Data() + values);
@@ -93,20 +109,15 @@ class SearchWorker final : public PromiseWorker {
   void execute() override {
     // Closed in the meantime, the index is freed here and not on the JS thread.
     const std::shared_ptr<const ExactIndex> index = std::move(index_);
+    SearchParams params = request_.params;
     std::optional<RowFilter> filter;
-    if (request_.filtered) {
-      filter.emplace(index->rows());
-      if (!request_.filter.empty()) filter->keep(request_.filter.data());
-      for (uint32_t row : request_.exclude) {
-        if (row >= index->rows()) {
-          throw invalid_argument("exclude", "row numbers below " + std::to_string(index->rows()), std::to_string(row));
-        }
-        filter->drop(row);
-      }
-      request_.params.filter = &*filter;
+    if (!request_.filter.empty()) {
+      params.filter = &filter.emplace(RowFilter::from_bytes(index->rows(), request_.filter.data()));
     }
-    hits_ = index->search(request_.queries.data(), request_.count, request_.params);
-    request_.params.filter = nullptr;
+    const Exclusions exclusions(std::move(request_.exclude), request_.exclude_offsets, std::move(request_.exclude_rows),
+                                request_.count, index->rows());
+    if (!exclusions.empty()) params.exclusions = &exclusions;
+    hits_ = index->search(request_.queries.data(), request_.count, params);
   }
   Napi::Value result(Napi::Env env) override {
     Napi::Object out = Napi::Object::New(env);

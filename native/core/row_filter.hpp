@@ -2,39 +2,43 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <cstring>
+#include <utility>
 #include <vector>
-
-#include "core/error.hpp"
 
 namespace belfry {
 
-// Which rows may be returned: one 64-bit word per 64 rows, bit r & 63 of word r >> 6. Bits past the last row are 0.
+// Which rows may be returned: one 64-bit word per 64 rows, bit r & 63 of word r >> 6. Bits past the last row are 0, and
+// the number of set bits is always known.
 class RowFilter {
  public:
-  explicit RowFilter(size_t rows) : rows_(rows), words_((rows + 63) / 64, ~uint64_t{0}) { trim(); }
-
-  // Bit r is bit r & 7 of byte r >> 3; `bytes` holds ceil(rows / 8).
-  void keep(const uint8_t* bytes) {
-    const size_t count = (rows_ + 7) / 8;
-    for (size_t w = 0; w < words_.size(); ++w) {
-      uint64_t word = 0;
-      const size_t left = count - w * 8;
-      for (size_t b = 0; b < (left < 8 ? left : 8); ++b) word |= uint64_t{bytes[w * 8 + b]} << (8 * b);
-      words_[w] &= word;
-    }
+  // Allows every row.
+  explicit RowFilter(size_t rows) : RowFilter(rows, std::vector<uint64_t>((rows + 63) / 64, ~uint64_t{0})) {}
+  // Allows the rows whose bits are set in `words`, of which there are ceil(rows / 64).
+  RowFilter(size_t rows, std::vector<uint64_t> words) : rows_(rows), words_(std::move(words)) {
+    if (rows_ % 64 != 0) words_.back() &= (uint64_t{1} << (rows_ % 64)) - 1;
+    for (uint64_t word : words_) count_ += static_cast<size_t>(__builtin_popcountll(word));
   }
-  void drop(uint32_t row) { words_[row >> 6] &= ~(uint64_t{1} << (row & 63)); }
+  // Bit r is bit r & 7 of byte r >> 3; `bytes` holds ceil(rows / 8).
+  static RowFilter from_bytes(size_t rows, const uint8_t* bytes) {
+    std::vector<uint64_t> words((rows + 63) / 64);
+    for (size_t i = 0; i < (rows + 7) / 8; ++i) words[i / 8] |= uint64_t{bytes[i]} << (8 * (i % 8));
+    return RowFilter(rows, std::move(words));
+  }
+
+  void drop(uint32_t row) {
+    uint64_t& word = words_[row >> 6];
+    const uint64_t bit = uint64_t{1} << (row & 63);
+    count_ -= (word & bit) != 0;
+    word &= ~bit;
+  }
 
   bool allows(uint32_t row) const noexcept { return (words_[row >> 6] >> (row & 63)) & 1; }
-  size_t count() const noexcept {
-    size_t total = 0;
-    for (uint64_t word : words_) total += static_cast<size_t>(__builtin_popcountll(word));
-    return total;
-  }
+  size_t rows() const noexcept { return rows_; }
+  // Rows that are allowed.
+  size_t count() const noexcept { return count_; }
   std::vector<uint32_t> to_rows() const {
     std::vector<uint32_t> rows;
-    rows.reserve(count());
+    rows.reserve(count_);
     for (size_t w = 0; w < words_.size(); ++w) {
       for (uint64_t word = words_[w]; word != 0; word &= word - 1) {
         rows.push_back(static_cast<uint32_t>(w * 64 + static_cast<size_t>(__builtin_ctzll(word))));
@@ -45,12 +49,9 @@ class RowFilter {
   const uint64_t* words() const noexcept { return words_.data(); }
 
  private:
-  void trim() {
-    if (rows_ % 64 != 0) words_.back() &= (uint64_t{1} << (rows_ % 64)) - 1;
-  }
-
   size_t rows_;
   std::vector<uint64_t> words_;
+  size_t count_ = 0;
 };
 
 }  // namespace belfry

@@ -47,6 +47,10 @@ CandidateLists::CandidateLists(const QueryCodes& codes, const CodeView& items, s
   }
 }
 
+void CandidateLists::exclude(const Exclusions& exclusions, size_t first) {
+  for (size_t q = 0; q < lists_.size(); ++q) lists_[q].excluded = exclusions.of(first + q);
+}
+
 size_t CandidateLists::bytes_per_query(uint32_t keep, bool bounds) noexcept {
   return size_t{(bounds ? limit_for(keep) : capacity_for(keep)) + kTileRows} * 16;
 }
@@ -62,12 +66,32 @@ void CandidateLists::reserve(size_t q, uint32_t capacity) {
 
 void CandidateLists::collect(size_t q, std::vector<uint64_t>& out) const {
   const Candidates& head = heads_[q];
-  for (uint32_t i = 0; i < head.size; ++i) out.push_back(pack_candidate(head.keys[i], head.rows[i]));
+  const ExcludedRows& excluded = lists_[q].excluded;
+  for (uint32_t i = 0; i < head.size; ++i) {
+    if (!excluded.contains(head.rows[i])) out.push_back(pack_candidate(head.keys[i], head.rows[i]));
+  }
+}
+
+// Before each cut, so that excluded rows neither count among the best nor raise the threshold: the survivors are those
+// of a scan that never saw them. Each was in the list once, so this costs a look-up per survivor and nothing per row.
+void CandidateLists::drop_excluded(size_t q) noexcept {
+  const ExcludedRows& excluded = lists_[q].excluded;
+  if (excluded.empty()) return;
+  Candidates& head = heads_[q];
+  uint32_t kept = 0;
+  for (uint32_t i = 0; i < head.size; ++i) {
+    if (excluded.contains(head.rows[i])) continue;
+    head.keys[kept] = head.keys[i];
+    head.rows[kept++] = head.rows[i];
+  }
+  head.size = kept;
 }
 
 // Rows arrive in ascending order, so a later row whose key only equals the threshold rightly loses the tie.
 float CandidateLists::cut_to_best(size_t q) {
+  drop_excluded(q);
   Candidates& head = heads_[q];
+  if (head.size < keep_) return thresholds_[q];
   std::vector<uint64_t>& packed = lists_[q].packed;
   packed.clear();
   collect(q, packed);
@@ -98,6 +122,8 @@ float CandidateLists::cut_to_bounds(size_t q) {
     head.size = 0;
     return std::numeric_limits<float>::infinity();
   }
+  drop_excluded(q);
+  if (head.size < keep_) return thresholds_[q];
   std::vector<uint64_t>& packed = list.packed;
   packed.clear();
   for (uint32_t i = 0; i < head.size; ++i) {

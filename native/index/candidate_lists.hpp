@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "core/exclusions.hpp"
 #include "index/query_codes.hpp"
 #include "kernels/kernels.hpp"
 
@@ -34,6 +35,9 @@ class CandidateLists {
   CandidateLists(const CandidateLists&) = delete;
   CandidateLists& operator=(const CandidateLists&) = delete;
 
+  // The lists are those of queries first, first + 1, ... of `exclusions`. Before the first row arrives.
+  void exclude(const Exclusions& exclusions, size_t first);
+
   // Bytes that one query's list may come to hold.
   static size_t bytes_per_query(uint32_t keep, bool bounds) noexcept;
 
@@ -52,10 +56,12 @@ class CandidateLists {
     std::vector<uint32_t> rows;
     std::vector<uint64_t> packed;  // scratch of prune
     double error_weight = 0, norm_weight = 0, margin = 0;
+    ExcludedRows excluded;
     bool overflowed = false;
   };
 
   void reserve(size_t q, uint32_t capacity);
+  void drop_excluded(size_t q) noexcept;
   float cut_to_best(size_t q);
   float cut_to_bounds(size_t q);
   double lower_bound(size_t q, size_t entry) const noexcept;

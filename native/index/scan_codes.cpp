@@ -69,8 +69,10 @@ void ExactIndex::scan_codes(Batch& batch) const {
   const auto make_lists = [&](size_t group) {
     const size_t first = group * grid.group;
     const size_t count = std::min(grid.group, batch.count - first);
-    return bounds ? std::make_unique<CandidateLists>(codes, items, first, count, keep)
-                  : std::make_unique<CandidateLists>(count, keep);
+    auto lists = bounds ? std::make_unique<CandidateLists>(codes, items, first, count, keep)
+                        : std::make_unique<CandidateLists>(count, keep);
+    if (params.exclusions != nullptr) lists->exclude(*params.exclusions, first);
+    return lists;
   };
 
   std::vector<char> overflowed(batch.count, 0);

@@ -21,6 +21,7 @@ constexpr size_t kHitBytesMax = size_t{32} << 20;
 void ExactIndex::scan_rows(Batch& batch, const std::vector<size_t>& queries, const std::vector<uint32_t>* list) const {
   const uint32_t k = batch.params.k;
   const RowFilter* filter = list == nullptr ? batch.params.filter : nullptr;  // a list is already filtered
+  const Exclusions* exclusions = batch.params.exclusions;
   const uint32_t total = list == nullptr ? vectors_.rows : static_cast<uint32_t>(list->size());
   const size_t group_max = std::clamp<size_t>(kHitBytesMax / ((2 * size_t{k} + 64) * sizeof(Hit)), 1, kGroupMax);
   const TaskGrid grid(queries.size(), group_max, 4, total, kSplitRowsMin, threads_);
@@ -38,10 +39,12 @@ void ExactIndex::scan_rows(Batch& batch, const std::vector<size_t>& queries, con
         const size_t at = group * grid.group + i;
         const float* query = batch.queries + queries[at] * vectors_.dims;
         const uint32_t* rows = list == nullptr ? nullptr : list->data() + first;
+        const ExcludedRows excluded = exclusions == nullptr ? ExcludedRows{} : exclusions->of(queries[at]);
         score_rows_unchecked(query, norms[at], rows, first, count, scores);
         for (uint32_t j = 0; j < count; ++j) {
           const uint32_t row = rows == nullptr ? first + j : rows[j];
-          if (filter == nullptr || filter->allows(row)) tops[i].offer(scores[j], row);
+          if (scores[j] < tops[i].threshold() || (filter != nullptr && !filter->allows(row))) continue;
+          if (!excluded.contains(row)) tops[i].offer(scores[j], row);
         }
       }
     }

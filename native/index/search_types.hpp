@@ -5,6 +5,7 @@
 #include <memory>
 #include <vector>
 
+#include "core/exclusions.hpp"
 #include "core/row_filter.hpp"
 
 namespace belfry {
@@ -18,8 +19,9 @@ enum class SearchMode : uint8_t {
 struct SearchParams {
   uint32_t k = 10;
   SearchMode mode = SearchMode::kExact;
-  uint32_t rescore = 30;              // mode codes only; at least k
-  const RowFilter* filter = nullptr;  // null: every row may be returned
+  uint32_t rescore = 30;                   // mode codes only; at least k
+  const RowFilter* filter = nullptr;       // null: every row may be returned
+  const Exclusions* exclusions = nullptr;  // rows that single queries, or all of them, must not return; null: none
 };
 
 // count x k; the first counts[q] entries of each query are hits, best first.

@@ -94,6 +94,14 @@ export interface NativeIndexInfo {
   readonly codeBytes: number;
 }
 
+/** A list of rows for each query: query q has rows[offsets[q]] up to rows[offsets[q + 1]], in any order. */
+export interface RowLists {
+  /** One more than there are queries; from 0 to rows.length, never falling. */
+  readonly offsets: Uint32Array;
+  /** At most 2,097,152, duplicates allowed. */
+  readonly rows: Uint32Array;
+}
+
 export interface NativeSearch {
   /** count x dims, row-major, finite; at most 4,194,304 values a call, and count x k at most 16,777,216. */
   readonly queries: Float32Array;
@@ -110,8 +118,10 @@ export interface NativeSearch {
   readonly rescore?: number;
   /** Bit r (byte r>>3, bit r&7) set: row r may be returned. Length ceil(rows/8). Shared by all queries. */
   readonly filter?: Uint8Array;
-  /** Rows that are never returned, in any order, duplicates allowed. Shared by all queries. */
+  /** Rows that are never returned, in any order, duplicates allowed; at most 2,097,152. Shared by all queries. */
   readonly exclude?: Uint32Array;
+  /** Rows that single queries never return, besides those of `exclude`. */
+  readonly excludeEach?: RowLists;
 }
 
 export interface NativeHits {

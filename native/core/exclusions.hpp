@@ -1,0 +1,92 @@
+#pragma once
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "core/error.hpp"
+
+namespace belfry {
+
+// Rows that one query must not return: sorted and unique in each of the two spans.
+struct ExcludedRows {
+  std::span<const uint32_t> common, own;
+
+  bool empty() const noexcept { return common.empty() && own.empty(); }
+  // An upper bound: a row may stand in both.
+  size_t count() const noexcept { return common.size() + own.size(); }
+  bool contains(uint32_t row) const noexcept {
+    return std::binary_search(own.begin(), own.end(), row) || std::binary_search(common.begin(), common.end(), row);
+  }
+};
+
+// Rows that a search must not return: some for all of its queries, some for single ones. Immutable after construction,
+// so that threads share it. Lists are sorted here, so make it off the JS thread.
+class Exclusions {
+ public:
+  Exclusions() = default;
+  // `common` holds for every query, rows[offsets[q]] .. rows[offsets[q + 1]] for query q; in any order, duplicates
+  // allowed. `offsets` may be empty (no query has a list of its own), else it holds queries + 1 entries.
+  // Throws BELFRY_INVALID_ARGUMENT.
+  Exclusions(std::vector<uint32_t> common, const std::vector<uint32_t>& offsets, std::vector<uint32_t> rows,
+             size_t queries, uint32_t row_limit)
+      : common_(std::move(common)), rows_(std::move(rows)) {
+    check_rows("exclude", common_, row_limit);
+    sort_unique(common_);
+    check_offsets(offsets, queries);
+    check_rows("excludeEach.rows", rows_, row_limit);
+    if (rows_.empty()) return;
+    lists_.reserve(queries);
+    for (size_t q = 0; q < queries; ++q) {
+      const auto first = rows_.begin() + offsets[q], last = rows_.begin() + offsets[q + 1];
+      std::sort(first, last);
+      lists_.emplace_back(rows_.data() + offsets[q], static_cast<size_t>(std::unique(first, last) - first));
+    }
+  }
+  Exclusions(const Exclusions&) = delete;  // the lists point into rows_
+  Exclusions& operator=(const Exclusions&) = delete;
+
+  bool empty() const noexcept { return common_.empty() && lists_.empty(); }
+  ExcludedRows of(size_t q) const noexcept {
+    return {common_, lists_.empty() ? std::span<const uint32_t>() : lists_[q]};
+  }
+
+ private:
+  static void sort_unique(std::vector<uint32_t>& rows) {
+    std::sort(rows.begin(), rows.end());
+    rows.erase(std::unique(rows.begin(), rows.end()), rows.end());
+  }
+  static void check_rows(const char* field, const std::vector<uint32_t>& rows, uint32_t limit) {
+    for (uint32_t row : rows) {
+      if (row >= limit)
+        throw invalid_argument(field, "row numbers below " + std::to_string(limit), std::to_string(row));
+    }
+  }
+  void check_offsets(const std::vector<uint32_t>& offsets, size_t queries) const {
+    if (offsets.empty() && rows_.empty()) return;
+    const std::string field = "excludeEach.offsets";
+    if (offsets.size() != queries + 1) {
+      throw invalid_argument(field, std::to_string(queries + 1) + " numbers (one more than queries)",
+                             std::to_string(offsets.size()));
+    }
+    for (size_t q = 0; q < queries; ++q) {
+      if (offsets[q] > offsets[q + 1]) {
+        throw invalid_argument(field, "numbers that never fall",
+                               std::to_string(offsets[q + 1]) + " after " + std::to_string(offsets[q]));
+      }
+    }
+    if (offsets.front() != 0 || offsets.back() != rows_.size()) {
+      throw invalid_argument(field, "0 first and " + std::to_string(rows_.size()) + " (the length of rows) last",
+                             std::to_string(offsets.front()) + " and " + std::to_string(offsets.back()));
+    }
+  }
+
+  std::vector<uint32_t> common_, rows_;
+  std::vector<std::span<const uint32_t>> lists_;
+};
+
+}  // namespace belfry

@@ -50,6 +50,9 @@ export const ERROR_TABLE = {
   BELFRY_SKEW: { status: 0, meaning: 'the user tower does not reproduce user_embeddings.npy' },
   BELFRY_DISK_SPACE: { status: 0, meaning: 'not enough free disk for the build' },
   BELFRY_LOCKED: { status: 0, meaning: 'another process writes this data directory' },
+  BELFRY_FILE_CORRUPT: { status: 0, meaning: 'an index file is cut off, damaged, or no index file' },
+  BELFRY_FILE_VERSION: { status: 0, meaning: 'an index file is of a format version that this Belfry does not read' },
+  BELFRY_INDEX_MISMATCH: { status: 0, meaning: 'an index file was built from other vectors, or for another metric' },
   BELFRY_GENERATION_CORRUPT: { status: 0, meaning: 'a generation fails its checksums' },
   // process
   BELFRY_CONFIG_INVALID: { status: 0, meaning: 'a setting is unknown or out of bounds' },

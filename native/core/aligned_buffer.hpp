@@ -3,6 +3,7 @@
 #include <cstddef>
 #include <cstdlib>
 #include <cstring>
+#include <memory>
 #include <new>
 #include <utility>
 
@@ -31,14 +32,27 @@ class AlignedBuffer {
 #endif
     std::memset(static_cast<void*>(data_), 0, bytes);
   }
+  // The memory of somebody else, kept alive by `owner`. It may be write-protected: only to be read.
+  static AlignedBuffer borrow(const T* data, size_t count, std::shared_ptr<const void> owner) {
+    AlignedBuffer buffer;
+    buffer.data_ = const_cast<T*>(data);
+    buffer.count_ = count;
+    buffer.owner_ = std::move(owner);
+    return buffer;
+  }
   AlignedBuffer(AlignedBuffer&& other) noexcept
-      : data_(std::exchange(other.data_, nullptr)), count_(std::exchange(other.count_, 0)) {}
+      : data_(std::exchange(other.data_, nullptr)),
+        count_(std::exchange(other.count_, 0)),
+        owner_(std::move(other.owner_)) {}
   AlignedBuffer& operator=(AlignedBuffer&& other) noexcept {
     std::swap(data_, other.data_);
     std::swap(count_, other.count_);
+    std::swap(owner_, other.owner_);
     return *this;
   }
-  ~AlignedBuffer() { std::free(data_); }
+  ~AlignedBuffer() {
+    if (owner_ == nullptr) std::free(data_);
+  }
 
   T* data() noexcept { return data_; }
   const T* data() const noexcept { return data_; }
@@ -50,6 +64,7 @@ class AlignedBuffer {
  private:
   T* data_ = nullptr;
   size_t count_ = 0;
+  std::shared_ptr<const void> owner_;  // null: our own memory
 };
 
 }  // namespace belfry

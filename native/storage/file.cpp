@@ -6,6 +6,7 @@
 
 #include <cerrno>
 #include <cstring>
+#include <random>
 #include <system_error>
 #include <utility>
 
@@ -34,6 +35,12 @@ Error write_error(const std::string& path, int error) {
                  base_name(path) + ": the disk is full (" + reason(error) + "); free space and retry");
   }
   return Error(codes::kFileUnreadable, base_name(path) + ": cannot be written: " + reason(error));
+}
+
+// Random, because a process that was killed may have left the name of its own behind, and its number comes again.
+std::string temporary_name(const std::string& path) {
+  std::random_device random;
+  return path + ".tmp-" + std::to_string(random()) + "-" + std::to_string(random());
 }
 
 }  // namespace
@@ -81,6 +88,12 @@ File File::create(const std::string& path) {
   return File(descriptor, path);
 }
 
+File File::create_new(const std::string& path, const std::string& shown) {
+  const int descriptor = ::open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
+  if (descriptor < 0) throw write_error(shown, errno);
+  return File(descriptor, shown);
+}
+
 File::Stamp File::stamp() const {
   struct stat status {};
   if (::fstat(descriptor_, &status) != 0) {
@@ -115,6 +128,7 @@ void File::write(const void* from, size_t count) {
       if (errno == EINTR) continue;
       throw write_error(path_, errno);
     }
+    if (put == 0) throw write_error(path_, EIO);  // no error and no progress: would be tried for ever
     bytes += put;
     count -= static_cast<size_t>(put);
   }
@@ -134,6 +148,27 @@ void File::check_unchanged(const Stamp& opened) const {
                     ": was replaced, truncated or written to while it was read; let the export finish, "
                     "then retry");
   }
+}
+
+NewFile::NewFile(const std::string& path)
+    : path_(path), temporary_(temporary_name(path)), file_(File::create_new(temporary_, path)) {}
+
+NewFile::~NewFile() {
+  if (!temporary_.empty()) (void)::unlink(temporary_.c_str());
+}
+
+void NewFile::publish() {
+  file_.sync();
+  file_.close();
+  if (::rename(temporary_.c_str(), path_.c_str()) != 0) throw write_error(path_, errno);
+  temporary_.clear();
+  const size_t slash = path_.find_last_of('/');
+  const std::string folder = slash == std::string::npos ? "." : path_.substr(0, slash + 1);
+  const int descriptor = ::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if (descriptor < 0) throw write_error(path_, errno);
+  const int error = ::fsync(descriptor) == 0 ? 0 : errno;
+  (void)::close(descriptor);
+  if (error != 0) throw write_error(path_, error);
 }
 
 }  // namespace belfry

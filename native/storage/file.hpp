@@ -21,6 +21,8 @@ class File {
 
   static File open_read(const std::string& path);
   static File create(const std::string& path);
+  // A file that must not be there yet; messages name `shown` instead.
+  static File create_new(const std::string& path, const std::string& shown);
   File(File&& other) noexcept;
   File& operator=(File&& other) noexcept;
   ~File();
@@ -42,6 +44,23 @@ class File {
 
   int descriptor_ = -1;
   std::string path_;
+};
+
+// A file that appears under its name whole or not at all: written beside it, synced, renamed, and the folder synced.
+// What was not published is removed. Errors are those of File::write.
+class NewFile {
+ public:
+  explicit NewFile(const std::string& path);
+  NewFile(const NewFile&) = delete;
+  NewFile& operator=(const NewFile&) = delete;
+  ~NewFile();
+
+  void write(const void* from, size_t count) { file_.write(from, count); }
+  void publish();
+
+ private:
+  std::string path_, temporary_;  // temporary_ is empty once there is none
+  File file_;
 };
 
 }  // namespace belfry

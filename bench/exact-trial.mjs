@@ -1,7 +1,7 @@
 // One trial of the exact bench in a process of its own: reads its task from the command line, prints one JSON line.
 import { readFileSync } from 'node:fs';
 import { loadAddon } from '../dist/ann/addon.js';
-import { readNpy } from './glove.mjs';
+import { readNpy } from './datasets/npy.mjs';
 import { loadHnswlib, openGraph, smallestEf } from './peers/hnswlib.mjs';
 
 /** { system, mode, batch, k, rows, queries, seconds, recall, threads, paths } */

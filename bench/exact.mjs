@@ -8,7 +8,8 @@ import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { loadAddon } from '../dist/ann/addon.js';
-import { ensureGlove, readNpy } from './glove.mjs';
+import { ensureGlove } from './datasets/glove.mjs';
+import { readNpy } from './datasets/npy.mjs';
 import { loadHnswlib } from './peers/hnswlib.mjs';
 
 const here = dirname(fileURLToPath(import.meta.url));

@@ -3,7 +3,7 @@
 import { existsSync, renameSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { join } from 'node:path';
-import { dataFolder } from '../glove.mjs';
+import { dataFolder } from '../datasets/glove.mjs';
 
 const folder = join(dataFolder, 'peers');
 const EF_SWEEP = [20, 30, 40, 50, 60, 80, 100, 120, 150, 200, 300, 400, 600, 800];

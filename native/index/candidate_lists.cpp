@@ -20,8 +20,12 @@ uint32_t capacity_for(uint32_t keep) { return std::max(kCapacityMin, keep < 1024
 
 }  // namespace
 
-CandidateLists::CandidateLists(size_t queries, uint32_t keep)
-    : keep_(keep), thresholds_(queries, -std::numeric_limits<float>::infinity()), heads_(queries), lists_(queries) {
+CandidateLists::CandidateLists(const RowOrder& order, size_t queries, uint32_t keep)
+    : order_(order),
+      keep_(keep),
+      thresholds_(queries, -std::numeric_limits<float>::infinity()),
+      heads_(queries),
+      lists_(queries) {
   for (size_t q = 0; q < queries; ++q) {
     reserve(q, capacity_for(keep));
     heads_[q].owner = this;
@@ -32,8 +36,9 @@ CandidateLists::CandidateLists(size_t queries, uint32_t keep)
   }
 }
 
-CandidateLists::CandidateLists(const QueryCodes& codes, const CodeView& items, size_t first, size_t queries, uint32_t k)
-    : CandidateLists(queries, k) {
+CandidateLists::CandidateLists(const RowOrder& order, const QueryCodes& codes, const CodeView& items, size_t first,
+                               size_t queries, uint32_t k)
+    : CandidateLists(order, queries, k) {
   items_ = items;
   limit_ = limit_for(k);
   for (size_t q = 0; q < queries; ++q) {
@@ -68,7 +73,8 @@ void CandidateLists::collect(size_t q, std::vector<uint64_t>& out) const {
   const Candidates& head = heads_[q];
   const ExcludedRows& excluded = lists_[q].excluded;
   for (uint32_t i = 0; i < head.size; ++i) {
-    if (!excluded.contains(head.rows[i])) out.push_back(pack_candidate(head.keys[i], head.rows[i]));
+    const uint32_t row = order_.external(head.rows[i]);
+    if (!excluded.contains(row)) out.push_back(pack_candidate(head.keys[i], row));
   }
 }
 
@@ -80,14 +86,19 @@ void CandidateLists::drop_excluded(size_t q) noexcept {
   Candidates& head = heads_[q];
   uint32_t kept = 0;
   for (uint32_t i = 0; i < head.size; ++i) {
-    if (excluded.contains(head.rows[i])) continue;
+    if (excluded.contains(order_.external(head.rows[i]))) continue;
     head.keys[kept] = head.keys[i];
     head.rows[kept++] = head.rows[i];
   }
   head.size = kept;
 }
 
-// Rows arrive in ascending order, so a later row whose key only equals the threshold rightly loses the tie.
+// The threshold that lets everything pass which may still beat a row of this key. External rows that arrive in
+// ascending order lose a tie to those before them; in any other order a later row may win it.
+float CandidateLists::admits_from(float key) const noexcept {
+  return order_.identity() ? key : std::nextafter(key, -std::numeric_limits<float>::infinity());
+}
+
 float CandidateLists::cut_to_best(size_t q) {
   drop_excluded(q);
   Candidates& head = heads_[q];
@@ -99,10 +110,10 @@ float CandidateLists::cut_to_best(size_t q) {
   std::nth_element(packed.begin(), last, packed.end(), std::greater<>{});
   for (uint32_t i = 0; i < keep_; ++i) {
     head.keys[i] = packed_key(packed[i]);
-    head.rows[i] = packed_row(packed[i]);
+    head.rows[i] = order_.internal(packed_row(packed[i]));
   }
   head.size = keep_;
-  return packed_key(*last);
+  return admits_from(packed_key(*last));
 }
 
 // The key is the upper bound: key of the codes + error. Twice the error below it is the lower bound; less the margin it
@@ -114,7 +125,7 @@ double CandidateLists::lower_bound(size_t q, size_t entry) const noexcept {
 }
 
 // At least k rows score no less than the k-th best lower bound, so a row whose upper bound is below that cannot be
-// among the best k; one that equals it came later and loses the tie.
+// among the best k; one that equals it may only win a tie.
 float CandidateLists::cut_to_bounds(size_t q) {
   Candidates& head = heads_[q];
   List& list = lists_[q];
@@ -150,7 +161,7 @@ float CandidateLists::cut_to_bounds(size_t q) {
     }
     reserve(q, std::min(limit_, head.capacity * 2));
   }
-  return threshold;
+  return admits_from(threshold);
 }
 
 }  // namespace belfry

@@ -5,6 +5,7 @@
 
 #include "core/exclusions.hpp"
 #include "index/query_codes.hpp"
+#include "index/row_order.hpp"
 #include "kernels/kernels.hpp"
 
 namespace belfry {
@@ -30,8 +31,10 @@ inline float packed_key(uint64_t packed) noexcept {
 //   bounds: every row whose upper bound reaches the k-th best lower bound; may outgrow its limit, and then says so
 class CandidateLists {
  public:
-  CandidateLists(size_t queries, uint32_t keep);
-  CandidateLists(const QueryCodes& codes, const CodeView& items, size_t first, size_t queries, uint32_t k);
+  // `order` must outlive the lists. They hold internal rows, and decide ties by external ones.
+  CandidateLists(const RowOrder& order, size_t queries, uint32_t keep);
+  CandidateLists(const RowOrder& order, const QueryCodes& codes, const CodeView& items, size_t first, size_t queries,
+                 uint32_t k);
   CandidateLists(const CandidateLists&) = delete;
   CandidateLists& operator=(const CandidateLists&) = delete;
 
@@ -47,7 +50,7 @@ class CandidateLists {
   }
   // The bound discipline gave up on this query: too many rows are within the bound.
   bool overflowed(size_t q) const noexcept { return lists_[q].overflowed; }
-  // Appends the survivors of query q.
+  // Appends the survivors of query q, packed with their external rows.
   void collect(size_t q, std::vector<uint64_t>& out) const;
 
  private:
@@ -62,10 +65,12 @@ class CandidateLists {
 
   void reserve(size_t q, uint32_t capacity);
   void drop_excluded(size_t q) noexcept;
+  float admits_from(float key) const noexcept;
   float cut_to_best(size_t q);
   float cut_to_bounds(size_t q);
   double lower_bound(size_t q, size_t entry) const noexcept;
 
+  const RowOrder& order_;
   uint32_t keep_;
   uint32_t limit_ = 0;
   CodeView items_{};

@@ -31,12 +31,14 @@ RowScore row_score_of(Metric metric) {
 
 }  // namespace
 
-ExactIndex::ExactIndex(VectorSource vectors, Metric metric, const KernelTable& kernel, size_t threads)
+ExactIndex::ExactIndex(VectorSource vectors, Metric metric, const KernelTable& kernel, size_t threads,
+                       std::vector<uint32_t> order)
     : vectors_(std::move(vectors)),
       metric_(metric),
       kernel_(kernel),
       threads_(threads),
-      item_codes_(vectors_, metric, kernel, threads) {}
+      order_(std::move(order), vectors_.rows),
+      item_codes_(vectors_, metric, kernel, threads, order_.to_external()) {}
 
 void ExactIndex::check(const float* queries, size_t count, const SearchParams& params) const {
   if (params.k < 1 || params.k > kKMax) {

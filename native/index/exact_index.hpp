@@ -8,6 +8,7 @@
 #include "core/metric.hpp"
 #include "core/top_hits.hpp"
 #include "index/item_codes.hpp"
+#include "index/row_order.hpp"
 #include "index/search_types.hpp"
 #include "index/vector_source.hpp"
 #include "kernels/kernels.hpp"
@@ -19,8 +20,11 @@ namespace belfry {
 //   scores are f64 sums in a fixed order, rounded to f32 at the end; order is by the f64 score, then by smaller row.
 class ExactIndex {
  public:
-  // Packs the codes: reads every row twice. Throws BELFRY_BAD_VECTOR when one is not finite.
-  ExactIndex(VectorSource vectors, Metric metric, const KernelTable& kernel, size_t threads);
+  // Makes the codes: reads every row twice. Throws BELFRY_BAD_VECTOR when one is not finite. With an `order`, internal
+  // row i holds row order[i] of the vectors; answers are those of the identity, bit for bit. Throws
+  // BELFRY_INVALID_ARGUMENT when it is not a permutation.
+  ExactIndex(VectorSource vectors, Metric metric, const KernelTable& kernel, size_t threads,
+             std::vector<uint32_t> order = {});
 
   // Checked door: throws BELFRY_INVALID_ARGUMENT or BELFRY_INVALID_QUERY_VECTOR.
   Hits search(const float* queries, size_t count, const SearchParams& params) const;
@@ -33,6 +37,9 @@ class ExactIndex {
   const char* kernel_name() const noexcept { return kernel_.name; }
   size_t threads() const noexcept { return threads_; }
   size_t code_bytes() const noexcept { return item_codes_.bytes(); }
+  // The codes in internal rows, and what those are called outside.
+  const ItemCodes& item_codes() const noexcept { return item_codes_; }
+  const RowOrder& row_order() const noexcept { return order_; }
 
  private:
   struct Batch;
@@ -51,6 +58,7 @@ class ExactIndex {
   Metric metric_;
   const KernelTable& kernel_;
   size_t threads_;
+  RowOrder order_;
   ItemCodes item_codes_;
 };
 

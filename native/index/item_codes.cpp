@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
+#include <limits>
 #include <string>
 #include <vector>
 
@@ -49,8 +51,9 @@ float largest_magnitude(const float* x, uint32_t dims) {
 
 }  // namespace
 
-ItemCodes::ItemCodes(const VectorSource& vectors, Metric metric, const KernelTable& kernel, size_t threads)
-    : groups_((vectors.dims + 3) / 4), padded_rows_((vectors.rows + kTileRows - 1) / kTileRows * kTileRows) {
+ItemCodes::ItemCodes(const VectorSource& vectors, Metric metric, const KernelTable& kernel, size_t threads,
+                     const uint32_t* order)
+    : dims_(vectors.dims), padded_rows_((vectors.rows + kTileRows - 1) / kTileRows * kTileRows) {
   const uint32_t dims = vectors.dims;
   const size_t chunks = (size_t{vectors.rows} + kChunkRows - 1) / kChunkRows;
   ThreadPool& pool = ThreadPool::instance();
@@ -73,7 +76,8 @@ ItemCodes::ItemCodes(const VectorSource& vectors, Metric metric, const KernelTab
   for (float value : chunk_largest) largest = std::max(largest, value);
   if (metric != Metric::kCosine && largest > 0) (void)std::frexp(largest, &exponent_);
 
-  codes_ = AlignedBuffer<uint8_t>(size_t{padded_rows_} * groups_ * 4 + kCodeSlackBytes);
+  const size_t stride = code_stride(dims);
+  codes_ = AlignedBuffer<uint8_t>(padded_rows_ * stride);
   scale_ = AlignedBuffer<float>(padded_rows_);
   error_ = AlignedBuffer<float>(padded_rows_);
   norm_ = AlignedBuffer<float>(padded_rows_);
@@ -85,11 +89,11 @@ ItemCodes::ItemCodes(const VectorSource& vectors, Metric metric, const KernelTab
     const uint32_t first = static_cast<uint32_t>(chunk) * kChunkRows;
     const uint32_t end = std::min(vectors.rows, first + kChunkRows);
     for (uint32_t row = first; row < end; ++row) {
-      const float* x = reader.read(row);
+      const float* x = reader.read(order == nullptr ? row : order[row]);
       const double row_largest = largest_magnitude(x, dims);
       const double step = row_largest / 127;
       const double inverse = step > 0 ? 1 / step : 0;
-      uint8_t* to = codes_.data() + size_t{row / kBlockRows} * groups_ * 64 + size_t{row % kBlockRows} * 4;
+      uint8_t* to = codes_.data() + row * stride;
       double squares = 0, lost = 0;
       for (uint32_t i = 0; i < dims; ++i) {
         const double value = x[i];
@@ -97,20 +101,34 @@ ItemCodes::ItemCodes(const VectorSource& vectors, Metric metric, const KernelTab
         const double error = value - step * code;
         squares += value * value;
         lost += error * error;
-        to[size_t{i / 4} * 64 + i % 4] = static_cast<uint8_t>(code + 128);
+        to[i] = static_cast<uint8_t>(code + 128);
       }
+      std::memset(to + dims, 128, stride - dims);
       const double norm = std::sqrt(squares);
       const double unit = metric == Metric::kCosine ? (norm > 0 ? 1 / norm : 0.0) : shrink;
       scale_[row] = static_cast<float>(step * unit);
       error_[row] = static_cast<float>(std::sqrt(lost) * unit * kRoundUp + kTiny);
       norm_[row] = static_cast<float>(norm * unit * kRoundUp + kTiny);
       if (metric == Metric::kL2) bias_[row] = static_cast<float>(-squares * unit * unit);
+      if (scale_in_row()) std::memcpy(to + stride - 4, &scale_[row], 4);
+      if (bias_in_row()) std::memcpy(to + stride - 8, &bias_[row], 4);
     }
   });
 }
 
 CodeView ItemCodes::view() const noexcept {
-  return {codes_.data(), scale_.data(), bias_.data(), error_.data(), norm_.data(), groups_};
+  const size_t stride = code_stride(dims_);
+  const auto place = [&](bool in_row, size_t from_end, const AlignedBuffer<float>& array) {
+    return in_row ? codes_.data() + stride - from_end : reinterpret_cast<const unsigned char*>(array.data());
+  };
+  const CodeRows rows{codes_.data(),
+                      stride,
+                      place(scale_in_row(), 4, scale_),
+                      scale_in_row() ? stride : sizeof(float),
+                      place(bias_in_row(), 8, bias_),
+                      bias_in_row() ? stride : sizeof(float),
+                      dims_};
+  return {rows, scale_.data(), bias_.data(), error_.data(), norm_.data()};
 }
 
 size_t ItemCodes::bytes() const noexcept {

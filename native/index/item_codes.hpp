@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 
 #include "core/aligned_buffer.hpp"
@@ -9,7 +10,11 @@
 
 namespace belfry {
 
-// 8-bit codes of all rows in blocks of 16, with what is needed to turn an integer sum into a score and into a bound.
+// Bytes from one row of codes to the next, for items and for queries: whole cache lines.
+constexpr size_t code_stride(uint32_t dims) noexcept { return (size_t{dims} + 63) / 64 * 64; }
+
+// 8-bit codes of all rows, row by row, with what is needed to turn an integer sum into a score and into a bound. The
+// one copy of them: the scan, the walk and the build of a graph all read it.
 //
 // Rows are coded as x = scale * c + e with c in -127..127. The arrays hold numbers divided by a common power of two
 // (`exponent`), or by the row's norm for cosine, so that f32 neither overflows nor loses small rows:
@@ -19,8 +24,10 @@ namespace belfry {
 class ItemCodes {
  public:
   ItemCodes() = default;
-  // Reads every row, in parallel. Throws BELFRY_BAD_VECTOR for a row that is not finite.
-  ItemCodes(const VectorSource& vectors, Metric metric, const KernelTable& kernel, size_t threads);
+  // Reads every row, in parallel. Row i of the codes is row order[i] of the vectors; null: row i. Throws
+  // BELFRY_BAD_VECTOR, which names the row of the vectors, for one that is not finite.
+  ItemCodes(const VectorSource& vectors, Metric metric, const KernelTable& kernel, size_t threads,
+            const uint32_t* order = nullptr);
 
   CodeView view() const noexcept;
   int exponent() const noexcept { return exponent_; }
@@ -28,9 +35,12 @@ class ItemCodes {
   size_t bytes() const noexcept;
 
  private:
+  bool scale_in_row() const noexcept { return code_stride(dims_) - dims_ >= 4; }
+  bool bias_in_row() const noexcept { return bias_.size() != 0 && code_stride(dims_) - dims_ >= 8; }
+
   AlignedBuffer<uint8_t> codes_;
   AlignedBuffer<float> scale_, bias_, error_, norm_;
-  uint32_t groups_ = 0;
+  uint32_t dims_ = 0;
   uint32_t padded_rows_ = 0;
   int exponent_ = 0;
 };

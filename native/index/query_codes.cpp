@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cmath>
 
+#include "index/item_codes.hpp"
+
 namespace belfry {
 
 namespace {
@@ -15,10 +17,10 @@ constexpr size_t kTileQueriesMax = 32;
 
 }  // namespace
 
-QueryCodes::QueryCodes(const float* queries, size_t count, uint32_t dims, Metric metric, int exponent, uint32_t pad)
+QueryCodes::QueryCodes(const float* queries, size_t count, uint32_t dims, Metric metric, int exponent)
     : count_(count),
-      stride_((size_t{dims} + pad - 1) / pad * pad),
-      codes_((count + kTileQueriesMax) * stride_ + kCodeSlackBytes),
+      stride_(code_stride(dims)),
+      codes_((count + kTileQueriesMax) * stride_ + kSlackBytes),
       offsets_(count),
       l2_scale_(count),
       l2_weight_(count),
@@ -76,7 +78,6 @@ QueryCodes::QueryCodes(const float* queries, size_t count, uint32_t dims, Metric
 void QueryCodes::fill(ScanJob& job, size_t first, size_t count) const noexcept {
   job.count = static_cast<uint32_t>(count);
   job.query_codes = codes_.data() + first * stride_;
-  job.query_stride = stride_;
   job.offsets = offsets_.data() + first;
   job.l2_scale = l2_scale_.data() + first;
   job.l2_weight = l2_weight_.data() + first;

@@ -18,7 +18,7 @@ namespace belfry {
 // (Cauchy-Schwarz on the two coding errors, plus slack for f32 rounding).
 class QueryCodes {
  public:
-  QueryCodes(const float* queries, size_t count, uint32_t dims, Metric metric, int exponent, uint32_t pad);
+  QueryCodes(const float* queries, size_t count, uint32_t dims, Metric metric, int exponent);
 
   size_t count() const noexcept { return count_; }
   // Fills the query side of a job for queries first .. first + count - 1.

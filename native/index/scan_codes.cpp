@@ -3,8 +3,10 @@
 #include <algorithm>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <vector>
 
+#include "core/aligned_buffer.hpp"
 #include "core/thread_pool.hpp"
 #include "index/candidate_lists.hpp"
 #include "index/exact_batch.hpp"
@@ -28,12 +30,12 @@ void ExactIndex::scan_codes(Batch& batch) const {
   const bool bounds = params.mode == SearchMode::kExact;
   const uint32_t keep = bounds ? params.k : params.rescore;
   const CodeView items = item_codes_.view();
-  const QueryCodes codes(batch.queries, batch.count, vectors_.dims, metric_, item_codes_.exponent(), kernel_.query_pad);
+  const QueryCodes codes(batch.queries, batch.count, vectors_.dims, metric_, item_codes_.exponent());
   const size_t group_max =
       std::clamp<size_t>(kListBytesMax / CandidateLists::bytes_per_query(keep, bounds), 1, kGroupMax);
-  const size_t row_code_bytes = size_t{items.groups} * 4;
+  const size_t stride = items.rows.stride;
   const TaskGrid grid(batch.count, group_max, kGroupMin, item_codes_.padded_rows(),
-                      static_cast<uint32_t>(kSplitBytesMin / row_code_bytes), threads_);
+                      static_cast<uint32_t>(kSplitBytesMin / stride), threads_);
   const auto kind = static_cast<size_t>(metric_ == Metric::kL2 ? (bounds ? ScanKind::kL2Bound : ScanKind::kL2)
                                                                : (bounds ? ScanKind::kPlainBound : ScanKind::kPlain));
   // The last tile may hold rows past the end, which a filter's zero bits keep out.
@@ -41,18 +43,24 @@ void ExactIndex::scan_codes(Batch& batch) const {
   RowFilter last(kTileRows);
   for (uint32_t row = vectors_.rows - whole_end; row < kTileRows; ++row) last.drop(row);
 
+  const RowFilter* filter = params.filter;
+  std::optional<RowFilter> internal_filter;
+  if (filter != nullptr && !order_.identity()) filter = &internal_filter.emplace(order_.internal(*filter));
+
   const auto scan = [&](CandidateLists& lists, size_t group, size_t split) {
+    AlignedBuffer<uint8_t> tile(kTileRows * stride + kSlackBytes);
     const size_t first = group * grid.group;
     ScanJob job{};
     job.items = items;
     codes.fill(job, first, std::min(grid.group, batch.count - first));
     lists.fill(job);
+    job.tile = tile.data();
     const uint32_t begin = static_cast<uint32_t>(split) * grid.split_rows;
     const uint32_t end = std::min(item_codes_.padded_rows(), begin + grid.split_rows);
-    if (params.filter != nullptr) {
+    if (filter != nullptr) {
       job.row_begin = begin;
       job.row_end = end;
-      job.allowed = params.filter->words() + begin / kTileRows;
+      job.allowed = filter->words() + begin / kTileRows;
       kernel_.scan[kind](job);
       return;
     }
@@ -69,8 +77,8 @@ void ExactIndex::scan_codes(Batch& batch) const {
   const auto make_lists = [&](size_t group) {
     const size_t first = group * grid.group;
     const size_t count = std::min(grid.group, batch.count - first);
-    auto lists = bounds ? std::make_unique<CandidateLists>(codes, items, first, count, keep)
-                        : std::make_unique<CandidateLists>(count, keep);
+    auto lists = bounds ? std::make_unique<CandidateLists>(order_, codes, items, first, count, keep)
+                        : std::make_unique<CandidateLists>(order_, count, keep);
     if (params.exclusions != nullptr) lists->exclude(*params.exclusions, first);
     return lists;
   };

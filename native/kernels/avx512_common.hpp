@@ -1,7 +1,7 @@
 #pragma once
 
-// What the two AVX-512 levels share: keys and survivors of 64 rows at once, and row scores. All of it has internal
-// linkage, so that each level keeps its own copy.
+// What the two AVX-512 levels share: tiles of codes, keys and survivors of 64 rows at once, and row scores. All of it
+// has internal linkage, so that each level keeps its own copy.
 
 #include <immintrin.h>
 
@@ -13,6 +13,41 @@
 
 namespace belfry {
 namespace {
+
+// 16 bytes of rows r, r + 4, r + 8, r + 12, one row a lane.
+inline __m512i column_of_four(const uint8_t* from, size_t stride) {
+  const auto bytes = [&](uint32_t row) {
+    return _mm_load_si128(reinterpret_cast<const __m128i*>(from + row * stride));
+  };
+  __m512i rows = _mm512_castsi128_si512(bytes(0));
+  rows = _mm512_inserti32x4(rows, bytes(4), 1);
+  rows = _mm512_inserti32x4(rows, bytes(8), 2);
+  return _mm512_inserti32x4(rows, bytes(12), 3);
+}
+
+inline size_t tile_block_bytes(const ScanJob& job) { return size_t{(job.items.rows.dims + 3) / 4} * 64; }
+
+// Interleaves the 64 rows from `row` into job.tile. Block b holds rows 16b .. 16b+15; in it, group g holds dims 4g ..
+// 4g+3 of the 16 rows, 4 bytes a row: the operand of vpdpbusd and a B tile of tdpbsud. Groups are written four at a
+// time, so up to three too many: the next block overwrites them, or they fall into the slack.
+[[gnu::noinline]] void fill_tile(const ScanJob& job, uint32_t row) {
+  const size_t stride = job.items.rows.stride;
+  const size_t block_bytes = tile_block_bytes(job);
+  for (uint32_t b = 0; b < kTileRows / kBlockRows; ++b) {
+    const uint8_t* from = job.items.rows.codes + (size_t{row} + b * kBlockRows) * stride;
+    uint8_t* to = job.tile + b * block_bytes;
+    for (uint8_t* const end = to + block_bytes; to < end; from += 16, to += 256) {
+      const __m512i r0 = column_of_four(from, stride), r1 = column_of_four(from + stride, stride);
+      const __m512i r2 = column_of_four(from + 2 * stride, stride), r3 = column_of_four(from + 3 * stride, stride);
+      const __m512i low01 = _mm512_unpacklo_epi32(r0, r1), high01 = _mm512_unpackhi_epi32(r0, r1);
+      const __m512i low23 = _mm512_unpacklo_epi32(r2, r3), high23 = _mm512_unpackhi_epi32(r2, r3);
+      _mm512_store_si512(to, _mm512_unpacklo_epi64(low01, low23));
+      _mm512_store_si512(to + 64, _mm512_unpackhi_epi64(low01, low23));
+      _mm512_store_si512(to + 128, _mm512_unpacklo_epi64(high01, high23));
+      _mm512_store_si512(to + 192, _mm512_unpackhi_epi64(high01, high23));
+    }
+  }
+}
 
 // Keys of 16 rows from their integer sums.
 template <bool kL2, bool kBound>

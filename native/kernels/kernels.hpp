@@ -9,21 +9,33 @@
 
 namespace belfry {
 
-inline constexpr uint32_t kBlockRows = 16;  // rows whose codes are interleaved
+inline constexpr uint32_t kBlockRows = 16;  // rows that a level interleaves
 inline constexpr uint32_t kTileRows = 64;   // rows that a scan handles at once: one word of a RowFilter
-// Bytes that must be readable behind the codes: the AMX level loads whole 1 KiB tiles.
-inline constexpr size_t kCodeSlackBytes = 1024;
+// Bytes that must be readable behind query codes and behind ScanJob::tile: the AMX level loads whole 1 KiB tiles.
+inline constexpr size_t kSlackBytes = 1024;
 
-// 8-bit codes of all items. Block b holds rows 16b .. 16b+15; in it, group g holds dims 4g .. 4g+3 of the 16 rows, 4
-// bytes a row: the operand layout of vpdpbusd and of a tdpbsud B tile. A code is round(x / scale) + 128, in 1..255.
-// Arrays are padded to whole tiles with scale 0.
+// 8-bit codes of all items, row by row, and what a graph walk needs of a row beside them. A code is
+// round(x / scale) + 128, in 1..255. Behind the codes of a row stand bytes of no meaning to a dot product, because
+// queries are zero there; when 4 fit, the last 4 of the row are its scale, and for l2 when 8 fit, the 4 before that are
+// its bias, so that a walk finds both on lines that it loads anyway.
+struct CodeRows {
+  const uint8_t* codes;  // row r at codes + r * stride; on a 64-byte border
+  size_t stride;         // dims rounded up to whole cache lines
+  // The f32 scale of row r is at scale + r * scale_stride: inside the row where there is room, else in an array.
+  const unsigned char* scale;
+  size_t scale_stride;
+  const unsigned char* bias;  // l2 only, else null
+  size_t bias_stride;
+  uint32_t dims;
+};
+
+// The codes with the arrays that a scan reads as vectors. Arrays and codes are padded to whole tiles with scale 0.
 struct CodeView {
-  const uint8_t* codes;
+  CodeRows rows;
   const float* scale;
   const float* bias;   // l2 only: about -|x|^2, never below it
   const float* error;  // norm of what the code lost, rounded up
   const float* norm;   // norm of the row, rounded up
-  uint32_t groups;     // ceil(dims / 4)
 };
 
 // The survivors of one query. `keys` and `rows` hold capacity + kTileRows entries, so a whole tile always fits.
@@ -50,8 +62,8 @@ struct ScanJob {
   uint32_t row_end;
   const uint64_t* allowed;
   uint32_t count;
-  const int8_t* query_codes;  // count rows of query_stride bytes, zero behind dims; zero rows up to a multiple of 32
-  size_t query_stride;
+  const int8_t*
+      query_codes;         // count rows of items.rows.stride bytes, zero behind dims; zero rows up to a multiple of 32
   const int32_t* offsets;  // -128 * sum(codes): takes the items' +128 out again
   const float* l2_scale;
   const float* l2_weight;
@@ -59,6 +71,9 @@ struct ScanJob {
   const float* norm_weight;
   float* thresholds;
   Candidates* lists;
+  // Scratch of one tile: kTileRows * items.rows.stride + kSlackBytes bytes on a 64-byte border. A level that multiplies
+  // several rows at once interleaves a tile here, once for all queries of the job.
+  uint8_t* tile;
 };
 
 enum class ScanKind : uint32_t { kPlain, kL2, kPlainBound, kL2Bound };
@@ -85,11 +100,18 @@ struct ScoreJob {
 
 struct KernelTable {
   const char* name;
-  uint32_t query_pad;  // query_stride is a multiple of this
   void (*scan[kScanKinds])(const ScanJob&);
   // The raw integer sums of job.count queries with rows [row_begin, row_end): out[q * (row_end - row_begin) + row -
   // row_begin]. For tests, and for code that wants all scores.
   void (*dots)(const ScanJob&, int32_t* out);
+  // out[i] = offset + sum of (item code + 128) * query code, for row rows[i] of `items`: one query, scattered rows. The
+  // query is one of ScanJob::query_codes; its own offset makes the sum that of the centred codes.
+  void (*dot_rows)(const CodeRows& items, const int8_t* query, int32_t offset, const uint32_t* rows, uint32_t count,
+                   int32_t* out);
+  // out[i * right_count + j] = sum of the centred codes (-127..127) of row left[i] times those of row right[j]. For
+  // lists of some dozens of rows, whose codes stay in the L1 or L2 cache.
+  void (*dot_block)(const CodeRows& items, const uint32_t* left, uint32_t left_count, const uint32_t* right,
+                    uint32_t right_count, int32_t* out);
   void (*score_rows)(const ScoreJob&);
   // Half to single precision; `from` may be unaligned.
   void (*widen_f16)(const unsigned char* from, float* to, size_t count);

@@ -5,29 +5,28 @@ namespace belfry::kernels::portable {
 
 namespace {
 
-void block_dots(const uint8_t* block, const int8_t* query, uint32_t groups, int32_t sums[kBlockRows]) {
-  for (uint32_t g = 0; g < groups; ++g, block += 64, query += 4) {
-    for (uint32_t r = 0; r < kBlockRows; ++r) {
-      for (uint32_t b = 0; b < 4; ++b) sums[r] += int32_t{block[r * 4 + b]} * int32_t{query[b]};
-    }
-  }
+// Items are unsigned, queries signed: the operands of vpdpbusd.
+int32_t dot(const uint8_t* row, const int8_t* query, size_t count) {
+  int32_t sum = 0;
+  for (size_t i = 0; i < count; ++i) sum += int32_t{row[i]} * int32_t{query[i]};
+  return sum;
 }
 
-// Two queries share the reads of the items.
 template <bool kL2, bool kBound>
 void scan(const ScanJob& job) {
-  const size_t block_bytes = size_t{job.items.groups} * 64;
+  const CodeRows& items = job.items.rows;
   for (uint32_t row = job.row_begin; row < job.row_end; row += kTileRows) {
     const uint64_t allowed = job.allowed == nullptr ? ~uint64_t{0} : job.allowed[(row - job.row_begin) / kTileRows];
     if (allowed == 0) continue;
     for (uint32_t q = 0; q < job.count; ++q) {
+      const int8_t* query = job.query_codes + q * items.stride;
       for (uint32_t b = 0; b < 4; ++b) {
+        const uint32_t first = row + b * kBlockRows;
         int32_t sums[kBlockRows];
-        for (int32_t& sum : sums) sum = job.offsets[q];
-        block_dots(job.items.codes + (row / kBlockRows + b) * block_bytes, job.query_codes + q * job.query_stride,
-                   job.items.groups, sums);
-        admit_block<kL2, kBound>(job, q, row + b * kBlockRows, static_cast<uint32_t>(allowed >> (16 * b)) & 0xffffU,
-                                 sums);
+        for (uint32_t r = 0; r < kBlockRows; ++r) {
+          sums[r] = job.offsets[q] + dot(items.codes + size_t{first + r} * items.stride, query, items.dims);
+        }
+        admit_block<kL2, kBound>(job, q, first, static_cast<uint32_t>(allowed >> (16 * b)) & 0xffffU, sums);
       }
       prune_if_full(job, q);
     }
@@ -35,12 +34,30 @@ void scan(const ScanJob& job) {
 }
 
 void dots(const ScanJob& job, int32_t* out) {
-  const size_t block_bytes = size_t{job.items.groups} * 64;
+  const CodeRows& items = job.items.rows;
   for (uint32_t q = 0; q < job.count; ++q) {
-    for (uint32_t row = job.row_begin; row < job.row_end; row += kBlockRows, out += kBlockRows) {
-      for (uint32_t r = 0; r < kBlockRows; ++r) out[r] = job.offsets[q];
-      block_dots(job.items.codes + row / kBlockRows * block_bytes, job.query_codes + q * job.query_stride,
-                 job.items.groups, out);
+    for (uint32_t row = job.row_begin; row < job.row_end; ++row) {
+      *out++ = job.offsets[q] + dot(items.codes + row * items.stride, job.query_codes + q * items.stride, items.dims);
+    }
+  }
+}
+
+void dot_rows(const CodeRows& items, const int8_t* query, int32_t offset, const uint32_t* rows, uint32_t count,
+              int32_t* out) {
+  for (uint32_t i = 0; i < count; ++i) {
+    out[i] = offset + dot(items.codes + rows[i] * items.stride, query, items.dims);
+  }
+}
+
+void dot_block(const CodeRows& items, const uint32_t* left, uint32_t left_count, const uint32_t* right,
+               uint32_t right_count, int32_t* out) {
+  for (uint32_t i = 0; i < left_count; ++i) {
+    const uint8_t* a = items.codes + left[i] * items.stride;
+    for (uint32_t j = 0; j < right_count; ++j) {
+      const uint8_t* b = items.codes + right[j] * items.stride;
+      int32_t sum = 0;
+      for (uint32_t d = 0; d < items.dims; ++d) sum += (int32_t{a[d]} - 128) * (int32_t{b[d]} - 128);
+      *out++ = sum;
     }
   }
 }
@@ -119,8 +136,10 @@ void score_rows(const ScoreJob& job) {
 }
 
 constexpr KernelTable kTable = {
-    "portable", 4,          {scan<false, false>, scan<true, false>, scan<false, true>, scan<true, true>},
-    dots,       score_rows, widen_f16};
+    "portable", {scan<false, false>, scan<true, false>, scan<false, true>, scan<true, true>},
+    dots,       dot_rows,
+    dot_block,  score_rows,
+    widen_f16};
 
 }  // namespace
 

@@ -5,24 +5,14 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "kernels/kernels.hpp"
+
 namespace belfry {
 
 inline constexpr uint32_t kLineBytes = 64;
 inline constexpr uint32_t kWalkLanes = 16;             // rows scored at once; arrays are padded to whole lanes
 inline constexpr uint32_t kExpandedBit = 0x80000000U;  // of a pool entry: its neighbours have been looked at
 inline constexpr uint32_t kWalkSlack = 16;             // entries before and behind the pool that may be touched
-
-// Row-major 8-bit codes: row r at codes + r * stride, one byte a dim holding round(x / scale) + 128, then padding. The
-// scale of row r (f32) is at scale + r * scale_stride, for L2 its bias (about -|x|^2) at bias + r * bias_stride: in the
-// row's own padding where there is room, so that a walk finds them on lines that it loads anyway.
-struct CodeRows {
-  const uint8_t* codes;
-  size_t stride;  // a multiple of 64
-  const unsigned char* scale;
-  size_t scale_stride;
-  const unsigned char* bias;  // null unless L2
-  size_t bias_stride;
-};
 
 struct WalkJob {
   CodeRows items;
@@ -51,6 +41,7 @@ struct WalkJob {
   // not are looked at in their place, up to `hops` lists an expansion. Null: no filter.
   const uint64_t* allowed;
   uint32_t hops;
+  bool expand;  // false: only the seeds are scored
 
   // Scratch. Pool arrays have kWalkSlack entries before and ef + kWalkSlack behind their start, 64-byte aligned.
   float* keys;

@@ -7,6 +7,17 @@
 namespace belfry {
 namespace {
 
+inline void fill_tile(const ScanJob& job, uint32_t row) {
+  const size_t stride = job.items.rows.stride;
+  for (size_t b = 0, to = 0; b < 4; ++b) {
+    for (size_t dim = 0; dim < (job.items.rows.dims + 3) / 4 * size_t{4}; dim += 4) {
+      for (size_t r = 0; r < 16; ++r, to += 4) {
+        __builtin_memcpy(job.tile + to, job.items.rows.codes + (row + 16 * b + r) * stride + dim, 4);
+      }
+    }
+  }
+}
+
 template <bool kL2, bool kBound>
 inline void admit_tile_sums(const ScanJob& job, uint32_t q, uint32_t row, uint64_t allowed,
                             const int32_t (&sums)[kTileRows]) {
@@ -28,9 +39,10 @@ namespace belfry::kernels::amx_emulated {
 const KernelTable& table() {
   static const KernelTable kTable = {
       "amx-emulated",
-      64,
       {amx_scan<false, false>, amx_scan<true, false>, amx_scan<false, true>, amx_scan<true, true>},
       amx_dots,
+      portable::table().dot_rows,
+      portable::table().dot_block,
       portable::table().score_rows,
       portable::table().widen_f16};
   return kTable;

@@ -22,19 +22,21 @@ std::vector<const KernelTable*> all_tables() {
 
 struct Case {
   uint32_t rows, dims, queries;
-  AlignedBuffer<uint8_t> codes;
+  size_t stride;
+  AlignedBuffer<uint8_t> codes, tile;
   AlignedBuffer<int8_t> query_codes;
   AlignedBuffer<float> scale, bias, error, norm;
   std::vector<int32_t> offsets;
   std::vector<float> l2_scale, l2_weight, error_weight, norm_weight;
-  size_t stride;
 
   Case(uint32_t rows_, uint32_t dims_, uint32_t queries_, bool extremes, uint32_t seed)
       : rows(rows_),
         dims(dims_),
         queries(queries_),
-        codes(size_t{rows_} * groups() * 4 + kCodeSlackBytes),
-        query_codes((size_t{queries_} + 32) * ((dims_ + 63) / 64 * 64) + kCodeSlackBytes),
+        stride((size_t{dims_} + 63) / 64 * 64),
+        codes(size_t{rows_} * stride),
+        tile(size_t{kTileRows} * stride + kSlackBytes),
+        query_codes((size_t{queries_} + 32) * stride + kSlackBytes),
         scale(rows_),
         bias(rows_),
         error(rows_),
@@ -43,15 +45,14 @@ struct Case {
         l2_scale(queries_),
         l2_weight(queries_),
         error_weight(queries_),
-        norm_weight(queries_),
-        stride((dims_ + 63) / 64 * 64) {
+        norm_weight(queries_) {
     std::mt19937 random(seed);
     const auto code = [&] {
       const int value = static_cast<int>(random() % 255) - 127;
       return extremes ? (value < 0 ? -127 : 127) : value;
     };
     const auto real = [&] { return static_cast<float>(random() % 2000) / 1000.0F - 0.5F; };
-    // What stands behind dims in the last group must not matter: queries are zero there.
+    // What stands behind the dims of a row must not matter: queries are zero there.
     for (size_t i = 0; i < codes.size(); ++i) codes[i] = static_cast<uint8_t>(random());
     for (uint32_t row = 0; row < rows; ++row) {
       for (uint32_t d = 0; d < dims; ++d) at(row, d) = static_cast<uint8_t>(code() + 128);
@@ -75,10 +76,7 @@ struct Case {
     }
   }
 
-  uint32_t groups() const { return (dims + 3) / 4; }
-  uint8_t& at(uint32_t row, uint32_t d) {
-    return codes[size_t{row / 16} * groups() * 64 + size_t{d / 4} * 64 + size_t{row % 16} * 4 + d % 4];
-  }
+  uint8_t& at(uint32_t row, uint32_t d) { return codes[row * stride + d]; }
   int32_t dot(uint32_t q, uint32_t row) {
     int32_t sum = 0;
     for (uint32_t d = 0; d < dims; ++d) sum += (int32_t{at(row, d)} - 128) * int32_t{query_codes[q * stride + d]};
@@ -98,13 +96,20 @@ struct Case {
     }
     return value;
   }
+  CodeRows code_rows() {
+    CodeRows out{};
+    out.codes = codes.data();
+    out.stride = stride;
+    out.dims = dims;
+    return out;
+  }
   ScanJob job() {
     ScanJob out{};
-    out.items = {codes.data(), scale.data(), bias.data(), error.data(), norm.data(), groups()};
+    out.items = {code_rows(), scale.data(), bias.data(), error.data(), norm.data()};
+    out.tile = tile.data();
     out.row_end = rows;
     out.count = queries;
     out.query_codes = query_codes.data();
-    out.query_stride = stride;
     out.offsets = offsets.data();
     out.l2_scale = l2_scale.data();
     out.l2_weight = l2_weight.data();
@@ -127,6 +132,37 @@ TEST(integer_sums_are_equal_on_every_level) {
           bool equal = true;
           for (uint32_t q = 0; q < queries; ++q) {
             for (uint32_t row = 0; row < 128; ++row) equal &= sums[size_t{q} * 128 + row] == data.dot(q, row);
+          }
+          CHECK_MESSAGE(equal, std::string(table->name) + " dims " + std::to_string(dims));
+        }
+      }
+    }
+  }
+}
+
+TEST(scattered_rows_and_blocks_have_the_same_sums_on_every_level) {
+  for (uint32_t dims : kDims) {
+    for (bool extremes : {false, true}) {
+      Case data(64, dims, 1, extremes, dims);
+      std::mt19937 random(dims);
+      for (uint32_t count : {0U, 1U, 3U, 8U, 15U, 16U, 17U, 40U}) {
+        std::vector<uint32_t> left(count), right(count + 3);
+        for (uint32_t& row : left) row = random() % 64;
+        for (uint32_t& row : right) row = random() % 64;
+        for (const KernelTable* table : all_tables()) {
+          std::vector<int32_t> sums(count + 1, 42), block(size_t{count} * right.size() + 1, 42);
+          table->dot_rows(data.code_rows(), data.query_codes.data(), data.offsets[0], left.data(), count, sums.data());
+          table->dot_block(data.code_rows(), left.data(), count, right.data(), count + 3, block.data());
+          bool equal = sums[count] == 42 && block.back() == 42;  // nothing behind the end is written
+          for (uint32_t i = 0; i < count; ++i) {
+            equal &= sums[i] == data.dot(0, left[i]);
+            for (size_t j = 0; j < right.size(); ++j) {
+              int32_t sum = 0;
+              for (uint32_t d = 0; d < dims; ++d) {
+                sum += (int32_t{data.at(left[i], d)} - 128) * (int32_t{data.at(right[j], d)} - 128);
+              }
+              equal &= block[i * right.size() + j] == sum;
+            }
           }
           CHECK_MESSAGE(equal, std::string(table->name) + " dims " + std::to_string(dims));
         }

@@ -82,7 +82,7 @@ TEST(bounds_hold_for_every_row_and_query) {
             nullptr, reinterpret_cast<const unsigned char*>(items.data()), dims * size_t{4}, RowFormat::kF32, rows,
             dims};
         const ItemCodes coded(source, metric, kernel, 1);
-        const QueryCodes query(points.data(), queries, dims, metric, coded.exponent(), 4);
+        const QueryCodes query(points.data(), queries, dims, metric, coded.exponent());
         const CodeView view = coded.view();
         ScanJob job{};
         job.items = view;

@@ -41,7 +41,7 @@ class AddonState {
   void set_error_factory(Napi::Function factory) { error_factory_ = Napi::Persistent(factory); }
   Napi::Value make_error(Napi::Env env, const Error& error) const;
 
-  Napi::FunctionReference matrix_class, matrix_builder_class, import_class, index_class;
+  Napi::FunctionReference matrix_class, matrix_builder_class, import_class, index_class, graph_build_class;
 
  private:
   std::shared_ptr<Delivery> delivery_;

@@ -1,5 +1,6 @@
 #include "binding/exports.hpp"
 
+#include <optional>
 #include <utility>
 
 #include "binding/addon_state.hpp"
@@ -8,6 +9,7 @@
 #include "binding/promise_worker.hpp"
 #include "core/thread_pool.hpp"
 #include "kernels/cpu.hpp"
+#include "storage/graph_file.hpp"
 
 namespace belfry::binding {
 
@@ -92,16 +94,33 @@ class CreateMatrixWorker final : public PromiseWorker {
   std::shared_ptr<MatrixUnderWay> building_;
 };
 
+// A graph to be opened with an index.
+struct GraphFile {
+  std::string path, vectors;
+  LoadMode mode;
+};
+
 class CreateIndexWorker final : public PromiseWorker {
  public:
   CreateIndexWorker(Napi::Env env, std::shared_ptr<const Matrix> matrix, Metric metric, const KernelTable& kernel,
-                    size_t threads)
-      : PromiseWorker(env), matrix_(std::move(matrix)), metric_(metric), kernel_(kernel), threads_(threads) {}
+                    size_t threads, std::optional<GraphFile> graph)
+      : PromiseWorker(env),
+        matrix_(std::move(matrix)),
+        metric_(metric),
+        kernel_(kernel),
+        threads_(threads),
+        graph_(std::move(graph)) {}
 
  protected:
   void execute() override {
     const std::shared_ptr<const Matrix> matrix = std::move(matrix_);  // freed here, if it was closed in the meantime
-    index_ = std::make_shared<const ExactIndex>(Matrix::vectors(matrix, threads_), metric_, kernel_, threads_);
+    std::optional<Graph> graph;
+    if (graph_) {
+      const GraphIdentity identity{matrix->rows(), matrix->dims(), metric_, graph_->vectors};
+      graph = read_graph(graph_->path, identity, graph_->mode, threads_).graph;
+    }
+    index_ = std::make_shared<const ExactIndex>(Matrix::vectors(matrix, threads_), metric_, kernel_, threads_,
+                                                std::move(graph));
   }
   Napi::Value result(Napi::Env env) override {
     return IndexHandle::make(env, AddonState::of(env).index_class, std::move(index_));
@@ -112,8 +131,24 @@ class CreateIndexWorker final : public PromiseWorker {
   Metric metric_;
   const KernelTable& kernel_;
   size_t threads_;
+  std::optional<GraphFile> graph_;
   std::shared_ptr<const ExactIndex> index_;
 };
+
+std::optional<GraphFile> read_graph_file(const Napi::Value& value) {
+  if (value.IsUndefined()) return std::nullopt;
+  if (!value.IsObject()) throw invalid_argument("graph", "an object", show(value));
+  const Napi::Object graph = value.As<Napi::Object>();
+  GraphFile file{read_string(graph.Get("path"), "graph.path"), read_string(graph.Get("vectors"), "graph.vectors"),
+                 LoadMode::kHuge};
+  const Napi::Value load = graph.Get("load");
+  if (!load.IsUndefined()) {
+    const std::string mode = read_string(load, "graph.load");
+    if (mode != "huge" && mode != "mmap") throw invalid_argument("graph.load", "\"huge\" or \"mmap\"", show(load));
+    file.mode = mode == "mmap" ? LoadMode::kMmap : LoadMode::kHuge;
+  }
+  return file;
+}
 
 Napi::Value npy_info_of(const Napi::CallbackInfo& call) {
   return promise(call.Env(), [&] { return std::make_shared<NpyInfoWorker>(call.Env(), read_string(call[0], "path")); });
@@ -152,7 +187,8 @@ Napi::Value create_index(const Napi::CallbackInfo& call) {
     const Metric metric = read_metric(options.Get("metric"), "metric");
     const KernelTable& kernel = read_kernel(options.Get("kernel"), "kernel");
     const size_t threads = read_optional_integer(options, "threads", 1, 1024).value_or(ThreadPool::cpu_count());
-    return std::make_shared<CreateIndexWorker>(call.Env(), std::move(matrix), metric, kernel, threads);
+    return std::make_shared<CreateIndexWorker>(call.Env(), std::move(matrix), metric, kernel, threads,
+                                               read_graph_file(options.Get("graph")));
   });
 }
 

@@ -2,11 +2,14 @@
 
 #include <atomic>
 #include <memory>
+#include <string>
+#include <vector>
 
 #include "binding/napi_setup.hpp"
 #include "core/error.hpp"
 #include "core/thread_pool.hpp"
 #include "index/exact_index.hpp"
+#include "index/graph.hpp"
 #include "storage/matrix.hpp"
 #include "storage/npy_import.hpp"
 
@@ -115,8 +118,38 @@ class IndexHandle : public Handle<IndexHandle, const ExactIndex> {
  private:
   Napi::Value info(const Napi::CallbackInfo& call);
   Napi::Value search(const Napi::CallbackInfo& call);
+  Napi::Value search_sync(const Napi::CallbackInfo& call);
   Napi::Value score_rows(const Napi::CallbackInfo& call);
   Napi::Value close(const Napi::CallbackInfo& call);
+};
+
+// A graph that is to be built, or is being built: what the watcher and the worker share.
+struct RunningGraphBuild {
+  // Reads and checks the options; throws BELFRY_INVALID_ARGUMENT, BELFRY_DIMS_MISMATCH.
+  static std::shared_ptr<RunningGraphBuild> read(const Napi::Object& options);
+
+  std::shared_ptr<const Matrix> items, users;
+  std::vector<uint32_t> user_rows;
+  Metric metric = Metric::kIp;
+  const KernelTable* kernel = nullptr;
+  GraphBuildOptions options;
+  std::string path, vectors, notes = "{}";
+  BuildProgress progress;
+  std::atomic<bool> started{false};
+};
+
+class GraphBuildHandle : public Handle<GraphBuildHandle, RunningGraphBuild> {
+ public:
+  static constexpr const char* kName = "NativeGraphBuild";
+  static constexpr napi_type_tag kTag = {0x5b0c3f0f7a4e4d61, 0x8f8f25b3d0f3a105};
+  using Handle::Handle;
+  static Napi::Function define(Napi::Env env);
+
+ private:
+  Napi::Value memory_bytes(const Napi::CallbackInfo& call);
+  Napi::Value run(const Napi::CallbackInfo& call);
+  Napi::Value progress(const Napi::CallbackInfo& call);
+  Napi::Value cancel(const Napi::CallbackInfo& call);
 };
 
 Napi::Object npy_info(Napi::Env env, const std::string& path, const NpyHeader& header, uint64_t file_bytes);

@@ -1,5 +1,7 @@
 #include <algorithm>
+#include <chrono>
 #include <cstring>
+#include <optional>
 #include <utility>
 #include <vector>
 
@@ -15,6 +17,9 @@ namespace {
 constexpr size_t kQueryValuesMax = size_t{4} << 20;  // copied on the JS thread
 constexpr size_t kHitsMax = size_t{16} << 20;
 constexpr size_t kExcludedMax = kSyncValuesMax;  // likewise
+constexpr double kStopMax = 1000;
+// A walk on the JS thread stays well below 1 ms: about 300 ns a row of the pool, and the copy of the answer.
+constexpr uint32_t kSyncEfMax = 1024;
 
 // A search as plain data: nothing of JS is touched off the JS thread.
 struct SearchRequest {
@@ -32,8 +37,26 @@ SearchMode read_mode(const Napi::Value& value) {
     if (text == "codes") return SearchMode::kCodes;
     if (text == "exact") return SearchMode::kExact;
     if (text == "f32") return SearchMode::kF32;
+    if (text == "walk") return SearchMode::kWalk;
   }
-  throw invalid_argument("mode", "\"codes\", \"exact\" or \"f32\"", show(value));
+  throw invalid_argument("mode", "\"codes\", \"exact\", \"f32\" or \"walk\"", show(value));
+}
+
+float read_stop(const Napi::Value& value, float otherwise) {
+  if (value.IsUndefined()) return otherwise;
+  const double stop = value.IsNumber() ? value.As<Napi::Number>().DoubleValue() : 0;
+  if (!(stop >= 1 && stop <= kStopMax)) throw invalid_argument("stop", "a number from 1 to 1000", show(value));
+  return static_cast<float>(stop);
+}
+
+const char* path_name(SearchPath path) {
+  switch (path) {
+    case SearchPath::kScan: return "scan";
+    case SearchPath::kList: return "list";
+    case SearchPath::kWalk: return "walk";
+    case SearchPath::kFilteredWalk: return "filtered walk";
+  }
+  return "unknown";
 }
 
 std::vector<uint32_t> copy_rows(const Napi::Value& value, const char* field) {
@@ -72,6 +95,12 @@ SearchRequest read_request(const Napi::Object& options, const ExactIndex& index)
   request.params.rescore = static_cast<uint32_t>(
       read_optional_integer(options, "rescore", request.params.k, 10 * uint64_t{kKMax}).value_or(enough));
 
+  if (request.params.mode == SearchMode::kWalk) {
+    request.params.ef = static_cast<uint32_t>(
+        read_optional_integer(options, "ef", request.params.k, kEfMax).value_or(std::max(request.params.k, 64U)));
+    request.params.stop = read_stop(options.Get("stop"), request.params.stop);
+  }
+
   const Napi::Value filter = options.Get("filter");
   if (!filter.IsUndefined()) {
     const Napi::Uint8Array bytes = read_u8_array(filter, "filter");
@@ -100,6 +129,32 @@ SearchRequest read_request(const Napi::Object& options, const ExactIndex& index)
   return request;
 }
 
+Hits run_search(const ExactIndex& index, SearchRequest& request) {
+  SearchParams params = request.params;
+  std::optional<RowFilter> filter;
+  if (!request.filter.empty()) {
+    params.filter = &filter.emplace(RowFilter::from_bytes(index.rows(), request.filter.data()));
+  }
+  const Exclusions exclusions(std::move(request.exclude), request.exclude_offsets, std::move(request.exclude_rows),
+                              request.count, index.rows());
+  if (!exclusions.empty()) params.exclusions = &exclusions;
+  return index.search(request.queries.data(), request.count, params);
+}
+
+Napi::Object answer(Napi::Env env, Hits&& hits, double queue_ms, double run_ms) {
+  Napi::Object out = Napi::Object::New(env);
+  out.Set("rows", hand_over<Napi::Uint32Array>(env, std::move(hits.rows)));
+  out.Set("scores", hand_over<Napi::Float32Array>(env, std::move(hits.scores)));
+  out.Set("counts", hand_over<Napi::Uint32Array>(env, std::move(hits.counts)));
+  out.Set("path", path_name(hits.path));
+  out.Set("scored", static_cast<double>(hits.scored));
+  out.Set("expanded", static_cast<double>(hits.expanded));
+  out.Set("fallbacks", hits.fallbacks);
+  out.Set("queueMs", queue_ms);
+  out.Set("runMs", run_ms);
+  return out;
+}
+
 class SearchWorker final : public PromiseWorker {
  public:
   SearchWorker(Napi::Env env, std::shared_ptr<const ExactIndex> index, SearchRequest request)
@@ -109,25 +164,9 @@ class SearchWorker final : public PromiseWorker {
   void execute() override {
     // Closed in the meantime, the index is freed here and not on the JS thread.
     const std::shared_ptr<const ExactIndex> index = std::move(index_);
-    SearchParams params = request_.params;
-    std::optional<RowFilter> filter;
-    if (!request_.filter.empty()) {
-      params.filter = &filter.emplace(RowFilter::from_bytes(index->rows(), request_.filter.data()));
-    }
-    const Exclusions exclusions(std::move(request_.exclude), request_.exclude_offsets, std::move(request_.exclude_rows),
-                                request_.count, index->rows());
-    if (!exclusions.empty()) params.exclusions = &exclusions;
-    hits_ = index->search(request_.queries.data(), request_.count, params);
+    hits_ = run_search(*index, request_);
   }
-  Napi::Value result(Napi::Env env) override {
-    Napi::Object out = Napi::Object::New(env);
-    out.Set("rows", hand_over<Napi::Uint32Array>(env, std::move(hits_.rows)));
-    out.Set("scores", hand_over<Napi::Float32Array>(env, std::move(hits_.scores)));
-    out.Set("counts", hand_over<Napi::Uint32Array>(env, std::move(hits_.counts)));
-    out.Set("queueMs", Napi::Number::New(env, queue_ms()));
-    out.Set("runMs", Napi::Number::New(env, run_ms()));
-    return out;
-  }
+  Napi::Value result(Napi::Env env) override { return answer(env, std::move(hits_), queue_ms(), run_ms()); }
 
  private:
   std::shared_ptr<const ExactIndex> index_;
@@ -141,6 +180,7 @@ Napi::Function IndexHandle::define(Napi::Env env) {
   return DefineClass(
       env, kName,
       {InstanceAccessor<&IndexHandle::info>("info"), InstanceMethod<&IndexHandle::search>("search"),
+       InstanceMethod<&IndexHandle::search_sync>("searchSync"),
        InstanceMethod<&IndexHandle::score_rows>("scoreRows"), InstanceMethod<&IndexHandle::close>("close")});
 }
 
@@ -154,6 +194,14 @@ Napi::Value IndexHandle::info(const Napi::CallbackInfo& call) {
     info.Set("kernel", index.kernel_name());
     info.Set("threads", static_cast<double>(index.threads()));
     info.Set("codeBytes", static_cast<double>(index.code_bytes()));
+    if (index.graph() != nullptr) {
+      Napi::Object graph = Napi::Object::New(call.Env());
+      graph.Set("degree", index.graph()->graph().degree);
+      graph.Set("entries", static_cast<double>(index.graph()->graph().entries.size()));
+      graph.Set("queryEdges", index.graph()->graph().query_edges);
+      graph.Set("bytes", static_cast<double>(index.graph()->bytes()));
+      info.Set("graph", graph);
+    }
     return info;
   });
 }
@@ -162,6 +210,24 @@ Napi::Value IndexHandle::search(const Napi::CallbackInfo& call) {
   return promise(call.Env(), [&] {
     const std::shared_ptr<const ExactIndex>& index = held();
     return std::make_shared<SearchWorker>(call.Env(), index, read_request(read_object(call, 0, "options"), *index));
+  });
+}
+
+Napi::Value IndexHandle::search_sync(const Napi::CallbackInfo& call) {
+  return guarded(call.Env(), [&]() -> Napi::Value {
+    const ExactIndex& index = *held();
+    SearchRequest request = read_request(read_object(call, 0, "options"), index);
+    if (request.count != 1) {
+      throw invalid_argument("queries", "one query; use search for more", std::to_string(request.count));
+    }
+    if (request.params.mode != SearchMode::kWalk || request.params.ef > kSyncEfMax) {
+      throw invalid_argument("mode", "\"walk\" with ef up to " + std::to_string(kSyncEfMax) + "; use search for the rest",
+                             show(read_object(call, 0, "options").Get("mode")));
+    }
+    const auto started = std::chrono::steady_clock::now();
+    Hits hits = run_search(index, request);
+    const std::chrono::duration<double, std::milli> took = std::chrono::steady_clock::now() - started;
+    return answer(call.Env(), std::move(hits), 0, took.count());
   });
 }
 

@@ -47,8 +47,20 @@ class Exclusions {
       lists_.emplace_back(rows_.data() + offsets[q], static_cast<size_t>(std::unique(first, last) - first));
     }
   }
-  Exclusions(const Exclusions&) = delete;  // the lists point into rows_
+  Exclusions(const Exclusions&) = delete;  // the lists point into rows_, which a move takes along
   Exclusions& operator=(const Exclusions&) = delete;
+  Exclusions(Exclusions&&) noexcept = default;
+
+  // Those of one query, for a search of that query alone.
+  Exclusions only(size_t q) const {
+    Exclusions one;
+    one.common_ = common_;
+    if (!lists_.empty()) {
+      one.rows_.assign(lists_[q].begin(), lists_[q].end());
+      one.lists_.emplace_back(one.rows_.data(), one.rows_.size());
+    }
+    return one;
+  }
 
   bool empty() const noexcept { return common_.empty() && lists_.empty(); }
   ExcludedRows of(size_t q) const noexcept {

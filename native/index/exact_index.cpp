@@ -38,13 +38,26 @@ ExactIndex::ExactIndex(VectorSource vectors, Metric metric, const KernelTable& k
       kernel_(kernel),
       threads_(threads),
       order_(std::move(order), vectors_.rows),
-      item_codes_(vectors_, metric, kernel, threads, order_.to_external()) {}
+      item_codes_(vectors_, metric, kernel, threads, order_.to_external()) {
+  const float* norms = item_codes_.view().norm;
+  for (uint32_t row = 0; row < vectors_.rows; ++row) largest_norm_ = std::max(largest_norm_, norms[row]);
+}
+
+ExactIndex::ExactIndex(VectorSource vectors, Metric metric, const KernelTable& kernel, size_t threads,
+                       std::optional<Graph> graph)
+    : ExactIndex(std::move(vectors), metric, kernel, threads,
+                 graph ? std::move(graph->order) : std::vector<uint32_t>()) {
+  if (graph) graph_.emplace(std::move(*graph), item_codes_.view().rows);
+}
 
 void ExactIndex::check(const float* queries, size_t count, const SearchParams& params) const {
   if (params.k < 1 || params.k > kKMax) {
     throw invalid_argument("k", "an integer from 1 to " + std::to_string(kKMax), std::to_string(params.k));
   }
-  if (params.mode == SearchMode::kCodes && params.rescore < params.k) {
+  if (params.mode == SearchMode::kWalk && !graph_) {
+    throw invalid_argument("mode", "\"codes\", \"exact\" or \"f32\" for an index without a graph", "\"walk\"");
+  }
+  if ((params.mode == SearchMode::kCodes || params.mode == SearchMode::kWalk) && params.rescore < params.k) {
     throw invalid_argument("rescore", "an integer of at least k (" + std::to_string(params.k) + ")",
                            std::to_string(params.rescore));
   }
@@ -68,12 +81,18 @@ Hits ExactIndex::search(const float* queries, size_t count, const SearchParams& 
   const size_t allowed = params.filter == nullptr ? vectors_.rows : params.filter->count();
   if (allowed == 0 || count == 0) return std::move(batch.hits);
 
+  if (params.mode == SearchMode::kWalk && params.rescore < allowed) {
+    walk(batch);
+    return std::move(batch.hits);
+  }
   std::vector<size_t> all(count);
   for (size_t q = 0; q < count; ++q) all[q] = q;
   const size_t gather_cost = count < kBatchQueries ? kGatherCostSingle : kGatherCostBatch;
-  const size_t scored = params.mode == SearchMode::kCodes ? params.rescore : params.k;
+  const bool approximate = params.mode == SearchMode::kCodes || params.mode == SearchMode::kWalk;
+  const size_t scored = approximate ? params.rescore : params.k;
   if (params.filter != nullptr && (allowed <= kGatherAlways || allowed * gather_cost <= vectors_.rows)) {
     const std::vector<uint32_t> rows = params.filter->to_rows();
+    batch.hits.path = SearchPath::kList;
     scan_rows(batch, all, &rows);
   } else if (params.mode == SearchMode::kF32 || scored * 2 >= allowed) {
     scan_rows(batch, all, nullptr);

@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -11,11 +12,16 @@
 #include "index/row_order.hpp"
 #include "index/search_types.hpp"
 #include "index/vector_source.hpp"
+#include "index/walk_graph.hpp"
 #include "kernels/kernels.hpp"
 
 namespace belfry {
 
-// Exact search over 8-bit codes and over the vectors themselves. Immutable after construction, so any number of threads
+class QueryCodes;
+
+
+// Search over 8-bit codes: exact scans, scans of the vectors themselves, and walks over a graph when one was given.
+// Immutable after construction, so any number of threads
 // may search it. Answers do not depend on the number of threads or on the kernel level:
 //   scores are f64 sums in a fixed order, rounded to f32 at the end; order is by the f64 score, then by smaller row.
 class ExactIndex {
@@ -25,6 +31,8 @@ class ExactIndex {
   // BELFRY_INVALID_ARGUMENT when it is not a permutation.
   ExactIndex(VectorSource vectors, Metric metric, const KernelTable& kernel, size_t threads,
              std::vector<uint32_t> order = {});
+  // In the order of the graph, which must be one of these vectors (read_graph checks that); none: as above.
+  ExactIndex(VectorSource vectors, Metric metric, const KernelTable& kernel, size_t threads, std::optional<Graph> graph);
 
   // Checked door: throws BELFRY_INVALID_ARGUMENT or BELFRY_INVALID_QUERY_VECTOR.
   Hits search(const float* queries, size_t count, const SearchParams& params) const;
@@ -37,18 +45,27 @@ class ExactIndex {
   const char* kernel_name() const noexcept { return kernel_.name; }
   size_t threads() const noexcept { return threads_; }
   size_t code_bytes() const noexcept { return item_codes_.bytes(); }
+  // Null without a graph.
+  const WalkGraph* graph() const noexcept { return graph_ ? &*graph_ : nullptr; }
   // The codes in internal rows, and what those are called outside.
   const ItemCodes& item_codes() const noexcept { return item_codes_; }
   const RowOrder& row_order() const noexcept { return order_; }
 
  private:
   struct Batch;
+  struct WalkPlan;
+  struct WalkWork;
 
   void check(const float* queries, size_t count, const SearchParams& params) const;
   void scan_codes(Batch& batch) const;
-  void rescore(Batch& batch, size_t q, std::vector<uint64_t>& survivors, const class QueryCodes& codes) const;
+  void rescore(Batch& batch, size_t q, std::vector<uint64_t>& survivors, const QueryCodes& codes) const;
   // Scores all allowed rows, or `rows` when it is not null, for the given queries.
   void scan_rows(Batch& batch, const std::vector<size_t>& queries, const std::vector<uint32_t>* rows) const;
+  void walk(Batch& batch) const;
+  WalkPlan plan_walk(const RowFilter* allowed) const;
+  // False when a scan must answer: the walk gave up, or found fewer rows than there are.
+  bool walk_one(Batch& batch, size_t q, const QueryCodes& codes, const WalkPlan& plan, WalkWork& work) const;
+  void scan_failed(Batch& batch, const std::vector<char>& failed) const;
   void score_rows_unchecked(const float* query, double query_norm, const uint32_t* rows, uint32_t first, uint32_t count,
                             double* out) const;
   double query_norm(const float* query) const;
@@ -60,6 +77,8 @@ class ExactIndex {
   size_t threads_;
   RowOrder order_;
   ItemCodes item_codes_;
+  float largest_norm_ = 0;  // of all rows, in the units of ItemCodes
+  std::optional<WalkGraph> graph_;
 };
 
 }  // namespace belfry

@@ -28,7 +28,9 @@ QueryCodes::QueryCodes(const float* queries, size_t count, uint32_t dims, Metric
       norm_weight_(count),
       unit_(count),
       shift_(count),
-      margin_(count) {
+      margin_(count),
+      base_(count),
+      is_ip_(metric == Metric::kIp) {
   const double shrink = std::ldexp(1.0, -exponent);
   for (size_t q = 0; q < count; ++q) {
     const float* from = queries + q * dims;
@@ -54,6 +56,7 @@ QueryCodes::QueryCodes(const float* queries, size_t count, uint32_t dims, Metric
     const double lost_norm = std::sqrt(lost);
     double error_weight = code_norm;
     double norm_weight = lost_norm + kRounding * (code_norm + lost_norm);
+    base_[q] = std::sqrt(squares);
     if (metric == Metric::kL2) {
       const double norm = step * shrink * std::sqrt(squares);  // |q'|
       const double g = std::max(1.0, norm);
@@ -65,6 +68,7 @@ QueryCodes::QueryCodes(const float* queries, size_t count, uint32_t dims, Metric
       unit_[q] = shrink * shrink / g;
       shift_[q] = norm * (norm / g);
       margin_[q] = 1e-12 * shift_[q];
+      base_[q] = shift_[q];
     } else if (metric == Metric::kCosine) {
       unit_[q] = std::sqrt(squares);
     } else {
@@ -83,6 +87,13 @@ void QueryCodes::fill(ScanJob& job, size_t first, size_t count) const noexcept {
   job.l2_weight = l2_weight_.data() + first;
   job.error_weight = error_weight_.data() + first;
   job.norm_weight = norm_weight_.data() + first;
+}
+
+void QueryCodes::fill(WalkJob& job, size_t q) const noexcept {
+  job.query = codes_.data() + q * stride_;
+  job.offset = offsets_[q];
+  job.l2_scale = l2_scale_[q];
+  job.l2_weight = l2_weight_[q];
 }
 
 }  // namespace belfry

@@ -6,6 +6,7 @@
 #include "core/aligned_buffer.hpp"
 #include "core/metric.hpp"
 #include "kernels/kernels.hpp"
+#include "kernels/walk_job.hpp"
 
 namespace belfry {
 
@@ -24,6 +25,12 @@ class QueryCodes {
   // Fills the query side of a job for queries first .. first + count - 1.
   void fill(ScanJob& job, size_t first, size_t count) const noexcept;
 
+  // Fills the query side of a walk for query q.
+  void fill(WalkJob& job, size_t q) const noexcept;
+  // `base` such that base - key is, times a constant, the squared distance of query q and a row; for inner product that
+  // of the vectors lifted onto a sphere of radius `largest_norm`, with the query of the same norm.
+  double distance_base(size_t q, double largest_norm) const noexcept { return base_[q] * (is_ip_ ? largest_norm : 1); }
+
   double error_weight(size_t q) const noexcept { return error_weight_[q]; }
   double norm_weight(size_t q) const noexcept { return norm_weight_[q]; }
   // What f64 rounding can take from a score or add to it beyond the two bounds above, in units of keys.
@@ -37,7 +44,8 @@ class QueryCodes {
   AlignedBuffer<int8_t> codes_;
   std::vector<int32_t> offsets_;
   std::vector<float> l2_scale_, l2_weight_, error_weight_, norm_weight_;
-  std::vector<double> unit_, shift_, margin_;
+  std::vector<double> unit_, shift_, margin_, base_;
+  bool is_ip_;
 };
 
 }  // namespace belfry

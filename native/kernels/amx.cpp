@@ -18,6 +18,7 @@ inline void admit_tile_sums(const ScanJob& job, uint32_t q, uint32_t row, uint64
 }  // namespace belfry
 
 #include "kernels/amx_scan.hpp"
+#include "kernels/walk_avx512.hpp"
 
 namespace belfry::kernels::amx {
 
@@ -48,7 +49,7 @@ constexpr KernelTable kTable = {
     "amx",     {scan<false, false, 0>, scan<true, false, 1>, scan<false, true, 2>, scan<true, true, 3>},
     amx_dots,  dot_rows,
     dot_block, score_rows,
-    widen_f16};
+    widen_f16, walk_graph<WalkAvx512>};
 
 }  // namespace
 

@@ -7,6 +7,7 @@
 #include "kernels/kernels.hpp"
 #include "kernels/portable_scan.hpp"
 #include "kernels/unroll.hpp"
+#include "kernels/walk_avx2.hpp"
 
 namespace belfry::kernels::avx2 {
 
@@ -343,7 +344,7 @@ void score_rows(const ScoreJob& job) {
 constexpr KernelTable kTable = {"avx2",    {scan<false, false>, scan<true, false>, scan<false, true>, scan<true, true>},
                                 dots,      dot_rows,
                                 dot_block, score_rows,
-                                widen_f16};
+                                widen_f16, walk_graph<WalkAvx2>};
 
 }  // namespace
 

@@ -1,6 +1,7 @@
 // AVX-512 with VNNI: vpdpbusd multiplies 4 unsigned item codes by 4 signed query codes in each of 16 lanes.
 #include "kernels/avx512_common.hpp"
 #include "kernels/unroll.hpp"
+#include "kernels/walk_avx512.hpp"
 
 namespace belfry::kernels::avx512vnni {
 
@@ -235,7 +236,7 @@ constexpr KernelTable kTable = {
     "avx512vnni", {scan<false, false>, scan<true, false>, scan<false, true>, scan<true, true>},
     dots,         dot_rows,
     dot_block,    score_rows,
-    widen_f16};
+    widen_f16, walk_graph<WalkAvx512>};
 
 }  // namespace
 

@@ -9,6 +9,8 @@
 
 namespace belfry {
 
+struct WalkJob;
+
 inline constexpr uint32_t kBlockRows = 16;  // rows that a level interleaves
 inline constexpr uint32_t kTileRows = 64;   // rows that a scan handles at once: one word of a RowFilter
 // Bytes that must be readable behind query codes and behind ScanJob::tile: the AMX level loads whole 1 KiB tiles.
@@ -115,6 +117,8 @@ struct KernelTable {
   void (*score_rows)(const ScoreJob&);
   // Half to single precision; `from` may be unaligned.
   void (*widen_f16)(const unsigned char* from, float* to, size_t count);
+  // One query's walk over a graph (walk_job.hpp): the same pool on every level.
+  void (*walk)(WalkJob&);
 };
 
 namespace kernels {

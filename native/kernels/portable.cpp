@@ -1,5 +1,6 @@
 // The level without intrinsics: the reference of all others, and what runs on a CPU that has none of them.
 #include "kernels/portable_scan.hpp"
+#include "kernels/walk_portable.hpp"
 
 namespace belfry::kernels::portable {
 
@@ -139,7 +140,7 @@ constexpr KernelTable kTable = {
     "portable", {scan<false, false>, scan<true, false>, scan<false, true>, scan<true, true>},
     dots,       dot_rows,
     dot_block,  score_rows,
-    widen_f16};
+    widen_f16, walk_graph<WalkPortable>};
 
 }  // namespace
 

@@ -31,6 +31,10 @@ class Walk {
     job_.touched_count = 0;
     job_.gave_up = false;
     start();
+    if (!job_.expand) {
+      job_.found = size_;
+      return;
+    }
     uint32_t* now = job_.waves[0];
     uint32_t* next = job_.waves[1];
     uint32_t count = choose() ? expand(now) : 0;

@@ -92,6 +92,16 @@ export interface NativeIndexInfo {
   readonly threads: number;
   /** Bytes held by codes, scales and norms (the vectors themselves stay mapped). */
   readonly codeBytes: number;
+  /** Present when the index was opened with a graph, which mode `walk` needs. */
+  readonly graph?: {
+    /** Slots per row. */
+    readonly degree: number;
+    /** Rows that every walk looks at first. */
+    readonly entries: number;
+    /** Slots per row that were kept for edges found through user vectors. */
+    readonly queryEdges: number;
+    readonly bytes: number;
+  };
 }
 
 /** A list of rows for each query: query q has rows[offsets[q]] up to rows[offsets[q + 1]], in any order. */
@@ -112,10 +122,20 @@ export interface NativeSearch {
    * `f32`: scan of the vectors themselves, the judge of the other two.
    * Rescored and f32 scores are summed in f64 in a fixed order and rounded to f32 at the end: the same bits on every
    * kernel set and number of threads, and within 1e-6 of NumPy's f32. The order is that of the f64 scores.
+   * `walk`: the graph is walked; approximate, by far the fastest for single queries. Always k hits when k allowed rows
+   * exist: a walk that comes back with fewer, or that costs more than a scan, is followed by a scan. A filter that leaves
+   * few rows makes it score these one by one.
    */
-  readonly mode: 'codes' | 'exact' | 'f32';
-  /** Rows to rescore in mode `codes`; at least k. */
+  readonly mode: 'codes' | 'exact' | 'f32' | 'walk';
+  /** Rows to rescore in modes `codes` and `walk`; at least k. */
   readonly rescore?: number;
+  /** Mode `walk`: rows kept while walking, from k to 16,384; larger is slower and finds more. Default 64 or k. */
+  readonly ef?: number;
+  /**
+   * Mode `walk`: it ends when the best row not looked at is this many times as far from the query (squared distance, for
+   * inner product that of the lifted vectors) as the k-th row so far; from 1 to 1000, default 1.12. See arXiv 2505.15636.
+   */
+  readonly stop?: number;
   /** Bit r (byte r>>3, bit r&7) set: row r may be returned. Length ceil(rows/8). Shared by all queries. */
   readonly filter?: Uint8Array;
   /** Rows that are never returned, in any order, duplicates allowed; at most 2,097,152. Shared by all queries. */
@@ -130,6 +150,11 @@ export interface NativeHits {
   /** Scores in the metric's larger-is-better form, f32. */
   readonly scores: Float32Array;
   readonly counts: Uint32Array;
+  readonly path: 'scan' | 'list' | 'walk' | 'filtered walk';
+  /** Mode `walk`: rows scored and expanded by all queries together, and queries that a scan had to answer in the end. */
+  readonly scored: number;
+  readonly expanded: number;
+  readonly fallbacks: number;
   /** Wall time on the pool, milliseconds: waiting for a thread, and running. */
   readonly queueMs: number;
   readonly runMs: number;
@@ -138,10 +163,57 @@ export interface NativeHits {
 export interface NativeIndex {
   readonly info: NativeIndexInfo;
   search(options: NativeSearch): Promise<NativeHits>;
+  /** One query in mode `walk` with ef up to 1,024, on the calling thread: tens of microseconds. */
+  searchSync(options: NativeSearch): NativeHits;
   /** Scores of given rows for one query, f32, in the order of `rows`. At most 16,384 rows and 2,097,152 values. */
   scoreRows(query: Float32Array, rows: Uint32Array): Float32Array;
   /** Running searches finish and keep the memory alive; later calls reject with BELFRY_CLOSED. Safe to call twice. */
   close(): void;
+}
+
+/** A graph file, and what it must belong to. */
+export interface GraphFile {
+  readonly path: string;
+  /** Names the vectors that the graph was built from (their file's SHA-256); another graph is BELFRY_INDEX_MISMATCH. */
+  readonly vectors: string;
+  /** `huge` (default): read into memory with huge pages. `mmap`: mapped, shared with other processes. */
+  readonly load?: 'huge' | 'mmap';
+}
+
+export interface GraphBuildOptions {
+  readonly matrix: NativeMatrix;
+  readonly metric: Metric;
+  /** Where the graph file is written, whole or not at all. */
+  readonly out: string;
+  /** As in GraphFile. */
+  readonly vectors: string;
+  readonly kernel?: KernelName;
+  readonly threads?: number;
+  /** Slots per row: a multiple of 8 from 8 to 128, default 64. */
+  readonly degree?: number;
+  /** Nearest neighbours searched per row, 8 to 256, default 64. */
+  readonly candidates?: number;
+  readonly seed?: number;
+  /** Text kept in the file. */
+  readonly notes?: string;
+  /** User vectors, and at most 100,000 rows of them: items that answer the same user are linked. */
+  readonly users?: NativeMatrix;
+  readonly userRows?: Uint32Array;
+}
+
+/** A graph build: the same vectors, options and seed give the same graph on any number of threads and any kernel set. */
+export interface NativeGraphBuild {
+  /** Upper bound of what the build allocates, known before it starts. */
+  readonly memoryBytes: number;
+  /** Builds and writes; once. Errors: BELFRY_BAD_VECTOR, BELFRY_DISK_SPACE, BELFRY_CLOSED after `cancel`. */
+  run(): Promise<{ readonly degree: number; readonly entries: number; readonly queryEdges: number; readonly runMs: number }>;
+  /** Elapsed * (total - done) / done estimates the time left. */
+  progress(): {
+    readonly phase: 'order' | 'neighbours' | 'prune' | 'users' | 'connect';
+    readonly done: number;
+    readonly total: number;
+  };
+  cancel(): void;
 }
 
 export interface NativeAddon {
@@ -155,12 +227,15 @@ export interface NativeAddon {
   openImport(options: { readonly path: string; readonly out: string }): Promise<NativeImport>;
   openMatrix(path: string): Promise<NativeMatrix>;
   createMatrix(options: { readonly rows: number; readonly dims: number }): Promise<NativeMatrixBuilder>;
-  /** Packs the codes; `kernel` defaults to the best, `threads` to the number of CPUs (one pool per process). */
+  /** Checks the options; nothing runs yet. */
+  prepareGraph(options: GraphBuildOptions): NativeGraphBuild;
+  /** Packs the codes and reads the graph, if one is given; `kernel` defaults to the best, `threads` to the number of CPUs (one pool per process). */
   createIndex(options: {
     readonly matrix: NativeMatrix;
     readonly metric: Metric;
     readonly kernel?: KernelName;
     readonly threads?: number;
+    readonly graph?: GraphFile;
   }): Promise<NativeIndex>;
 }
 

@@ -44,7 +44,8 @@ const KernelTable& table() {
       portable::table().dot_rows,
       portable::table().dot_block,
       portable::table().score_rows,
-      portable::table().widen_f16};
+      portable::table().widen_f16,
+      portable::table().walk};
   return kTable;
 }
 

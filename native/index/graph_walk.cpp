@@ -1,0 +1,182 @@
+// Search by walking the graph: one query at a time, in parallel over the queries of a batch.
+
+#include <algorithm>
+#include <atomic>
+#include <cmath>
+#include <optional>
+#include <vector>
+
+#include "core/thread_pool.hpp"
+#include "index/exact_batch.hpp"
+#include "index/exact_index.hpp"
+#include "index/query_codes.hpp"
+#include "index/walk_graph.hpp"
+#include "kernels/walk_job.hpp"
+
+namespace belfry {
+
+namespace {
+
+// A walk that has scored this share of all rows has cost as much as a scan of them, which is exact.
+constexpr uint64_t kScoredShare = 5;
+constexpr uint64_t kScoredFloor = 4096;
+// So few allowed rows are scored one after the other: about what a walk scores. Measured: docs/decisions/0003.
+constexpr size_t kListRowsMax = 8192;
+// With more of the rows allowed than this, failing rows are cheaper to walk over than to hop across.
+constexpr double kPlainShare = 0.75;
+constexpr size_t kSeeds = 128;  // allowed rows that a filtered walk starts from besides the best entries
+constexpr uint32_t kHopsMax = 24;
+constexpr uint32_t kQueriesPerTask = 8;
+
+// Allowed rows, evenly spread over the index, whose order groups near rows: a stratified sample.
+std::vector<uint32_t> spread(const RowFilter& filter, size_t wanted) {
+  std::vector<uint32_t> rows;
+  const size_t words = (filter.rows() + 63) / 64;
+  for (size_t i = 0; i < wanted; ++i) {
+    const size_t end = (i + 1) * words / wanted;
+    for (size_t w = i * words / wanted; w < end; ++w) {
+      if (filter.words()[w] == 0) continue;
+      rows.push_back(static_cast<uint32_t>(w * 64 + static_cast<size_t>(__builtin_ctzll(filter.words()[w]))));
+      break;
+    }
+  }
+  return rows;
+}
+
+}  // namespace
+
+struct ExactIndex::WalkPlan {
+  SearchPath path = SearchPath::kWalk;
+  const RowFilter* allowed = nullptr;  // internal rows
+  std::vector<uint32_t> seeds;
+  uint32_t hops = 0;
+  bool expand = true;
+};
+
+struct ExactIndex::WalkWork {
+  uint64_t scored = 0, expanded = 0;
+};
+
+ExactIndex::WalkPlan ExactIndex::plan_walk(const RowFilter* allowed) const {
+  WalkPlan plan;
+  plan.allowed = allowed;
+  if (allowed == nullptr) return plan;
+  if (allowed->count() <= kListRowsMax) {
+    plan.path = SearchPath::kList;
+    plan.seeds = allowed->to_rows();
+    plan.expand = false;
+    return plan;
+  }
+  const double share = static_cast<double>(allowed->count()) / static_cast<double>(vectors_.rows);
+  if (share > kPlainShare) return plan;
+  plan.path = SearchPath::kFilteredWalk;
+  plan.seeds = spread(*allowed, kSeeds);
+  plan.hops = std::min(kHopsMax, static_cast<uint32_t>(std::ceil(1 / share)) + 1);
+  return plan;
+}
+
+// False when the walk did not find k rows although there are as many, or gave up: a scan must answer.
+bool ExactIndex::walk_one(Batch& batch, size_t q, const QueryCodes& codes, const WalkPlan& plan, WalkWork& work) const {
+  const SearchParams& params = batch.params;
+  const ExcludedRows excluded = params.exclusions == nullptr ? ExcludedRows{} : params.exclusions->of(q);
+  const size_t hidden = excluded.count();
+  const size_t room = std::max<size_t>(params.ef, params.k) + hidden;
+  if (room > kEfMax) return false;
+
+  WalkJob job{};
+  job.items = item_codes_.view().rows;
+  graph_->fill(job);
+  codes.fill(job, q);
+  job.ef = static_cast<uint32_t>(room);
+  job.stop_at = static_cast<uint32_t>(params.k - 1 + hidden);
+  // The stop rule compares squared distances `base - key`, in units of keys.
+  const double base = codes.distance_base(q, largest_norm_);
+  job.stop_slope = params.stop;
+  job.stop_shift = static_cast<float>(base * (1 - double{params.stop}));
+  job.scored_max = std::max<uint64_t>(kScoredFloor, vectors_.rows / kScoredShare);
+  job.expand = plan.expand;
+  if (plan.path != SearchPath::kWalk) {
+    job.seeds = plan.seeds.data();
+    job.seed_count = static_cast<uint32_t>(plan.seeds.size());
+    job.allowed = plan.allowed->words();
+    job.hops = plan.hops;
+  }
+  WalkScratch& scratch = WalkScratch::of_thread(vectors_.rows, job.degree, job.ef);
+  scratch.fill(job);
+  kernel_.walk(job);
+  scratch.clear(job);
+  work.scored += job.scored;
+  work.expanded += job.expanded;
+  if (job.gave_up) return false;
+
+  const size_t wanted = std::max<size_t>(params.rescore, params.k);
+  std::vector<uint32_t> rows;
+  rows.reserve(wanted);
+  for (uint32_t i = 0; i < job.found && rows.size() < wanted; ++i) {
+    const uint32_t internal = job.rows[i] & ~kExpandedBit;
+    if (plan.allowed != nullptr && !plan.allowed->allows(internal)) continue;
+    const uint32_t external = order_.external(internal);
+    if (hidden != 0 && excluded.contains(external)) continue;
+    rows.push_back(external);
+  }
+  const size_t there = plan.allowed == nullptr ? vectors_.rows : plan.allowed->count();
+  if (rows.size() < std::min<size_t>(params.k, there - std::min(there, hidden))) return false;
+
+  const float* query = batch.queries + q * vectors_.dims;
+  std::vector<double> scores(rows.size());
+  score_rows_unchecked(query, query_norm(query), rows.data(), 0, static_cast<uint32_t>(rows.size()), scores.data());
+  TopHits top(params.k);
+  for (size_t i = 0; i < rows.size(); ++i) top.offer(scores[i], rows[i]);
+  write(batch, q, top);
+  return true;
+}
+
+void ExactIndex::walk(Batch& batch) const {
+  const QueryCodes codes(batch.queries, batch.count, vectors_.dims, metric_, item_codes_.exponent());
+  std::optional<RowFilter> internal;
+  const RowFilter* allowed = batch.params.filter;
+  if (allowed != nullptr && !order_.identity()) allowed = &internal.emplace(order_.internal(*allowed));
+  const WalkPlan plan = plan_walk(allowed);
+  batch.hits.path = plan.path;
+  std::vector<char> failed(batch.count, 0);
+  std::atomic<uint64_t> scored{0}, expanded{0};
+  const size_t tasks = (batch.count + kQueriesPerTask - 1) / kQueriesPerTask;
+  const auto task = [&](size_t t) {
+    const size_t end = std::min(batch.count, (t + 1) * kQueriesPerTask);
+    WalkWork work;
+    for (size_t q = t * kQueriesPerTask; q < end; ++q) failed[q] = walk_one(batch, q, codes, plan, work) ? 0 : 1;
+    scored += work.scored;
+    expanded += work.expanded;
+  };
+  if (tasks == 1) {
+    task(0);
+  } else {
+    ThreadPool::instance().parallel_for(tasks, threads_, task);
+  }
+  batch.hits.scored = scored;
+  batch.hits.expanded = expanded;
+  scan_failed(batch, failed);
+}
+
+// Queries whose walk did not do are scanned together, and their answers take the place of the others.
+void ExactIndex::scan_failed(Batch& batch, const std::vector<char>& failed) const {
+  std::vector<size_t> again;
+  for (size_t q = 0; q < batch.count; ++q) {
+    if (failed[q] != 0) again.push_back(q);
+  }
+  batch.hits.fallbacks = static_cast<uint32_t>(again.size());
+  for (size_t q : again) {
+    SearchParams params = batch.params;
+    params.mode = SearchMode::kCodes;
+    std::optional<Exclusions> own;
+    if (params.exclusions != nullptr) params.exclusions = &own.emplace(params.exclusions->only(q));
+    const Hits hits = search(batch.queries + q * vectors_.dims, 1, params);
+    std::copy(hits.rows.begin(), hits.rows.end(), batch.hits.rows.begin() + static_cast<std::ptrdiff_t>(q * params.k));
+    std::copy(hits.scores.begin(), hits.scores.end(),
+              batch.hits.scores.begin() + static_cast<std::ptrdiff_t>(q * params.k));
+    batch.hits.counts[q] = hits.counts[0];
+    if (batch.count == 1) batch.hits.path = hits.path;
+  }
+}
+
+}  // namespace belfry

@@ -5,6 +5,7 @@ export { BelfryError, ERROR_TABLE, type ErrorCode } from './errors.js';
 export { type BuildOptions, buildGeneration, ensureGeneration } from './generation/build.js';
 export { Generation, type LoadOptions } from './generation/generation.js';
 export { GenerationStore } from './generation/store.js';
+export { type RetrieveAllOptions, type RetrieveAllSummary, retrieveAll } from './jobs/retrieve-all.js';
 export type { RerankCandidates, Reranker, RerankRequest, RerankScores } from './rerank/reranker.js';
 export { fillRetrieve, type RetrieveRequest, type RetrieveResponse } from './retrieval/request.js';
 export { Retriever } from './retrieval/retriever.js';

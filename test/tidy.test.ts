@@ -22,6 +22,7 @@ const MAY_IMPORT: Record<string, string[]> = {
   rerank: [...BASE, 'config', 'telemetry', 'inference', 'features'],
   generation: [...BASE, 'config', 'telemetry', 'ann', 'inference', 'features', 'tower', 'rerank'],
   retrieval: [...BASE, 'config', 'telemetry', 'ann', 'inference', 'features', 'tower', 'rerank', 'generation'],
+  jobs: [...BASE, 'config', 'telemetry', 'ann', 'inference', 'features', 'tower', 'rerank', 'generation'],
   http: [...BASE, 'config', 'telemetry', 'ann', 'inference', 'features', 'tower', 'rerank', 'generation', 'retrieval'],
   console: [],
   index: [
@@ -35,6 +36,7 @@ const MAY_IMPORT: Record<string, string[]> = {
     'rerank',
     'generation',
     'retrieval',
+    'jobs',
     'http',
   ],
 };

@@ -6,6 +6,7 @@ import { addBuild } from './build.js';
 import { addDoctor } from './doctor.js';
 import { addInspect } from './inspect.js';
 import { addQuery } from './query.js';
+import { addRetrieveAll } from './retrieve-all.js';
 import { addServe } from './serve.js';
 import { exitCodeOf, explainSystem, reportError } from './terminal.js';
 
@@ -17,7 +18,7 @@ const program = new Command('belfry')
   // Before the commands are added: they inherit it.
   .exitOverride();
 
-for (const add of [addServe, addBuild, addQuery, addInspect, addDoctor]) add(program);
+for (const add of [addServe, addBuild, addQuery, addRetrieveAll, addInspect, addDoctor]) add(program);
 
 try {
   await program.parseAsync();

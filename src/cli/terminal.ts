@@ -17,24 +17,28 @@ export class ProgressLine {
   private stage = '';
   private drawnAt = 0;
   private started = 0;
+  /** Where the stage began: a job that goes on does not begin at 0. */
+  private from = 0;
   private readonly isTerminal: boolean;
 
   constructor(private readonly out: NodeJS.WriteStream = process.stderr) {
     this.isTerminal = out.isTTY === true;
   }
 
-  readonly update = ({ stage, done, total }: BuildProgress): void => {
+  /** `note` stands behind the bar, for example how fast it goes. */
+  readonly update = ({ stage, done, total, note = '' }: BuildProgress & { readonly note?: string }): void => {
     const now = performance.now();
     if (stage !== this.stage) {
       this.finish();
       this.stage = stage;
       this.started = now;
+      this.from = total > 0 ? done / total : 0;
       if (!this.isTerminal) this.out.write(`${stage} ...\n`);
     } else if (this.isTerminal && now - this.drawnAt < 50 && done < total) {
       return;
     }
     this.drawnAt = now;
-    if (this.isTerminal) this.out.write(`\r\x1b[2K${this.line(done, total, now)}`);
+    if (this.isTerminal) this.out.write(`\r\x1b[2K${this.line(done, total, now)}${note === '' ? '' : `  ${note}`}`);
   };
 
   private line(done: number, total: number, now: number): string {
@@ -42,8 +46,8 @@ export class ProgressLine {
     const filled = Math.round(share * BAR_WIDTH);
     const bar = errorColors.green('━'.repeat(filled)) + errorColors.dim('━'.repeat(BAR_WIDTH - filled));
     const seconds = (now - this.started) / 1000;
-    const eta =
-      share > 0.02 && share < 1 && seconds > 1 ? `  ${Math.ceil((seconds / share) * (1 - share))} s left` : '';
+    const made = share - this.from;
+    const eta = made > 0.02 && share < 1 && seconds > 1 ? `  ${Math.ceil((seconds / made) * (1 - share))} s left` : '';
     return `${this.stage.padEnd(26)} ${bar} ${String(Math.round(share * 100)).padStart(3)}%${eta}`;
   }
 

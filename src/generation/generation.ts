@@ -30,6 +30,8 @@ export class Generation {
   private similarity: { items?: Promise<NativeIndex>; users?: Promise<NativeIndex> } = {};
 
   private constructor(
+    /** Where its files are; they never change. */
+    readonly folder: string,
     readonly manifest: Manifest,
     readonly index: NativeIndex,
     readonly items: NativeMatrix,
@@ -82,7 +84,19 @@ export class Generation {
         rerankModule: options.rerankModule,
       });
       opened.push({ close: () => closeModels(models) });
-      return new Generation(manifest, index, items, users, itemIds, userIds, itemTable, userTable, models, options);
+      return new Generation(
+        folder,
+        manifest,
+        index,
+        items,
+        users,
+        itemIds,
+        userIds,
+        itemTable,
+        userTable,
+        models,
+        options,
+      );
     } catch (error) {
       for (const one of opened.reverse()) await one.close();
       throw error;

@@ -18,11 +18,29 @@ const ATTEMPTS = 4;
 const HEARTBEAT_MS = 5_000;
 const SILENCE_MS = 30_000;
 
+/** How the folder is called in messages. */
+export interface LockWords {
+  readonly field: string;
+  readonly folder: string;
+  /** What another process is busy with. */
+  readonly busy: string;
+  readonly cure: string;
+}
+
 /** Runs `action` as the only writer. Errors: BELFRY_LOCKED, BELFRY_FILE_UNREADABLE. */
-export async function withWriterLock<T>(folder: string, action: () => Promise<T>): Promise<T> {
+export async function withWriterLock<T>(
+  folder: string,
+  action: () => Promise<T>,
+  words: LockWords = {
+    field: 'data',
+    folder: `data folder ${folder}`,
+    busy: folder,
+    cure: 'name another folder with --data DIR',
+  },
+): Promise<T> {
   const mine = lockName(process.pid);
   const path = join(folder, mine);
-  await take(folder, mine);
+  await take(folder, mine, words);
   const heartbeat = setInterval(() => {
     const now = new Date();
     void utimes(path, now, now).catch(() => undefined); // one missed beat is no harm
@@ -40,15 +58,15 @@ export function lockName(pid: number, started = startOf(pid) ?? '0', namespace =
   return `LOCK-${pid}-${started}-${namespace}-${randomBytes(4).toString('hex')}`;
 }
 
-async function take(folder: string, mine: string): Promise<void> {
+async function take(folder: string, mine: string, words: LockWords): Promise<void> {
   for (let attempt = 1; ; attempt++) {
     try {
       await (await open(join(folder, mine), 'wx')).close();
     } catch (error) {
       throw new BelfryError(
         'BELFRY_FILE_UNREADABLE',
-        `data folder ${folder} cannot be written: ${(error as Error).message}; name another with --data DIR`,
-        { field: 'data', cause: error },
+        `${words.folder} cannot be written: ${(error as Error).message}; ${words.cure}`,
+        { field: words.field, cause: error },
       );
     }
     const owner = await livingOwner(folder, mine);
@@ -57,8 +75,8 @@ async function take(folder: string, mine: string): Promise<void> {
     if (attempt === ATTEMPTS) {
       throw new BelfryError(
         'BELFRY_LOCKED',
-        `${folder} is being written by process ${owner}; wait for it, or name another folder with --data DIR`,
-        { field: 'data' },
+        `${words.busy} is being written by process ${owner}; wait for it, or ${words.cure}`,
+        { field: words.field },
       );
     }
     await setTimeout(20 + Math.random() * 100);

@@ -1,0 +1,62 @@
+/** Which items the job may return at all: the filter, less what is excluded, as one bitmap. */
+import { createHash } from 'node:crypto';
+import { setImmediate as nextTurn } from 'node:timers/promises';
+import { invalid } from '../errors.js';
+import { type Bitmap, countBits, type FilterGroup } from '../features/filter.js';
+import type { Generation } from '../generation/generation.js';
+import type { Id } from '../types.js';
+
+const IDS_PER_TURN = 2_000;
+const BYTES_PER_TURN = 16_384;
+
+export interface Admission {
+  /** Undefined when every item may be returned. */
+  readonly bitmap?: Bitmap;
+  /** Items that may be returned. */
+  readonly admitted: number;
+  /** Excluded ids that are no items of the generation; they change nothing, as online. */
+  readonly unknownExcluded: number;
+  /** SHA-256 of the bitmap; null without one. */
+  readonly fingerprint: string | null;
+}
+
+/** Errors: BELFRY_INVALID_ARGUMENT, BELFRY_UNKNOWN_FIELD. */
+export async function admit(
+  generation: Generation,
+  { filter, exclude }: { readonly filter?: FilterGroup | undefined; readonly exclude: readonly Id[] },
+): Promise<Admission> {
+  const rows = generation.itemIds.size;
+  if (filter !== undefined && (typeof filter !== 'object' || filter === null || Array.isArray(filter)))
+    throw invalid('filter', 'an object with must, must_not or should, as in POST /retrieve', filter);
+  const compiled = filter === undefined ? undefined : await generation.filters.compile(filter);
+  const excluded: number[] = [...generation.skippedItems];
+  let unknownExcluded = 0;
+  for (const [place, id] of exclude.entries()) {
+    if (place % IDS_PER_TURN === IDS_PER_TURN - 1) await nextTurn();
+    const row = generation.itemIds.rowOf(id);
+    if (row === undefined) unknownExcluded++;
+    else excluded.push(row);
+  }
+  if (compiled === undefined && excluded.length === 0) return { admitted: rows, unknownExcluded, fingerprint: null };
+  const bitmap = compiled?.slice() ?? allRows(rows); // what the compiler gives is shared
+  for (const row of excluded) bitmap[row >> 3]! &= ~(1 << (row & 7));
+  return { bitmap, unknownExcluded, ...(await countAndHash(bitmap)) };
+}
+
+function allRows(rows: number): Bitmap {
+  const bitmap = new Uint8Array(Math.ceil(rows / 8)).fill(255);
+  if (rows % 8 > 0) bitmap[bitmap.length - 1] = (1 << (rows % 8)) - 1;
+  return bitmap;
+}
+
+async function countAndHash(bitmap: Bitmap): Promise<{ admitted: number; fingerprint: string }> {
+  const hash = createHash('sha256');
+  let admitted = 0;
+  for (let start = 0; start < bitmap.length; start += BYTES_PER_TURN) {
+    const part = bitmap.subarray(start, start + BYTES_PER_TURN);
+    admitted += countBits(part);
+    hash.update(part);
+    await nextTurn();
+  }
+  return { admitted, fingerprint: hash.digest('hex') };
+}

@@ -1,6 +1,7 @@
 // AMX int8: tdpbsud multiplies 16 queries by 16 rows over 64 dims in one instruction. For a single query it does
 // nothing that VNNI does not, so those scans, and dot products of scattered rows, go to the VNNI level.
 #include "kernels/avx512_common.hpp"
+#include "kernels/pair_avx512.hpp"
 
 namespace belfry {
 namespace {
@@ -45,11 +46,13 @@ void dot_block(const CodeRows& items, const uint32_t* left, uint32_t left_count,
   avx512vnni::table().dot_block(items, left, left_count, right, right_count, out);
 }
 
+constexpr PairKernels kPairs = pair_kernels<PairAvx512>();
 constexpr KernelTable kTable = {
     "amx",     {scan<false, false, 0>, scan<true, false, 1>, scan<false, true, 2>, scan<true, true, 3>},
     amx_dots,  dot_rows,
     dot_block, score_rows,
-    widen_f16, walk_graph<WalkAvx512>};
+    widen_f16, walk_graph<WalkAvx512>,
+    &kPairs};
 
 }  // namespace
 

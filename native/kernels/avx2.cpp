@@ -5,6 +5,7 @@
 #include <cstdint>
 
 #include "kernels/kernels.hpp"
+#include "kernels/pair_avx2.hpp"
 #include "kernels/portable_scan.hpp"
 #include "kernels/unroll.hpp"
 #include "kernels/walk_avx2.hpp"
@@ -341,10 +342,12 @@ void score_rows(const ScoreJob& job) {
   }
 }
 
+constexpr PairKernels kPairs = pair_kernels<PairAvx2>();
 constexpr KernelTable kTable = {"avx2",    {scan<false, false>, scan<true, false>, scan<false, true>, scan<true, true>},
                                 dots,      dot_rows,
                                 dot_block, score_rows,
-                                widen_f16, walk_graph<WalkAvx2>};
+                                widen_f16, walk_graph<WalkAvx2>,
+                                &kPairs};
 
 }  // namespace
 

@@ -1,5 +1,6 @@
 // AVX-512 with VNNI: vpdpbusd multiplies 4 unsigned item codes by 4 signed query codes in each of 16 lanes.
 #include "kernels/avx512_common.hpp"
+#include "kernels/pair_avx512.hpp"
 #include "kernels/unroll.hpp"
 #include "kernels/walk_avx512.hpp"
 
@@ -232,11 +233,13 @@ void dot_block(const CodeRows& items, const uint32_t* left, uint32_t left_count,
   }
 }
 
+constexpr PairKernels kPairs = pair_kernels<PairAvx512>();
 constexpr KernelTable kTable = {
     "avx512vnni", {scan<false, false>, scan<true, false>, scan<false, true>, scan<true, true>},
     dots,         dot_rows,
     dot_block,    score_rows,
-    widen_f16, walk_graph<WalkAvx512>};
+    widen_f16,    walk_graph<WalkAvx512>,
+    &kPairs};
 
 }  // namespace
 

@@ -7,6 +7,8 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "kernels/pair_job.hpp"
+
 namespace belfry {
 
 struct WalkJob;
@@ -119,6 +121,7 @@ struct KernelTable {
   void (*widen_f16)(const unsigned char* from, float* to, size_t count);
   // One query's walk over a graph (walk_job.hpp): the same pool on every level.
   void (*walk)(WalkJob&);
+  const PairKernels* pairs;
 };
 
 namespace kernels {

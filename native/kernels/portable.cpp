@@ -1,4 +1,5 @@
 // The level without intrinsics: the reference of all others, and what runs on a CPU that has none of them.
+#include "kernels/pair_portable.hpp"
 #include "kernels/portable_scan.hpp"
 #include "kernels/walk_portable.hpp"
 
@@ -136,11 +137,13 @@ void score_rows(const ScoreJob& job) {
   }
 }
 
+constexpr PairKernels kPairs = pair_kernels<PairPortable>();
 constexpr KernelTable kTable = {
     "portable", {scan<false, false>, scan<true, false>, scan<false, true>, scan<true, true>},
     dots,       dot_rows,
     dot_block,  score_rows,
-    widen_f16, walk_graph<WalkPortable>};
+    widen_f16,  walk_graph<WalkPortable>,
+    &kPairs};
 
 }  // namespace
 

@@ -45,7 +45,8 @@ const KernelTable& table() {
       portable::table().dot_block,
       portable::table().score_rows,
       portable::table().widen_f16,
-      portable::table().walk};
+      portable::table().walk,
+      portable::table().pairs};
   return kTable;
 }
 

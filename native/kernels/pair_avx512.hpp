@@ -1,0 +1,225 @@
+#pragma once
+
+// PairKernels with AVX-512 VNNI. Internal linkage, as in walk_loop.hpp.
+
+#include <immintrin.h>
+
+#include "kernels/pair_loop.hpp"
+#include "kernels/unroll.hpp"
+
+namespace belfry {
+namespace {
+
+struct PairAvx512 {
+  static constexpr uint32_t kJoinRows = 6;  // 24 accumulators, 4 column vectors, 1 row: 29 of 32 registers
+
+  // 16 rows x 16 groups at a time: a transposition of 16 x 16 dwords in registers.
+  static void pack(const uint8_t* codes, size_t stride, uint32_t groups, const uint32_t* rows, uint32_t count,
+                   uint8_t* blocks) {
+    for (uint32_t first = 0; first < count; first += kPairBlockRows, blocks += size_t{groups} * 64) {
+      const uint8_t* from[kPairBlockRows];
+      for (uint32_t i = 0; i < kPairBlockRows; ++i) {
+        const uint32_t at = first + i < count ? first + i : count - 1;
+        from[i] = codes + (rows == nullptr ? at : rows[at]) * stride;
+      }
+      for (uint32_t g = 0; g < groups; g += 16) {
+        const uint32_t present = groups - g < 16 ? groups - g : 16;
+        transpose(from, size_t{g} * 4, static_cast<__mmask16>((1U << present) - 1), present, blocks + size_t{g} * 64);
+      }
+    }
+  }
+
+  // Sums of kRows rows with 64 columns; see tile_dots of the scan for why this is a function of its own.
+  template <uint32_t kRows>
+  [[gnu::noinline]] static void tile(const JoinJob& job, uint32_t first, int32_t (*out)[kPairTileRows]) {
+    const size_t block_bytes = size_t{job.groups} * 64, stride = job.stride;
+    const uint8_t* codes = job.blocks;
+    const uint8_t* const end = codes + block_bytes;
+    const int8_t* row = job.rows + first * stride;
+    __m512i sums[kRows][4];
+    unroll<kRows>([&](auto r) BELFRY_INLINE_BODY {
+      const __m512i offset = _mm512_set1_epi32(job.offset[first + r.value]);
+      unroll<4>([&](auto b) BELFRY_INLINE_BODY { sums[r.value][b.value] = offset; });
+    });
+    for (; codes != end; codes += 64, row += 4) {
+      const __m512i x0 = _mm512_load_si512(codes), x1 = _mm512_load_si512(codes + block_bytes);
+      const __m512i x2 = _mm512_load_si512(codes + 2 * block_bytes), x3 = _mm512_load_si512(codes + 3 * block_bytes);
+      unroll<kRows>([&](auto r) BELFRY_INLINE_BODY {
+        const __m512i four = spread(row + r.value * stride);
+        sums[r.value][0] = _mm512_dpbusd_epi32(sums[r.value][0], x0, four);
+        sums[r.value][1] = _mm512_dpbusd_epi32(sums[r.value][1], x1, four);
+        sums[r.value][2] = _mm512_dpbusd_epi32(sums[r.value][2], x2, four);
+        sums[r.value][3] = _mm512_dpbusd_epi32(sums[r.value][3], x3, four);
+      });
+    }
+    unroll<kRows>([&](auto r) BELFRY_INLINE_BODY {
+      unroll<4>([&](auto b)
+                    BELFRY_INLINE_BODY { _mm512_store_si512(&out[r.value][16 * b.value], sums[r.value][b.value]); });
+    });
+  }
+
+  [[gnu::always_inline]] static inline uint64_t near(const JoinJob& job, uint32_t row, const int32_t* sums,
+                                                     float* out) {
+    const __m512 scale = _mm512_set1_ps(-2 * job.scale[row]), norm = _mm512_set1_ps(job.norm[row]);
+    const __m512 limit = _mm512_set1_ps(job.limit[row]);
+    __m512 d[4];
+    uint64_t mask = 0;
+    unroll<4>([&](auto b) BELFRY_INLINE_BODY {
+      constexpr uint32_t at = 16 * decltype(b)::value;
+      d[b.value] = distance(_mm512_load_si512(sums + at), _mm512_loadu_ps(job.column_scale + at),
+                            _mm512_loadu_ps(job.column_norm + at), scale, norm);
+      const __m512 either = _mm512_max_ps(limit, _mm512_loadu_ps(job.column_limit + at));
+      mask |= uint64_t{_mm512_cmp_ps_mask(d[b.value], either, _CMP_LT_OQ)} << at;
+    });
+    if (__builtin_expect(mask != 0, 0)) {
+      unroll<4>([&](auto b) BELFRY_INLINE_BODY { _mm512_store_ps(out + 16 * b.value, d[b.value]); });
+    }
+    return mask;
+  }
+
+  static void strip(const uint8_t* row, size_t step, int32_t offset, float scale, float norm, uint32_t groups,
+                    const uint8_t* codes, const float* scales, const float* norms, uint32_t blocks, float* out) {
+    const size_t block_bytes = size_t{groups} * 64;
+    const __m512i start = _mm512_set1_epi32(offset);
+    const __m512 s = _mm512_set1_ps(-2 * scale), n = _mm512_set1_ps(norm);
+    const auto finish = [&](uint32_t b, __m512i sums) {
+      _mm512_store_ps(out + 16 * b,
+                      distance(sums, _mm512_load_ps(scales + 16 * b), _mm512_load_ps(norms + 16 * b), s, n));
+    };
+    uint32_t b = 0;
+    for (; b + 4 <= blocks; b += 4, codes += 4 * block_bytes) {
+      __m512i s0 = start, s1 = start, s2 = start, s3 = start;
+      const uint8_t* at = codes;
+      for (uint32_t g = 0; g < groups; ++g, at += 64) {
+        const __m512i four = spread_signed(row + g * step);
+        s0 = _mm512_dpbusd_epi32(s0, _mm512_load_si512(at), four);
+        s1 = _mm512_dpbusd_epi32(s1, _mm512_load_si512(at + block_bytes), four);
+        s2 = _mm512_dpbusd_epi32(s2, _mm512_load_si512(at + 2 * block_bytes), four);
+        s3 = _mm512_dpbusd_epi32(s3, _mm512_load_si512(at + 3 * block_bytes), four);
+      }
+      finish(b, s0);
+      finish(b + 1, s1);
+      finish(b + 2, s2);
+      finish(b + 3, s3);
+    }
+    for (; b < blocks; ++b, codes += block_bytes) {
+      __m512i sum = start, other = _mm512_setzero_si512();  // two chains hide the latency
+      uint32_t g = 0;
+      for (; g + 2 <= groups; g += 2) {
+        sum = _mm512_dpbusd_epi32(sum, _mm512_load_si512(codes + size_t{g} * 64), spread_signed(row + g * step));
+        other = _mm512_dpbusd_epi32(other, _mm512_load_si512(codes + size_t{g} * 64 + 64),
+                                    spread_signed(row + (g + 1) * step));
+      }
+      if (g < groups) {
+        sum = _mm512_dpbusd_epi32(sum, _mm512_load_si512(codes + size_t{g} * 64), spread_signed(row + g * step));
+      }
+      finish(b, _mm512_add_epi32(sum, other));
+    }
+  }
+
+  static void drop_covered(const float* between, const float* to_row, float alpha, uint32_t blocks, uint16_t* left) {
+    const __m512 factor = _mm512_set1_ps(alpha);
+    for (uint32_t b = 0; b < blocks; ++b) {
+      const __mmask16 covered = _mm512_cmp_ps_mask(_mm512_mul_ps(factor, _mm512_load_ps(between + 16 * b)),
+                                                   _mm512_load_ps(to_row + 16 * b), _CMP_LE_OQ);
+      left[b] = static_cast<uint16_t>(left[b] & ~covered);
+    }
+  }
+
+  static float cut(float* distances, uint32_t* rows, uint32_t count, uint32_t keep) {
+    const uint32_t whole = count / 16;
+    const auto rest = static_cast<__mmask16>((1U << (count % 16)) - 1);
+    const auto below = [&](__m512i value) {
+      uint32_t total = 0;
+      for (uint32_t v = 0; v < whole; ++v) {
+        total += static_cast<uint32_t>(
+            __builtin_popcount(_mm512_cmplt_epi32_mask(_mm512_load_si512(distances + 16 * v), value)));
+      }
+      const __m512i tail = _mm512_maskz_load_epi32(rest, distances + 16 * size_t{whole});
+      return total + static_cast<uint32_t>(__builtin_popcount(_mm512_mask_cmplt_epi32_mask(rest, tail, value)));
+    };
+    uint32_t limit = 0;
+    for (uint32_t bit = 1U << 30; bit != 0; bit >>= 1) {
+      if (below(_mm512_set1_epi32(static_cast<int32_t>(limit | bit))) < keep) limit |= bit;
+    }
+    const __m512i largest = _mm512_set1_epi32(static_cast<int32_t>(limit));
+    uint32_t equal = keep - below(largest), kept = 0;
+    for (uint32_t v = 0; v <= whole; ++v) {
+      const __mmask16 present = v < whole ? __mmask16{0xffff} : rest;
+      const __m512i d = _mm512_maskz_load_epi32(present, distances + 16 * v);
+      const __m512i r = _mm512_maskz_load_epi32(present, rows + 16 * v);
+      uint32_t mask = _mm512_mask_cmplt_epi32_mask(present, d, largest);
+      for (uint32_t ties = _mm512_mask_cmpeq_epi32_mask(present, d, largest); ties != 0 && equal > 0; --equal) {
+        mask |= ties & (0 - ties);
+        ties &= ties - 1;
+      }
+      const auto chosen = static_cast<__mmask16>(mask);
+      const auto filled = static_cast<__mmask16>((1U << __builtin_popcount(mask)) - 1);
+      _mm512_mask_storeu_epi32(distances + kept, filled, _mm512_maskz_compress_epi32(chosen, d));
+      _mm512_mask_storeu_epi32(rows + kept, filled, _mm512_maskz_compress_epi32(chosen, r));
+      kept += static_cast<uint32_t>(__builtin_popcount(mask));
+    }
+    float value;
+    __builtin_memcpy(&value, &limit, sizeof value);
+    return value;
+  }
+
+ private:
+  [[gnu::always_inline]] static inline __m512i spread(const int8_t* from) {
+    int32_t four;
+    __builtin_memcpy(&four, from, sizeof four);
+    return _mm512_set1_epi32(four);
+  }
+  // Bytes c + 128 as signed codes.
+  [[gnu::always_inline]] static inline __m512i spread_signed(const uint8_t* from) {
+    uint32_t four;
+    __builtin_memcpy(&four, from, sizeof four);
+    return _mm512_set1_epi32(static_cast<int32_t>(four ^ 0x80808080U));
+  }
+  [[gnu::always_inline]] static inline __m512 distance(__m512i dots, __m512 column_scale, __m512 column_norm,
+                                                       __m512 scale, __m512 norm) {
+    __m512 d = _mm512_mul_ps(_mm512_cvtepi32_ps(dots), column_scale);
+    d = _mm512_mul_ps(d, scale);
+    d = _mm512_add_ps(d, column_norm);
+    return _mm512_max_ps(_mm512_add_ps(d, norm), _mm512_setzero_ps());
+  }
+
+  [[gnu::always_inline]] static inline void transpose(const uint8_t* const (&from)[16], size_t at, __mmask16 groups,
+                                                      uint32_t present, uint8_t* block) {
+    __m512i a[16], b[16];
+    unroll<16>([&](auto i) BELFRY_INLINE_BODY { a[i.value] = _mm512_maskz_loadu_epi32(groups, from[i.value] + at); });
+    unroll<8>([&](auto i) BELFRY_INLINE_BODY {
+      constexpr uint32_t k = 2 * decltype(i)::value;
+      b[k] = _mm512_unpacklo_epi32(a[k], a[k + 1]);
+      b[k + 1] = _mm512_unpackhi_epi32(a[k], a[k + 1]);
+    });
+    unroll<4>([&](auto i) BELFRY_INLINE_BODY {
+      constexpr uint32_t k = 4 * decltype(i)::value;
+      a[k] = _mm512_unpacklo_epi64(b[k], b[k + 2]);
+      a[k + 1] = _mm512_unpackhi_epi64(b[k], b[k + 2]);
+      a[k + 2] = _mm512_unpacklo_epi64(b[k + 1], b[k + 3]);
+      a[k + 3] = _mm512_unpackhi_epi64(b[k + 1], b[k + 3]);
+    });
+    // a[4q + i] holds, in quarter z, group 4z + i of rows 4q .. 4q+3.
+    unroll<4>([&](auto i) BELFRY_INLINE_BODY {
+      constexpr uint32_t k = decltype(i)::value;
+      b[k] = _mm512_shuffle_i32x4(a[k], a[k + 4], 0x88);
+      b[k + 4] = _mm512_shuffle_i32x4(a[k], a[k + 4], 0xdd);
+      b[k + 8] = _mm512_shuffle_i32x4(a[k + 8], a[k + 12], 0x88);
+      b[k + 12] = _mm512_shuffle_i32x4(a[k + 8], a[k + 12], 0xdd);
+    });
+    unroll<4>([&](auto i) BELFRY_INLINE_BODY {
+      constexpr uint32_t k = decltype(i)::value;
+      a[k] = _mm512_shuffle_i32x4(b[k], b[k + 8], 0x88);
+      a[k + 8] = _mm512_shuffle_i32x4(b[k], b[k + 8], 0xdd);
+      a[k + 4] = _mm512_shuffle_i32x4(b[k + 4], b[k + 12], 0x88);
+      a[k + 12] = _mm512_shuffle_i32x4(b[k + 4], b[k + 12], 0xdd);
+    });
+    unroll<16>([&](auto i) BELFRY_INLINE_BODY {
+      if (i.value < present) _mm512_store_si512(block + size_t{i.value} * 64, a[i.value]);
+    });
+  }
+};
+
+}  // namespace
+}  // namespace belfry

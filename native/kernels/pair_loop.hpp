@@ -1,0 +1,95 @@
+#pragma once
+
+// The loops of PairKernels, written once and compiled for each kernel level, with internal linkage as in walk_loop.hpp.
+//
+// Level provides, with the same bits on every level:
+//   kJoinRows                                  rows that `tile` handles at the most
+//   template <uint32_t kRows> tile(job, first, sums)      integer dots of kRows rows with the 64 columns
+//   near(job, row, sums, distances)            distances of one row; returns the mask of those within a limit
+//   strip(row, step, offset, scale, norm, groups, codes, scales, norms, blocks, out)
+//                                              one row, 4 bytes every `step`, with whole blocks
+//   drop_covered(between, to_row, alpha, blocks, left)    clears the bits of candidates that a taken one covers
+//   pack, cut                                  as in PairKernels
+
+#include "kernels/pair_job.hpp"
+
+namespace belfry {
+namespace {
+
+template <class Level, uint32_t kRows>
+inline uint32_t join_rows(const JoinJob& job, uint32_t first, JoinHit* hits, uint32_t count) {
+  alignas(64) int32_t sums[kRows][kPairTileRows];
+  alignas(64) float distances[kPairTileRows];
+  Level::template tile<kRows>(job, first, sums);
+  for (uint32_t i = 0; i < kRows; ++i) {
+    const uint32_t row = first + i;
+    uint64_t mask = Level::near(job, row, sums[i], distances) & job.present;
+    const int64_t skipped = int64_t{row} - job.diagonal + 1;  // columns up to the row itself
+    if (skipped > 0) mask &= skipped >= int64_t{kPairTileRows} ? 0 : ~uint64_t{0} << skipped;
+    for (; mask != 0; mask &= mask - 1) {
+      const auto column = static_cast<uint32_t>(__builtin_ctzll(mask));
+      hits[count++] = {row, column, distances[column]};
+    }
+  }
+  return count;
+}
+
+template <class Level, uint32_t kRows = Level::kJoinRows>
+inline uint32_t join_rest(const JoinJob& job, uint32_t first, JoinHit* hits, uint32_t count) {
+  if constexpr (kRows == 0) {
+    return count;
+  } else {
+    return job.count - first >= kRows ? join_rows<Level, kRows>(job, first, hits, count)
+                                      : join_rest<Level, kRows - 1>(job, first, hits, count);
+  }
+}
+
+template <class Level>
+uint32_t join(const JoinJob& job, JoinHit* hits) {
+  uint32_t count = 0, first = 0;
+  for (; first + Level::kJoinRows <= job.count; first += Level::kJoinRows) {
+    count = join_rows<Level, Level::kJoinRows>(job, first, hits, count);
+  }
+  return first < job.count ? join_rest<Level>(job, first, hits, count) : count;
+}
+
+template <class Level>
+void distances(const uint8_t* row, int32_t offset, float scale, float norm, uint32_t groups, const uint8_t* block_codes,
+               const float* block_scale, const float* block_norm, uint32_t blocks, float* out) {
+  Level::strip(row, 4, offset, scale, norm, groups, block_codes, block_scale, block_norm, blocks, out);
+}
+
+template <class Level>
+uint32_t select(const SelectJob& job) {
+  const uint32_t blocks = (job.count + kPairBlockRows - 1) / kPairBlockRows;
+  const size_t block_bytes = size_t{job.groups} * 64;
+  alignas(64) float between[kSelectMax];
+  uint16_t left[kSelectMax / kPairBlockRows];
+  for (uint32_t b = 0; b < blocks; ++b) left[b] = 0xffff;
+  if (job.count % kPairBlockRows != 0) {
+    left[blocks - 1] = static_cast<uint16_t>((1U << (job.count % kPairBlockRows)) - 1);
+  }
+  uint32_t taken = 0;
+  for (uint32_t b = 0; b < blocks; ++b) {
+    while (left[b] != 0) {
+      const auto lane = static_cast<uint32_t>(__builtin_ctz(left[b]));
+      const uint32_t at = b * kPairBlockRows + lane;
+      left[b] = static_cast<uint16_t>(left[b] & (left[b] - 1));
+      job.selected[taken++] = at;
+      if (taken == job.wanted) return taken;
+      const uint32_t first = b * kPairBlockRows;
+      Level::strip(job.blocks + b * block_bytes + lane * 4, 64, job.offset[at], job.scale[at], job.norm[at], job.groups,
+                   job.blocks + b * block_bytes, job.scale + first, job.norm + first, blocks - b, between);
+      Level::drop_covered(between, job.distance + first, job.alpha, blocks - b, left + b);
+    }
+  }
+  return taken;
+}
+
+template <class Level>
+constexpr PairKernels pair_kernels() {
+  return {Level::pack, join<Level>, distances<Level>, select<Level>, Level::cut};
+}
+
+}  // namespace
+}  // namespace belfry

@@ -1,0 +1,122 @@
+#pragma once
+
+// PairKernels in plain C++, the judge of the other levels. Internal linkage, as in walk_loop.hpp.
+
+#include "kernels/pair_loop.hpp"
+
+namespace belfry {
+namespace {
+
+inline float pair_distance(int32_t dot, float column_scale, float column_norm, float scale, float norm) {
+  float d = static_cast<float>(dot) * column_scale;
+  d = d * (-2 * scale);
+  d = d + column_norm;
+  d = d + norm;
+  return d > 0 ? d : 0;
+}
+
+struct PairPortable {
+  static constexpr uint32_t kJoinRows = 1;
+
+  static void pack(const uint8_t* codes, size_t stride, uint32_t groups, const uint32_t* rows, uint32_t count,
+                   uint8_t* blocks) {
+    const uint32_t padded = (count + kPairBlockRows - 1) / kPairBlockRows * kPairBlockRows;
+    for (uint32_t i = 0; i < padded; ++i) {
+      const uint32_t at = i < count ? i : count - 1;
+      const uint8_t* from = codes + (rows == nullptr ? at : rows[at]) * stride;
+      uint8_t* to = blocks + i / kPairBlockRows * size_t{groups} * 64 + i % kPairBlockRows * 4;
+      for (uint32_t g = 0; g < groups; ++g) __builtin_memcpy(to + size_t{g} * 64, from + size_t{g} * 4, 4);
+    }
+  }
+
+  static void block_sums(const uint8_t* block, const int8_t* row, uint32_t groups, int32_t* sums) {
+    for (uint32_t g = 0; g < groups; ++g, block += 64, row += 4) {
+      for (uint32_t c = 0; c < kPairBlockRows; ++c) {
+        for (uint32_t b = 0; b < 4; ++b) sums[c] += int32_t{block[c * 4 + b]} * int32_t{row[b]};
+      }
+    }
+  }
+
+  template <uint32_t kRows>
+  static void tile(const JoinJob& job, uint32_t first, int32_t (*sums)[kPairTileRows]) {
+    for (uint32_t r = 0; r < kRows; ++r) {
+      for (int32_t& sum : *(sums + r)) sum = job.offset[first + r];
+      for (uint32_t b = 0; b < kPairTileRows / kPairBlockRows; ++b) {
+        block_sums(job.blocks + size_t{b} * job.groups * 64, job.rows + (first + r) * job.stride, job.groups,
+                   *(sums + r) + b * kPairBlockRows);
+      }
+    }
+  }
+
+  static uint64_t near(const JoinJob& job, uint32_t row, const int32_t* sums, float* out) {
+    uint64_t mask = 0;
+    for (uint32_t c = 0; c < kPairTileRows; ++c) {
+      out[c] = pair_distance(sums[c], job.column_scale[c], job.column_norm[c], job.scale[row], job.norm[row]);
+      const float limit = job.limit[row] > job.column_limit[c] ? job.limit[row] : job.column_limit[c];
+      mask |= uint64_t{out[c] < limit ? 1U : 0U} << c;
+    }
+    return mask;
+  }
+
+  static void strip(const uint8_t* row, size_t step, int32_t offset, float scale, float norm, uint32_t groups,
+                    const uint8_t* codes, const float* scales, const float* norms, uint32_t blocks, float* out) {
+    for (uint32_t b = 0; b < blocks; ++b, codes += size_t{groups} * 64) {
+      int32_t sums[kPairBlockRows];
+      for (int32_t& sum : sums) sum = offset;
+      for (uint32_t g = 0; g < groups; ++g) {
+        int8_t four[4];
+        for (uint32_t i = 0; i < 4; ++i) four[i] = static_cast<int8_t>(row[g * step + i] - 128);
+        block_sums(codes + size_t{g} * 64, four, 1, sums);
+      }
+      for (uint32_t c = 0; c < kPairBlockRows; ++c) {
+        const uint32_t at = b * kPairBlockRows + c;
+        out[at] = pair_distance(sums[c], scales[at], norms[at], scale, norm);
+      }
+    }
+  }
+
+  static void drop_covered(const float* between, const float* to_row, float alpha, uint32_t blocks, uint16_t* left) {
+    for (uint32_t b = 0; b < blocks; ++b) {
+      uint32_t covered = 0;
+      for (uint32_t c = 0; c < kPairBlockRows; ++c) {
+        covered |= (alpha * between[b * kPairBlockRows + c] <= to_row[b * kPairBlockRows + c] ? 1U : 0U) << c;
+      }
+      left[b] = static_cast<uint16_t>(left[b] & ~covered);
+    }
+  }
+
+  static uint32_t bits_of(float value) {
+    uint32_t bits;
+    __builtin_memcpy(&bits, &value, sizeof bits);
+    return bits;
+  }
+
+  // The limit is the `keep`-th smallest; found bit by bit, since floats from 0 up order like their bits.
+  static float cut(float* distances, uint32_t* rows, uint32_t count, uint32_t keep) {
+    uint32_t limit = 0;  // grows to the largest value with fewer than `keep` distances below it
+    for (uint32_t bit = 1U << 30; bit != 0; bit >>= 1) {
+      uint32_t below = 0;
+      for (uint32_t i = 0; i < count; ++i) below += bits_of(distances[i]) < (limit | bit) ? 1 : 0;
+      if (below < keep) limit |= bit;
+    }
+    return keep_up_to(limit, distances, rows, count, keep);
+  }
+
+  static float keep_up_to(uint32_t limit, float* distances, uint32_t* rows, uint32_t count, uint32_t keep) {
+    float largest;
+    __builtin_memcpy(&largest, &limit, sizeof largest);
+    uint32_t equal = keep, kept = 0;
+    for (uint32_t i = 0; i < count; ++i) equal -= distances[i] < largest ? 1 : 0;
+    for (uint32_t i = 0; i < count; ++i) {
+      const bool tie = distances[i] == largest;
+      if (distances[i] > largest || (tie && equal == 0)) continue;
+      equal -= tie ? 1 : 0;
+      distances[kept] = distances[i];
+      rows[kept++] = rows[i];
+    }
+    return largest;
+  }
+};
+
+}  // namespace
+}  // namespace belfry

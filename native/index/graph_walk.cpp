@@ -26,6 +26,8 @@ constexpr size_t kListRowsMax = 8192;
 constexpr double kPlainShare = 0.75;
 constexpr size_t kSeeds = 128;  // allowed rows that a filtered walk starts from besides the best entries
 constexpr uint32_t kHopsMax = 24;
+// Below this share of allowed rows whole lists are looked at while hopping, above it their nearer halves.
+constexpr double kWholeListShare = 0.06;
 constexpr uint32_t kQueriesPerTask = 8;
 
 // Allowed rows, evenly spread over the index, whose order groups near rows: a stratified sample.
@@ -50,6 +52,7 @@ struct ExactIndex::WalkPlan {
   const RowFilter* allowed = nullptr;  // internal rows
   std::vector<uint32_t> seeds;
   uint32_t hops = 0;
+  bool whole_lists = false;
   bool expand = true;
 };
 
@@ -71,6 +74,7 @@ ExactIndex::WalkPlan ExactIndex::plan_walk(const RowFilter* allowed) const {
   if (share > kPlainShare) return plan;
   plan.path = SearchPath::kFilteredWalk;
   plan.seeds = spread(*allowed, kSeeds);
+  plan.whole_lists = share < kWholeListShare;
   plan.hops = std::min(kHopsMax, static_cast<uint32_t>(std::ceil(1 / share)) + 1);
   return plan;
 }
@@ -100,6 +104,8 @@ bool ExactIndex::walk_one(Batch& batch, size_t q, const QueryCodes& codes, const
     job.seed_count = static_cast<uint32_t>(plan.seeds.size());
     job.allowed = plan.allowed->words();
     job.hops = plan.hops;
+    job.hop_width = plan.whole_lists ? job.degree : (job.degree + 1) / 2;
+    job.enough = (job.degree + 1) / 2;
   }
   WalkScratch& scratch = WalkScratch::of_thread(vectors_.rows, job.degree, job.ef);
   scratch.fill(job);

@@ -28,8 +28,7 @@ WalkGraph::WalkGraph(Graph graph, const CodeRows& items) : graph_(std::move(grap
     entries_[i] = row;
     std::memcpy(codes_.data() + i * items.stride, items.codes + row * items.stride, items.stride);
     std::memcpy(&tails_[i], items.scale + row * items.scale_stride, sizeof(float));
-    if (items.bias != nullptr)
-      std::memcpy(&tails_[count + i], items.bias + row * items.bias_stride, sizeof(float));
+    if (items.bias != nullptr) std::memcpy(&tails_[count + i], items.bias + row * items.bias_stride, sizeof(float));
   }
   const auto* codes = reinterpret_cast<const unsigned char*>(codes_.data());
   const auto* tails = reinterpret_cast<const unsigned char*>(tails_.data());
@@ -54,7 +53,7 @@ WalkScratch& WalkScratch::of_thread(uint32_t rows, uint32_t degree, uint32_t ef)
   thread_local WalkScratch scratch;
   grow(scratch.keys_, size_t{ef} + 2 * kWalkSlack + kWalkLanes);
   grow(scratch.pool_, size_t{ef} + 2 * kWalkSlack + kWalkLanes);
-  for (AlignedBuffer<uint32_t>& wave : scratch.waves_) grow(wave, size_t{degree} + kWalkLanes);
+  for (AlignedBuffer<uint32_t>& wave : scratch.waves_) grow(wave, size_t{degree} + 2 * kWalkLanes);
   grow(scratch.blocked_, size_t{degree} + kWalkLanes);
   grow(scratch.touched_, kTouchedMax);
   grow(scratch.visited_, (size_t{rows} + 63) / 64);

@@ -40,6 +40,10 @@ struct WalkAvx2 {
     return mask;
   }
 
+  static inline uint32_t allowed(const WalkJob& job, const uint32_t* list, uint32_t count, uint32_t* out) {
+    return WalkPortable::allowed(job, list, count, out);
+  }
+
   // As on the portable level, with the place counted eight keys at a time.
   static inline uint32_t insert(float* keys, uint32_t* rows, uint32_t size, uint32_t last, float key, uint32_t row) {
     const __m256 wanted = _mm256_set1_ps(key);

@@ -89,6 +89,20 @@ struct WalkAvx512 {
     return _mm512_cmp_ps_mask(keys, _mm512_set1_ps(floor), _CMP_GT_OQ);
   }
 
+  [[gnu::always_inline]] static inline uint32_t allowed(const WalkJob& job, const uint32_t* list, uint32_t count,
+                                                        uint32_t* out) {
+    const __mmask16 there = count >= 16 ? __mmask16{0xffff} : static_cast<__mmask16>((1U << count) - 1);
+    const __m512i rows = _mm512_mask_loadu_epi32(_mm512_set1_epi32(-1), there, list);
+    const __mmask16 real = _mm512_cmpneq_epi32_mask(rows, _mm512_set1_epi32(-1));
+    // Bit r of the filter is bit r & 31 of its 32-bit word r >> 5.
+    const __m512i words = _mm512_mask_i32gather_epi32(_mm512_setzero_si512(), real, _mm512_srli_epi32(rows, 5),
+                                                      reinterpret_cast<const int*>(job.allowed), 4);
+    const __m512i bits = _mm512_sllv_epi32(_mm512_set1_epi32(1), _mm512_and_si512(rows, _mm512_set1_epi32(31)));
+    const __mmask16 pass = _mm512_mask_test_epi32_mask(real, words, bits);
+    _mm512_storeu_si512(out, _mm512_maskz_compress_epi32(pass, rows));
+    return static_cast<uint32_t>(__builtin_popcount(pass));
+  }
+
   // Behind all entries of at least this key; the rest, up to entry `last`, moves one place.
   [[gnu::always_inline]] static inline uint32_t insert(float* keys, uint32_t* rows, uint32_t size, uint32_t last,
                                                        float key, uint32_t row) {

@@ -41,7 +41,9 @@ struct WalkJob {
   // not are looked at in their place, up to `hops` lists an expansion. Null: no filter.
   const uint64_t* allowed;
   uint32_t hops;
-  bool expand;  // false: only the seeds are scored
+  uint32_t hop_width;  // slots of such a list that are looked at: the nearest ones
+  uint32_t enough;     // new rows of an expansion after which no further list is opened, at most degree
+  bool expand;         // false: only the seeds are scored
 
   // Scratch. Pool arrays have kWalkSlack entries before and ef + kWalkSlack behind their start, 64-byte aligned.
   float* keys;

@@ -5,6 +5,7 @@
 //
 // Level provides, for 16 rows at once and the same bits on every level:
 //   template <uint32_t kLines> above(job, rows, floor, keys)   keys of 16 rows; returns the mask of those above `floor`
+//   allowed(job, list, count, out)   the rows of list[0 .. min(count, 16)) that the filter allows; returns how many
 //   insert(keys, rows, size, last, key, row)                   puts a row into the sorted pool; returns its place
 //
 // The order of expansions is that of a best-first search with one step of lookahead: while the neighbours of one row
@@ -160,13 +161,16 @@ class Walk {
     }
     for (uint32_t i = 0; i < blocked; ++i) log(job_.blocked[i]);
     const uint32_t hops = blocked < job_.hops ? blocked : job_.hops;
-    for (uint32_t i = 0; i < hops; ++i) fetch_list(job_.blocked[i]);
-    for (uint32_t i = 0; i < hops && count < job_.degree; ++i) {
+    for (uint32_t i = 0; i < hops; ++i) fetch_list(job_.blocked[i], job_.hop_width);
+    for (uint32_t i = 0; i < hops && count < job_.enough; ++i) {
       const uint32_t* further = job_.neighbours + size_t{job_.blocked[i]} * job_.degree;
-      for (uint32_t j = 0; j < job_.degree && count < job_.degree && further[j] != ~0U; ++j) {
-        const uint32_t row = further[j];
-        wave[count] = row;
-        if (allowed(row)) count += visit(row) ? 1 : 0;
+      uint32_t passed[kWalkLanes];
+      for (uint32_t j = 0; j < job_.hop_width && count < job_.enough; j += kWalkLanes) {
+        const uint32_t found = Level::allowed(job_, further + j, job_.hop_width - j, passed);
+        for (uint32_t p = 0; p < found; ++p) {
+          wave[count] = passed[p];
+          count += visit(passed[p]) ? 1 : 0;
+        }
       }
     }
     return count;
@@ -200,9 +204,9 @@ class Walk {
     }
   }
 
-  void fetch_list(uint32_t row) const {
+  void fetch_list(uint32_t row, uint32_t width) const {
     const uint32_t* list = job_.neighbours + size_t{row} * job_.degree;
-    for (uint32_t i = 0; i < job_.degree; i += kLineBytes / 4) walk_fetch(list + i);
+    for (uint32_t i = 0; i < width; i += kLineBytes / 4) walk_fetch(list + i);
   }
 
   void admit(uint32_t row, float key) {
@@ -212,7 +216,7 @@ class Walk {
     if (size_ < job_.ef) ++size_;
     if (place < cursor_) cursor_ = place;
     if (size_ == job_.ef) worst_ = job_.keys[job_.ef - 1];
-    fetch_list(row);  // it may well be the next to be expanded
+    fetch_list(row, job_.degree);  // it may well be the next to be expanded
   }
 
   WalkJob& job_;

@@ -36,6 +36,15 @@ struct WalkPortable {
     return mask;
   }
 
+  static uint32_t allowed(const WalkJob& job, const uint32_t* list, uint32_t count, uint32_t* out) {
+    uint32_t found = 0;
+    for (uint32_t i = 0; i < kWalkLanes && i < count && list[i] != ~0U; ++i) {
+      out[found] = list[i];
+      found += static_cast<uint32_t>((job.allowed[list[i] >> 6] >> (list[i] & 63)) & 1);
+    }
+    return found;
+  }
+
   static uint32_t insert(float* keys, uint32_t* rows, uint32_t size, uint32_t last, float key, uint32_t row) {
     uint32_t place = 0;
     for (uint32_t step = size; step > 0;) {  // the first entry below this key

@@ -54,7 +54,7 @@ const ONLY_IN: [what: string, pattern: RegExp, where: RegExp][] = [
 ];
 
 /** Native layers, lowest first: a file may include its own folder and the ones before it. */
-const NATIVE_LAYERS = ['core', 'kernels', 'index', 'storage', 'binding'];
+const NATIVE_LAYERS = ['core', 'kernels', 'filter', 'index', 'storage', 'binding'];
 
 interface Source {
   path: string;

@@ -42,6 +42,7 @@ class AddonState {
   Napi::Value make_error(Napi::Env env, const Error& error) const;
 
   Napi::FunctionReference matrix_class, matrix_builder_class, import_class, index_class, graph_build_class;
+  Napi::FunctionReference column_class, column_builder_class, filter_class;
 
  private:
   std::shared_ptr<Delivery> delivery_;

@@ -69,6 +69,12 @@ Napi::Float32Array read_f32_array(const Napi::Value& value, const char* field) {
 Napi::Uint32Array read_u32_array(const Napi::Value& value, const char* field) {
   return read_array<Napi::Uint32Array>(value, field, napi_uint32_array, "a Uint32Array");
 }
+Napi::Float64Array read_f64_array(const Napi::Value& value, const char* field) {
+  return read_array<Napi::Float64Array>(value, field, napi_float64_array, "a Float64Array");
+}
+Napi::Int32Array read_i32_array(const Napi::Value& value, const char* field) {
+  return read_array<Napi::Int32Array>(value, field, napi_int32_array, "an Int32Array");
+}
 Napi::Uint8Array read_u8_array(const Napi::Value& value, const char* field) {
   return read_array<Napi::Uint8Array>(value, field, napi_uint8_array, "a Uint8Array");
 }

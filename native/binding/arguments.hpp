@@ -21,6 +21,8 @@ std::optional<uint64_t> read_optional_integer(const Napi::Object& options, const
                                               uint64_t max);
 Napi::Float32Array read_f32_array(const Napi::Value& value, const char* field);
 Napi::Uint32Array read_u32_array(const Napi::Value& value, const char* field);
+Napi::Float64Array read_f64_array(const Napi::Value& value, const char* field);
+Napi::Int32Array read_i32_array(const Napi::Value& value, const char* field);
 Napi::Uint8Array read_u8_array(const Napi::Value& value, const char* field);
 Metric read_metric(const Napi::Value& value, const char* field);
 const KernelTable& read_kernel(const Napi::Value& value, const char* field);

@@ -5,6 +5,7 @@
 
 #include "binding/addon_state.hpp"
 #include "binding/arguments.hpp"
+#include "binding/filter_handles.hpp"
 #include "binding/handles.hpp"
 #include "binding/promise_worker.hpp"
 #include "core/thread_pool.hpp"
@@ -205,6 +206,9 @@ Napi::Object define_exports(Napi::Env env, Napi::Object exports) {
   state->matrix_builder_class = Napi::Persistent(MatrixBuilderHandle::define(env));
   state->import_class = Napi::Persistent(ImportHandle::define(env));
   state->index_class = Napi::Persistent(IndexHandle::define(env));
+  state->column_class = Napi::Persistent(ColumnHandle::define(env));
+  state->column_builder_class = Napi::Persistent(ColumnBuilderHandle::define(env));
+  state->filter_class = Napi::Persistent(FilterHandle::define(env));
 
   const auto& tables = available_kernels();
   Napi::Array kernels = Napi::Array::New(env, tables.size());
@@ -225,6 +229,8 @@ Napi::Object define_exports(Napi::Env env, Napi::Object exports) {
   exports.Set("openMatrix", Napi::Function::New<open_matrix>(env, "openMatrix"));
   exports.Set("createMatrix", Napi::Function::New<create_matrix>(env, "createMatrix"));
   exports.Set("createIndex", Napi::Function::New<create_index>(env, "createIndex"));
+  exports.Set("createColumn", Napi::Function::New<create_column>(env, "createColumn"));
+  exports.Set("evaluateFilter", Napi::Function::New<evaluate_filter_of>(env, "evaluateFilter"));
   exports.Set("setErrorFactory", Napi::Function::New<set_error_factory>(env, "setErrorFactory"));
   return exports;
 }

@@ -7,6 +7,7 @@
 
 #include "binding/addon_state.hpp"
 #include "binding/arguments.hpp"
+#include "binding/filter_handles.hpp"
 #include "binding/handles.hpp"
 #include "binding/promise_worker.hpp"
 
@@ -26,7 +27,8 @@ struct SearchRequest {
   std::vector<float> queries;
   size_t count = 0;
   SearchParams params;
-  std::vector<uint8_t> filter;  // empty: none
+  std::vector<uint8_t> filter_bytes;        // empty: none
+  std::shared_ptr<const RowFilter> filter;  // null: none
   std::vector<uint32_t> exclude;
   std::vector<uint32_t> exclude_offsets, exclude_rows;
 };
@@ -102,14 +104,16 @@ SearchRequest read_request(const Napi::Object& options, const ExactIndex& index)
   }
 
   const Napi::Value filter = options.Get("filter");
-  if (!filter.IsUndefined()) {
+  if (FilterHandle::is_one(filter)) {
+    request.filter = FilterHandle::unwrap_checked(filter, "filter", index.rows());
+  } else if (!filter.IsUndefined()) {
     const Napi::Uint8Array bytes = read_u8_array(filter, "filter");
     const size_t expected = (size_t{index.rows()} + 7) / 8;
     if (bytes.ElementLength() != expected) {
       throw invalid_argument("filter", std::to_string(expected) + " bytes, one bit per row",
                              std::to_string(bytes.ElementLength()));
     }
-    request.filter.assign(bytes.Data(), bytes.Data() + expected);
+    request.filter_bytes.assign(bytes.Data(), bytes.Data() + expected);
   }
   const Napi::Value exclude = options.Get("exclude");
   if (!exclude.IsUndefined()) request.exclude = copy_rows(exclude, "exclude");
@@ -131,10 +135,11 @@ SearchRequest read_request(const Napi::Object& options, const ExactIndex& index)
 
 Hits run_search(const ExactIndex& index, SearchRequest& request) {
   SearchParams params = request.params;
-  std::optional<RowFilter> filter;
-  if (!request.filter.empty()) {
-    params.filter = &filter.emplace(RowFilter::from_bytes(index.rows(), request.filter.data()));
-  }
+  const std::shared_ptr<const RowFilter> filter =
+      request.filter_bytes.empty()
+          ? std::move(request.filter)
+          : std::make_shared<const RowFilter>(RowFilter::from_bytes(index.rows(), request.filter_bytes.data()));
+  params.filter = filter.get();
   const Exclusions exclusions(std::move(request.exclude), request.exclude_offsets, std::move(request.exclude_rows),
                               request.count, index.rows());
   if (!exclusions.empty()) params.exclusions = &exclusions;
@@ -180,8 +185,8 @@ Napi::Function IndexHandle::define(Napi::Env env) {
   return DefineClass(
       env, kName,
       {InstanceAccessor<&IndexHandle::info>("info"), InstanceMethod<&IndexHandle::search>("search"),
-       InstanceMethod<&IndexHandle::search_sync>("searchSync"),
-       InstanceMethod<&IndexHandle::score_rows>("scoreRows"), InstanceMethod<&IndexHandle::close>("close")});
+       InstanceMethod<&IndexHandle::search_sync>("searchSync"), InstanceMethod<&IndexHandle::score_rows>("scoreRows"),
+       InstanceMethod<&IndexHandle::close>("close")});
 }
 
 Napi::Value IndexHandle::info(const Napi::CallbackInfo& call) {
@@ -221,7 +226,8 @@ Napi::Value IndexHandle::search_sync(const Napi::CallbackInfo& call) {
       throw invalid_argument("queries", "one query; use search for more", std::to_string(request.count));
     }
     if (request.params.mode != SearchMode::kWalk || request.params.ef > kSyncEfMax) {
-      throw invalid_argument("mode", "\"walk\" with ef up to " + std::to_string(kSyncEfMax) + "; use search for the rest",
+      throw invalid_argument("mode",
+                             "\"walk\" with ef up to " + std::to_string(kSyncEfMax) + "; use search for the rest",
                              show(read_object(call, 0, "options").Get("mode")));
     }
     const auto started = std::chrono::steady_clock::now();

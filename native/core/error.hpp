@@ -23,6 +23,7 @@ inline constexpr const char* kFileVersion = "BELFRY_FILE_VERSION";
 inline constexpr const char* kIndexMismatch = "BELFRY_INDEX_MISMATCH";
 inline constexpr const char* kDiskSpace = "BELFRY_DISK_SPACE";
 inline constexpr const char* kClosed = "BELFRY_CLOSED";
+inline constexpr const char* kDeadlineExceeded = "BELFRY_DEADLINE_EXCEEDED";
 inline constexpr const char* kInternal = "BELFRY_INTERNAL";
 }  // namespace codes
 

@@ -136,12 +136,57 @@ export interface NativeSearch {
    * inner product that of the lifted vectors) as the k-th row so far; from 1 to 1000, default 1.12. See arXiv 2505.15636.
    */
   readonly stop?: number;
-  /** Bit r (byte r>>3, bit r&7) set: row r may be returned. Length ceil(rows/8). Shared by all queries. */
-  readonly filter?: Uint8Array;
+  /**
+   * Rows that may be returned, shared by all queries: an evaluated filter, or a bitmap in which bit r (byte r>>3, bit
+   * r&7) of row r is set, of length ceil(rows/8). A bitmap is copied on the JS thread, an evaluated filter is not.
+   */
+  readonly filter?: Uint8Array | NativeFilter;
   /** Rows that are never returned, in any order, duplicates allowed; at most 2,097,152. Shared by all queries. */
   readonly exclude?: Uint32Array;
   /** Rows that single queries never return, besides those of `exclude`. */
   readonly excludeEach?: RowLists;
+}
+
+/** A metadata column of all items in native memory, laid out for filters. */
+export interface NativeColumn {
+  readonly rows: number;
+  readonly bytes: number;
+  /** Running evaluations keep the memory alive. Safe to call twice. */
+  close(): void;
+}
+
+/** A column that is filled piece by piece, so that no single copy holds up the event loop. */
+export interface NativeColumnBuilder {
+  /**
+   * The next values, at most 2,097,152 a call. Float64Array for numbers (NaN is null) and the entries of lists of
+   * numbers; Uint8Array for booleans (0, 1, or 2 for null); Int32Array of dictionary codes for strings (-1 is null)
+   * and the entries of lists of strings.
+   */
+  append(values: Float64Array | Uint8Array | Int32Array): void;
+  /** Lists only: the next of rows + 1 offsets; row r holds the entries offsets[r] up to offsets[r + 1]. */
+  appendOffsets(offsets: Uint32Array): void;
+  /** After the last value: lays the column out on the pool. The builder is closed then. */
+  finish(): Promise<NativeColumn>;
+}
+
+/** A filter as plain data; what it means stands in features/filter-program.ts. */
+export interface NativeFilterProgram {
+  /** Four numbers a step: operation, column, first, count. At most 4,096 steps. */
+  readonly steps: Uint32Array;
+  readonly codes: Uint32Array;
+  readonly numbers: Float64Array;
+}
+
+/** Which rows pass a filter. Immutable; any number of searches may use it at once. */
+export interface NativeFilter {
+  /** Rows that pass, exactly. */
+  readonly count: number;
+  /** Rows of the table, and of the index that may use it. */
+  readonly rows: number;
+  /** Bit r (byte r>>3, bit r&7) set: row r passes. */
+  toBytes(): Uint8Array;
+  /** Running searches keep the bitmap alive. Safe to call twice; without it the garbage collector frees it. */
+  close(): void;
 }
 
 export interface NativeHits {
@@ -206,7 +251,12 @@ export interface NativeGraphBuild {
   /** Upper bound of what the build allocates, known before it starts. */
   readonly memoryBytes: number;
   /** Builds and writes; once. Errors: BELFRY_BAD_VECTOR, BELFRY_DISK_SPACE, BELFRY_CLOSED after `cancel`. */
-  run(): Promise<{ readonly degree: number; readonly entries: number; readonly queryEdges: number; readonly runMs: number }>;
+  run(): Promise<{
+    readonly degree: number;
+    readonly entries: number;
+    readonly queryEdges: number;
+    readonly runMs: number;
+  }>;
   /** Elapsed * (total - done) / done estimates the time left. */
   progress(): {
     readonly phase: 'order' | 'neighbours' | 'prune' | 'users' | 'connect';
@@ -237,6 +287,25 @@ export interface NativeAddon {
     readonly threads?: number;
     readonly graph?: GraphFile;
   }): Promise<NativeIndex>;
+  /** `entries` (lists): how many there are in all rows. `words` (strings): the length of the dictionary. */
+  createColumn(options: {
+    readonly kind: 'number' | 'boolean' | 'string' | 'string_list' | 'number_list';
+    readonly rows: number;
+    readonly entries?: number;
+    readonly words?: number;
+  }): Promise<NativeColumnBuilder>;
+  /**
+   * Evaluates a filter on the pool, in blocks of 65,536 rows on at most `threads` threads (one per CPU by default).
+   * Errors: BELFRY_DEADLINE_EXCEEDED soon after `deadlineMs` from now; BELFRY_INVALID_ARGUMENT for a program that is not
+   * well-formed.
+   */
+  evaluateFilter(options: {
+    readonly rows: number;
+    readonly columns: readonly NativeColumn[];
+    readonly program: NativeFilterProgram;
+    readonly deadlineMs?: number;
+    readonly threads?: number;
+  }): Promise<NativeFilter>;
 }
 
 /** What the `.node` file exports: the above, and the way to make its errors BelfryErrors. */

@@ -1,13 +1,14 @@
 /**
- * A filter as a bitmap over item rows. It becomes one test of a row, in which strings are dictionary codes; the test
- * runs over all rows in slices, so that a large table or a hostile filter cannot hold up the event loop. The bitmaps of
- * recent filters are kept: a service sees few distinct ones.
+ * A filter as a caller writes it: checked, and compiled to a program of plain data in which strings are dictionary codes
+ * and item ids are rows. Native code evaluates the program (native/filter/). A hostile filter holds a quarter of a
+ * million values, so both steps work in slices.
  */
-import { setImmediate } from 'node:timers/promises';
 import { LIMITS } from '../config/schema.js';
 import { BelfryError, invalid, show } from '../errors.js';
-import type { FeatureColumn } from './feature-column.js';
-import type { FeatureTable } from './feature-table.js';
+import type { Id, Row } from '../types.js';
+import type { ColumnKind } from './feature-column.js';
+import { type FilterProgram, OPEN_ABOVE, OPEN_BELOW, ProgramWriter } from './filter-program.js';
+import type { Slices } from './slices.js';
 
 export type Scalar = string | number | boolean;
 
@@ -35,259 +36,230 @@ export interface FilterGroup {
 
 export type FilterClause = Condition | FilterGroup;
 
+/** What a filter may name. `id` is a field too: of kind string or number, with a value in every row. */
+export interface FilterFields {
+  /** What messages call the table. */
+  readonly table: string;
+  readonly names: readonly string[];
+  kindOf(field: string): ColumnKind | undefined;
+  /** The code of a word in a column of strings; undefined when no row holds it. */
+  codeOf(field: string, word: string): number | undefined;
+  rowOf(id: Id): Row | undefined;
+}
+
+export const ID_FIELD = 'id';
+
 const GROUP_KEYS = ['must', 'must_not', 'should'] as const;
 const RANGE_KEYS = ['lt', 'lte', 'gt', 'gte'] as const;
 const CONDITION_KEYS = ['field', 'eq', 'in', 'all', ...RANGE_KEYS, 'exists'];
-const CACHED_FILTERS = 64;
-/** Longer filters (lists of ids, mostly) are hardly ever repeated, and their text would fill the cache. */
-const CACHED_FILTER_LENGTH = 16_384;
-const SLICE_MS = 1;
-/** Rows, or words of a dictionary, between two looks at the clock. */
+/** Values between two looks at the clock. */
 const STEP = 256;
+/** Longer than most numbers, with its comma. */
+const NUMBER_LENGTH = 20;
 
-/** Bit r (byte r >> 3, bit r & 7): row r may be returned. */
-export type Bitmap = Uint8Array;
-
-type RowTest = (row: number) => boolean;
-type ValueTest = (value: Scalar) => boolean;
-
-/** Lets the event loop turn after each slice, and stops work that nobody waits for any more. */
-class Slices {
-  private end = performance.now() + SLICE_MS;
-
-  constructor(private readonly isLate: () => boolean) {}
-
-  get isOver(): boolean {
-    return performance.now() > this.end;
-  }
-
-  async next(): Promise<void> {
-    await setImmediate();
-    if (this.isLate())
-      throw new BelfryError('BELFRY_DEADLINE_EXCEEDED', 'filter: the deadline passed while it was evaluated');
-    this.end = performance.now() + SLICE_MS;
-  }
+/** Errors: BELFRY_INVALID_ARGUMENT, BELFRY_UNKNOWN_FIELD. The shape of `filter` has been checked (checkFilter). */
+export async function compileFilter(filter: FilterGroup, fields: FilterFields, slices: Slices): Promise<FilterProgram> {
+  const compiler = new Compiler(fields, slices);
+  await compiler.group(filter, 'filter');
+  return compiler.program.finish();
 }
 
-/** Compiles and caches the filters of one generation. `table` is aligned to item rows. */
-export class FilterCompiler {
-  private readonly cache = new Map<string, Bitmap>();
+class Compiler {
+  readonly program = new ProgramWriter();
+  private looked = 0;
 
   constructor(
-    private readonly table: FeatureTable,
-    private readonly rows: number,
+    private readonly fields: FilterFields,
+    private readonly slices: Slices,
   ) {}
 
-  /**
-   * Errors: BELFRY_INVALID_ARGUMENT, BELFRY_UNKNOWN_FIELD; BELFRY_DEADLINE_EXCEEDED once `isLate` says so. The bitmap is
-   * shared: do not write to it.
-   */
-  async compile(filter: FilterGroup, isLate: () => boolean = () => false): Promise<Bitmap> {
-    checkShape(filter); // before anything that recurses: a body may nest deeper than the stack
-    const key = JSON.stringify(filter);
-    const known = this.cache.get(key);
-    if (known !== undefined) {
-      this.cache.delete(key); // and set again: the map's order is the order of last use
-      this.cache.set(key, known);
-      return known;
+  /** Leaves one bitmap on the stack, as every method here that pushes. */
+  async group({ must = [], must_not: mustNot = [], should = [] }: FilterGroup, path: string): Promise<void> {
+    const { program } = this;
+    for (const [at, clause] of must.entries()) {
+      await this.clause(clause, `${path}.must.${at}`);
+      if (at > 0) program.join('and');
     }
-    const slices = new Slices(isLate);
-    const test = await this.group(filter, 'filter', slices);
-    const bitmap = new Uint8Array(Math.ceil(this.rows / 8));
-    for (let row = 0; row < this.rows; row++) {
-      if (row % STEP === 0 && slices.isOver) await slices.next();
-      if (test(row)) bitmap[row >> 3]! |= 1 << (row & 7);
+    const isAlone = must.length + mustNot.length === 0 && should.length > 0;
+    if (must.length === 0 && !isAlone) program.pushAll();
+    for (const [at, clause] of mustNot.entries()) {
+      await this.clause(clause, `${path}.must_not.${at}`);
+      program.join('andNot');
     }
-    if (key.length <= CACHED_FILTER_LENGTH) {
-      if (this.cache.size >= CACHED_FILTERS) this.cache.delete(this.cache.keys().next().value as string);
-      this.cache.set(key, bitmap);
+    for (const [at, clause] of should.entries()) {
+      await this.clause(clause, `${path}.should.${at}`);
+      if (at > 0) program.join('or');
     }
-    return bitmap;
+    if (should.length > 0 && !isAlone) program.join('and');
   }
 
-  private async group(group: FilterGroup, path: string, slices: Slices): Promise<RowTest> {
-    const testsOf = async (key: (typeof GROUP_KEYS)[number]): Promise<RowTest[]> => {
-      const tests: RowTest[] = [];
-      for (const [at, clause] of (group[key] ?? []).entries()) {
-        const place = `${path}.${key}.${at}`;
-        tests.push(
-          isGroup(clause) ? await this.group(clause, place, slices) : await this.condition(clause, place, slices),
-        );
-      }
-      return tests;
-    };
-    const must = await testsOf('must');
-    const mustNot = await testsOf('must_not');
-    const should = await testsOf('should');
-    if (must.length === 1 && mustNot.length === 0 && should.length === 0) return must[0]!;
-    return (row) =>
-      must.every((test) => test(row)) &&
-      !mustNot.some((test) => test(row)) &&
-      (should.length === 0 || should.some((test) => test(row)));
+  private clause(clause: FilterClause, path: string): Promise<void> {
+    return isGroup(clause) ? this.group(clause, path) : this.condition(clause, path);
   }
 
-  private async condition(condition: Condition, path: string, slices: Slices): Promise<RowTest> {
-    const column = this.columnOf(condition.field, path);
-    for (const key of RANGE_KEYS) if (condition[key] !== undefined) requireNumbers(column, `${path}.${key}`);
+  private async condition(condition: Condition, path: string): Promise<void> {
+    const { program } = this;
+    const { field, eq, all, exists } = condition;
+    const kind = this.kindOf(field, path);
+    for (const key of RANGE_KEYS) if (condition[key] !== undefined) requireNumbers(field, kind, `${path}.${key}`);
     for (const key of ['eq', 'in', 'all'] as const) {
       for (const value of ([] as Scalar[]).concat((condition[key] as Scalar | Scalar[] | undefined) ?? []))
-        requireType(column, value, `${path}.${key}`);
+        requireType(field, kind, value, `${path}.${key}`);
     }
-    const tests: RowTest[] = [];
-    const fits = valueTest(condition);
-    if (fits !== undefined) tests.push(await anyValue(column, fits, slices));
-    if (condition.all !== undefined) tests.push(await everyValue(column, new Set(condition.all), slices));
-    if (condition.exists !== undefined) {
-      const isThere = presence(column);
-      tests.push(condition.exists ? isThere : (row) => !isThere(row));
+    let tests = 0;
+    const join = () => {
+      if (tests++ > 0) program.join('and');
+    };
+    const range = rangeOf(condition);
+    if (eq !== undefined || condition.in !== undefined) {
+      const values = (condition.in ?? [eq!]).filter(
+        (value) => (eq === undefined || value === eq) && (range === undefined || isWithin(value as number, range)),
+      );
+      await this.anyValue(field, kind, values);
+      join();
+    } else if (range !== undefined) {
+      const first = program.numbersEnd;
+      program.addNumber(range.low);
+      program.addNumber(range.high);
+      program.push(
+        'inRange',
+        field,
+        first,
+        (range.isOpenBelow ? OPEN_BELOW : 0) + (range.isOpenAbove ? OPEN_ABOVE : 0),
+      );
+      join();
     }
-    return tests.length === 1 ? tests[0]! : (row) => tests.every((test) => test(row));
+    if (all !== undefined) {
+      await this.everyValue(field, kind, [...new Set(all)]);
+      join();
+    }
+    if (exists !== undefined) {
+      if (!exists) program.pushAll();
+      if (field === ID_FIELD) program.pushAll();
+      else program.push('present', field);
+      if (!exists) program.join('andNot');
+      join();
+    }
+    if (tests === 0) program.pushAll(); // keys without values
   }
 
-  private columnOf(field: string, path: string): FeatureColumn {
-    const column = this.table.column(field);
-    if (column === undefined) {
-      const known = ['id', ...this.table.columns.map(({ name }) => name)].join(', ');
-      throw new BelfryError(
-        'BELFRY_UNKNOWN_FIELD',
-        `${path}.field: no column ${show(field)} in ${this.table.name}; known: ${known}`,
-        { field: `${path}.field` },
-      );
+  /** The row's value is one of these, or one entry of its list is. */
+  private async anyValue(field: string, kind: ColumnKind, values: readonly Scalar[]): Promise<void> {
+    const { program } = this;
+    if (field === ID_FIELD) {
+      const first = program.codesEnd;
+      for (const value of values) {
+        await this.turn();
+        const row = this.fields.rowOf(value as Id);
+        if (row !== undefined) program.addCode(row);
+      }
+      program.pushRows(first);
+    } else if (kind === 'boolean') {
+      const [isTrue, isFalse] = [values.includes(true), values.includes(false)];
+      if (isTrue && isFalse) program.push('present', field);
+      else if (isTrue || isFalse) program.push(isTrue ? 'isTrue' : 'isFalse', field);
+      else program.pushNone();
+    } else if (kind === 'string' || kind === 'string_list') {
+      const first = program.codesEnd;
+      await this.addWords(field, values);
+      program.push('anyWord', field, first, program.codesEnd - first);
+    } else {
+      const first = program.numbersEnd;
+      for (const value of values) program.addNumber(value as number);
+      program.push('anyNumber', field, first, values.length);
     }
-    return column;
+  }
+
+  /** All of these distinct values are in the row's list. */
+  private async everyValue(field: string, kind: ColumnKind, wanted: readonly Scalar[]): Promise<void> {
+    const { program } = this;
+    if (kind === 'string_list') {
+      const first = program.codesEnd;
+      const found = await this.addWords(field, wanted);
+      if (found === wanted.length) program.push('everyWord', field, first, found);
+      else program.pushNone();
+    } else if (kind === 'number_list') {
+      const first = program.numbersEnd;
+      for (const value of wanted) program.addNumber(value as number);
+      program.push('everyNumber', field, first, wanted.length);
+    } else if (wanted.length === 1) await this.anyValue(field, kind, wanted);
+    else program.pushNone();
+  }
+
+  /** Adds the codes of words that some row holds; resolves to how many there are. */
+  private async addWords(field: string, words: readonly Scalar[]): Promise<number> {
+    let found = 0;
+    for (const word of words) {
+      await this.turn();
+      const code = this.fields.codeOf(field, word as string);
+      if (code === undefined) continue;
+      this.program.addCode(code);
+      found++;
+    }
+    return found;
+  }
+
+  private turn(): Promise<void> | undefined {
+    return ++this.looked % STEP === 0 && this.slices.isOver ? this.slices.next() : undefined;
+  }
+
+  private kindOf(field: string, path: string): ColumnKind {
+    const kind = this.fields.kindOf(field);
+    if (kind !== undefined) return kind;
+    throw new BelfryError(
+      'BELFRY_UNKNOWN_FIELD',
+      `${path}.field: no column ${show(field)} in ${this.fields.table}; known: ${this.fields.names.join(', ')}`,
+      { field: `${path}.field` },
+    );
   }
 }
 
-/** Counts of set bits: how many rows a filter admits. */
-export function countBits(bitmap: Bitmap): number {
-  let count = 0;
-  for (let byte of bitmap) {
-    for (; byte !== 0; byte &= byte - 1) count++;
-  }
-  return count;
+interface Range {
+  readonly low: number;
+  readonly high: number;
+  readonly isOpenBelow: boolean;
+  readonly isOpenAbove: boolean;
+}
+
+function rangeOf({ lt, lte, gt, gte }: Condition): Range | undefined {
+  if ((lt ?? lte ?? gt ?? gte) === undefined) return undefined;
+  const [above, from] = [gt ?? Number.NEGATIVE_INFINITY, gte ?? Number.NEGATIVE_INFINITY];
+  const [below, to] = [lt ?? Number.POSITIVE_INFINITY, lte ?? Number.POSITIVE_INFINITY];
+  return {
+    low: Math.max(above, from),
+    high: Math.min(below, to),
+    isOpenBelow: gt !== undefined && gt >= from,
+    isOpenAbove: lt !== undefined && lt <= to,
+  };
+}
+
+function isWithin(value: number, { low, high, isOpenBelow, isOpenAbove }: Range): boolean {
+  return (isOpenBelow ? value > low : value >= low) && (isOpenAbove ? value < high : value <= high);
 }
 
 function isGroup(clause: FilterClause): clause is FilterGroup {
   return GROUP_KEYS.some((key) => key in clause);
 }
 
-function valueTest(condition: Condition): ValueTest | undefined {
-  const tests: ValueTest[] = [];
-  const { eq, lt, lte, gt, gte } = condition;
-  if (eq !== undefined) tests.push((value) => value === eq);
-  if (condition.in !== undefined) {
-    const wanted = new Set<Scalar>(condition.in);
-    tests.push((value) => wanted.has(value));
-  }
-  if (lt !== undefined) tests.push((value) => (value as number) < lt);
-  if (lte !== undefined) tests.push((value) => (value as number) <= lte);
-  if (gt !== undefined) tests.push((value) => (value as number) > gt);
-  if (gte !== undefined) tests.push((value) => (value as number) >= gte);
-  if (tests.length === 0) return undefined;
-  return tests.length === 1 ? tests[0] : (value) => tests.every((test) => test(value));
-}
-
-/** The row's value fits, or one entry of its list does. */
-async function anyValue(column: FeatureColumn, fits: ValueTest, slices: Slices): Promise<RowTest> {
-  switch (column.kind) {
-    case 'number': {
-      const { values } = column;
-      return (row) => !Number.isNaN(values[row]) && fits(values[row]!);
-    }
-    case 'boolean': {
-      const { values } = column;
-      return (row) => values[row] !== 2 && fits(values[row] === 1);
-    }
-    case 'string': {
-      const { codes } = column;
-      const hits = await codesOf(column.dictionary, fits, slices);
-      return (row) => hits.has(codes[row]!);
-    }
-    case 'string_list': {
-      const hits = await codesOf(column.dictionary, fits, slices);
-      return anyEntry(column, (code) => hits.has(code));
-    }
-    case 'number_list':
-      return anyEntry({ offsets: column.offsets, codes: column.values }, fits);
-  }
-}
-
-/** Codes of the words that fit. A word is tested once, not once a row. */
-async function codesOf(dictionary: readonly string[], fits: ValueTest, slices: Slices): Promise<Set<number>> {
-  const codes = new Set<number>();
-  for (let code = 0; code < dictionary.length; code++) {
-    if (code % STEP === 0 && slices.isOver) await slices.next();
-    if (fits(dictionary[code]!)) codes.add(code);
-  }
-  return codes;
-}
-
-interface Entries {
-  readonly offsets: Uint32Array;
-  readonly codes: Int32Array | Float64Array;
-}
-
-function anyEntry({ offsets, codes }: Entries, fits: (entry: number) => boolean): RowTest {
-  return (row) => {
-    for (let at = offsets[row]!; at < offsets[row + 1]!; at++) if (fits(codes[at]!)) return true;
-    return false;
-  };
-}
-
-/** Every wanted value is in the row's list. One look at each entry, however many are wanted. */
-async function everyValue(column: FeatureColumn, wanted: ReadonlySet<Scalar>, slices: Slices): Promise<RowTest> {
-  const isWanted: ValueTest = (value) => wanted.has(value);
-  if (column.kind !== 'string_list' && column.kind !== 'number_list')
-    return wanted.size === 1 ? anyValue(column, isWanted, slices) : () => false;
-  const { offsets } = column;
-  const [entries, keys] =
-    column.kind === 'number_list'
-      ? [column.values, wanted as ReadonlySet<number>]
-      : [column.codes, await codesOf(column.dictionary, isWanted, slices)];
-  if (keys.size < wanted.size) return () => false;
-  const places = new Map([...keys].map((key, place) => [key, place]));
-  // The row that last held each key, so that an entry that stands twice counts once.
-  const lastRow = new Int32Array(keys.size).fill(-1);
-  return (row) => {
-    let missing = keys.size;
-    for (let at = offsets[row]!; at < offsets[row + 1]! && missing > 0; at++) {
-      const place = places.get(entries[at]!);
-      if (place === undefined || lastRow[place] === row) continue;
-      lastRow[place] = row;
-      missing--;
-    }
-    return missing === 0;
-  };
-}
-
-function presence(column: FeatureColumn): RowTest {
-  switch (column.kind) {
-    case 'number':
-      return (row) => !Number.isNaN(column.values[row]);
-    case 'boolean':
-      return (row) => column.values[row] !== 2;
-    case 'string':
-      return (row) => column.codes[row]! >= 0;
-    default:
-      return (row) => column.offsets[row + 1]! > column.offsets[row]!;
-  }
-}
-
-function requireNumbers(column: FeatureColumn, path: string): void {
-  if (column.kind === 'number' || column.kind === 'number_list') return;
-  throw invalid(path, `a column of numbers (${column.name} holds ${column.kind.replace('_', ' ')}s)`, column.name);
+function requireNumbers(field: string, kind: ColumnKind, path: string): void {
+  if (kind === 'number' || kind === 'number_list') return;
+  throw invalid(path, `a column of numbers (${field} holds ${kind.replace('_', ' ')}s)`, field);
 }
 
 /** `"5"` never equals 5, so a value of the wrong type would silently match nothing. */
-function requireType(column: FeatureColumn, value: Scalar, path: string): void {
-  const wanted = column.kind === 'string_list' ? 'string' : column.kind === 'number_list' ? 'number' : column.kind;
-  if (typeof value !== wanted) throw invalid(path, `a ${wanted} (as in column ${column.name})`, value);
+function requireType(field: string, kind: ColumnKind, value: Scalar, path: string): void {
+  const wanted = kind === 'string_list' ? 'string' : kind === 'number_list' ? 'number' : kind;
+  if (typeof value !== wanted) throw invalid(path, `a ${wanted} (as in column ${field})`, value);
 }
 
-/** Groups nest, so their shape is checked here and not by the HTTP schema: one walk that also counts. */
-function checkShape(filter: FilterGroup): void {
+/**
+ * Groups nest, so their shape is checked here and not by the HTTP schema: one walk that also counts. Resolves to about
+ * the length of the filter as text. Error: BELFRY_INVALID_ARGUMENT.
+ */
+export async function checkFilter(filter: FilterGroup, slices: Slices): Promise<number> {
   let clauses = 0;
-  const walk = (group: FilterGroup, path: string, depth: number): void => {
+  let length = 0;
+  const walk = async (group: FilterGroup, path: string, depth: number): Promise<void> => {
     if (depth > LIMITS.filterDepth.max)
       throw invalid(path, `at most ${LIMITS.filterDepth.max} nested groups`, depth, { limit: LIMITS.filterDepth.max });
     for (const key of Object.keys(group)) {
@@ -299,6 +271,7 @@ function checkShape(filter: FilterGroup): void {
       if (list === undefined) continue;
       if (!Array.isArray(list)) throw invalid(`${path}.${key}`, 'a list of clauses', list);
       for (const [at, clause] of list.entries()) {
+        if (slices.isOver) await slices.next();
         clauses++;
         if (clauses > LIMITS.filterClauses.max) {
           throw invalid('filter', `at most ${LIMITS.filterClauses.max} clauses`, `${clauses} or more`, {
@@ -308,15 +281,17 @@ function checkShape(filter: FilterGroup): void {
         const place = `${path}.${key}.${at}`;
         if (typeof clause !== 'object' || clause === null || Array.isArray(clause))
           throw invalid(place, 'a condition or a group', clause);
-        if (isGroup(clause)) walk(clause, place, depth + 1);
-        else checkCondition(clause as unknown as Record<string, unknown>, place);
+        if (isGroup(clause)) await walk(clause, place, depth + 1);
+        else length += checkCondition(clause as unknown as Record<string, unknown>, place);
       }
     }
   };
-  walk(filter, 'filter', 1);
+  await walk(filter, 'filter', 1);
+  return length;
 }
 
-function checkCondition(condition: Record<string, unknown>, path: string): void {
+/** Returns about its length as text. */
+function checkCondition(condition: Record<string, unknown>, path: string): number {
   for (const key of Object.keys(condition)) {
     if (!CONDITION_KEYS.includes(key))
       throw invalid(`${path}.${key}`, `one of the keys ${CONDITION_KEYS.join(', ')}`, key);
@@ -327,6 +302,7 @@ function checkCondition(condition: Record<string, unknown>, path: string): void 
     throw invalid(path, `a condition on ${show(condition.field)} (${CONDITION_KEYS.slice(1).join(', ')})`, condition);
   if (condition.eq !== undefined && !isScalar(condition.eq))
     throw invalid(`${path}.eq`, 'a string, a number or a boolean', condition.eq);
+  let length = condition.field.length + 2 * NUMBER_LENGTH + lengthOf(condition.eq);
   for (const key of ['in', 'all']) {
     const list = condition[key];
     if (list === undefined) continue;
@@ -339,6 +315,7 @@ function checkCondition(condition: Record<string, unknown>, path: string): void 
         { limit: max },
       );
     }
+    for (const value of list) length += lengthOf(value);
   }
   for (const key of RANGE_KEYS) {
     if (condition[key] !== undefined && !Number.isFinite(condition[key]))
@@ -346,6 +323,11 @@ function checkCondition(condition: Record<string, unknown>, path: string): void 
   }
   if (condition.exists !== undefined && typeof condition.exists !== 'boolean')
     throw invalid(`${path}.exists`, 'true or false', condition.exists);
+  return length;
+}
+
+function lengthOf(value: unknown): number {
+  return typeof value === 'string' ? value.length + 3 : NUMBER_LENGTH;
 }
 
 function isScalar(value: unknown): value is Scalar {

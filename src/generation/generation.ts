@@ -3,11 +3,11 @@ import { join } from 'node:path';
 import { type KernelName, loadAddon, type NativeIndex, type NativeMatrix } from '../ann/addon.js';
 import type { IdMap } from '../ann/ids.js';
 import { FeatureTable } from '../features/feature-table.js';
-import { FilterCompiler } from '../features/filter.js';
 import type { Reranker } from '../rerank/reranker.js';
 import type { UserTower } from '../tower/user-tower.js';
 import type { Id, Metric, Row } from '../types.js';
 import type { PublishedGeneration } from './data-folder.js';
+import { ItemFilters } from './item-filters.js';
 import { loadIds } from './load-ids.js';
 import type { Manifest, VectorSection } from './manifest.js';
 import { type OpenModels, openModels } from './models.js';
@@ -22,7 +22,6 @@ export interface LoadOptions {
 
 export class Generation {
   readonly id: string;
-  readonly filters: FilterCompiler;
   /** What an unknown user gets: the mean user, whose candidates are what most users share. */
   readonly defaultQuery: Float32Array;
   readonly skippedItems: ReadonlySet<Row>;
@@ -40,13 +39,13 @@ export class Generation {
     readonly userIds: IdMap | undefined,
     /** In item-row order. */
     readonly itemTable: FeatureTable,
+    readonly filters: ItemFilters,
     /** In its own order: look up by id. */
     readonly userTable: FeatureTable,
     private readonly models: OpenModels,
     private readonly options: LoadOptions,
   ) {
     this.id = manifest.id;
-    this.filters = new FilterCompiler(itemTable, itemIds.size);
     this.skippedItems = new Set(manifest.items.skippedRows);
     this.skippedUsers = new Set(manifest.users?.skippedRows ?? []);
     this.defaultQuery =
@@ -71,6 +70,8 @@ export class Generation {
       const itemIds = await idsOf(folder, manifest.items);
       const userIds = manifest.users === undefined ? undefined : await idsOf(folder, manifest.users);
       const itemTable = (await openTable(folder, manifest.itemFeatures)).alignTo(itemIds.all());
+      const filters = await ItemFilters.open(itemTable, (id) => itemIds.rowOf(id), options);
+      opened.push(filters);
       const userTable = await openTable(folder, manifest.userFeatures);
       const models = await openModels({
         folder,
@@ -93,6 +94,7 @@ export class Generation {
         itemIds,
         userIds,
         itemTable,
+        filters,
         userTable,
         models,
         options,
@@ -151,6 +153,7 @@ export class Generation {
     for (const opening of [this.similarity.items, this.similarity.users]) {
       (await opening?.catch(() => undefined))?.close();
     }
+    this.filters.close();
     this.index.close();
     this.items.close();
     this.users?.close();

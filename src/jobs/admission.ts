@@ -2,12 +2,15 @@
 import { createHash } from 'node:crypto';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { invalid } from '../errors.js';
-import { type Bitmap, countBits, type FilterGroup } from '../features/filter.js';
+import type { FilterGroup } from '../features/filter.js';
 import type { Generation } from '../generation/generation.js';
 import type { Id } from '../types.js';
 
 const IDS_PER_TURN = 2_000;
 const BYTES_PER_TURN = 16_384;
+
+/** Bit r (byte r >> 3, bit r & 7): row r may be returned. */
+type Bitmap = Uint8Array;
 
 export interface Admission {
   /** Undefined when every item may be returned. */
@@ -28,7 +31,7 @@ export async function admit(
   const rows = generation.itemIds.size;
   if (filter !== undefined && (typeof filter !== 'object' || filter === null || Array.isArray(filter)))
     throw invalid('filter', 'an object with must, must_not or should, as in POST /retrieve', filter);
-  const compiled = filter === undefined ? undefined : await generation.filters.compile(filter);
+  const passing = filter === undefined ? undefined : await generation.filters.evaluate(filter);
   const excluded: number[] = [...generation.skippedItems];
   let unknownExcluded = 0;
   for (const [place, id] of exclude.entries()) {
@@ -37,8 +40,8 @@ export async function admit(
     if (row === undefined) unknownExcluded++;
     else excluded.push(row);
   }
-  if (compiled === undefined && excluded.length === 0) return { admitted: rows, unknownExcluded, fingerprint: null };
-  const bitmap = compiled?.slice() ?? allRows(rows); // what the compiler gives is shared
+  if (passing === undefined && excluded.length === 0) return { admitted: rows, unknownExcluded, fingerprint: null };
+  const bitmap = passing?.toBytes() ?? allRows(rows);
   for (const row of excluded) bitmap[row >> 3]! &= ~(1 << (row & 7));
   return { bitmap, unknownExcluded, ...(await countAndHash(bitmap)) };
 }
@@ -54,7 +57,7 @@ async function countAndHash(bitmap: Bitmap): Promise<{ admitted: number; fingerp
   let admitted = 0;
   for (let start = 0; start < bitmap.length; start += BYTES_PER_TURN) {
     const part = bitmap.subarray(start, start + BYTES_PER_TURN);
-    admitted += countBits(part);
+    for (let byte of part) for (; byte !== 0; byte &= byte - 1) admitted++;
     hash.update(part);
     await nextTurn();
   }

@@ -1,7 +1,6 @@
 /** From rows and scores to what a caller reads: ids, metadata, explanation; and from ids back to rows. */
-import type { NativeIndex } from '../ann/addon.js';
+import type { NativeFilter, NativeIndex } from '../ann/addon.js';
 import { BelfryError, show } from '../errors.js';
-import { type Bitmap, countBits } from '../features/filter.js';
 import type { Generation } from '../generation/generation.js';
 import type { Id } from '../types.js';
 import type { Query } from './query-vector.js';
@@ -80,14 +79,14 @@ export function answerItems(
 export function explanation(
   index: NativeIndex,
   request: Shaping,
-  found: { query: string; filter?: Bitmap | undefined; depth: number; reranked: number },
+  found: { query: string; filter?: NativeFilter | undefined; depth: number; reranked: number },
 ): Explanation {
   return {
     path: request.exact ? 'scan (8-bit codes, proven exact)' : 'scan (8-bit codes, f32 rescoring)',
     kernel: index.info.kernel,
     query: found.query,
     rows: index.info.rows,
-    ...(found.filter === undefined ? {} : { admitted: countBits(found.filter) }),
+    ...(found.filter === undefined ? {} : { admitted: found.filter.count }),
     depth: found.depth,
     reranked: found.reranked,
   };

@@ -2,9 +2,8 @@
  * What happens to a request, in which order: deadline, lease, query vector, filter and exclusions, search, re-rank, cut,
  * answer. The only flow control of a request; the parts do not know of each other.
  */
-import type { NativeIndex } from '../ann/addon.js';
+import type { NativeFilter, NativeIndex } from '../ann/addon.js';
 import { BelfryError, show } from '../errors.js';
-import type { Bitmap } from '../features/filter.js';
 import type { Generation } from '../generation/generation.js';
 import type { GenerationStore } from '../generation/store.js';
 import type { Metrics } from '../telemetry/metrics.js';
@@ -100,13 +99,13 @@ export class Retriever {
       );
       timer.mark(query.how === 'user tower' ? 'tower' : 'query');
 
-      const bitmap = await this.filterOf(request, generation, deadline);
+      const filter = await this.filterOf(request, generation, deadline);
       const exclude = excludedRows(request, query, generation);
       timer.mark('filter');
 
       const depth = reranking === undefined ? request.k : Math.max(request.k, request.candidates);
       const hits = await this.inTime(
-        this.search(generation.index, query.vector, depth, request, bitmap, exclude),
+        this.search(generation.index, query.vector, depth, request, filter, exclude),
         deadline,
         'searching',
       );
@@ -144,7 +143,7 @@ export class Retriever {
           ? {
               explain: explanation(generation.index, request, {
                 query: query.how,
-                filter: bitmap,
+                filter,
                 depth,
                 reranked: outcome?.scores === undefined ? 0 : hits.rows.length,
               }),
@@ -169,7 +168,7 @@ export class Retriever {
       }
       const vector =
         source.kind === 'id' ? generation.items.readRows(Uint32Array.of(row!)) : checkVector(source.vector, generation);
-      const bitmap = await this.filterOf(request, generation, deadline);
+      const filter = await this.filterOf(request, generation, deadline);
       const exclude = [
         ...rowsOf(request.exclude, generation),
         ...(row === undefined ? [] : [row]),
@@ -181,7 +180,7 @@ export class Retriever {
         generation,
         generation.itemSimilarity(),
         vector,
-        bitmap,
+        filter,
         Uint32Array.from(exclude),
         (hit) => ({
           id: generation.itemIds.idOf(hit),
@@ -233,7 +232,7 @@ export class Retriever {
     generation: Generation,
     opening: Promise<NativeIndex>,
     vector: Float32Array,
-    bitmap: Bitmap | undefined,
+    filter: NativeFilter | undefined,
     exclude: Uint32Array,
     describe: (row: number) => { id: Id; metadata?: Record<string, unknown> },
   ): Promise<SimilarResponse> {
@@ -241,7 +240,7 @@ export class Retriever {
     // Made at the first call: over many rows that takes longer than a request may.
     const index = await this.inTime(opening, deadline, 'making the index');
     const hits = await this.inTime(
-      this.search(index, vector, request.k, request, bitmap, exclude),
+      this.search(index, vector, request.k, request, filter, exclude),
       deadline,
       'searching',
     );
@@ -257,7 +256,7 @@ export class Retriever {
         ? {
             explain: explanation(index, request, {
               query: request.source.kind === 'id' ? 'stored' : 'given',
-              filter: bitmap,
+              filter,
               depth: request.k,
               reranked: 0,
             }),
@@ -266,10 +265,14 @@ export class Retriever {
     };
   }
 
-  private async filterOf({ filter }: Shaping, generation: Generation, deadline: Deadline): Promise<Bitmap | undefined> {
+  private async filterOf(
+    { filter }: Shaping,
+    generation: Generation,
+    deadline: Deadline,
+  ): Promise<NativeFilter | undefined> {
     if (filter === undefined) return undefined;
-    const compiling = generation.filters.compile(filter, () => deadline.remainingMs <= 0);
-    return this.inTime(compiling, deadline, 'filtering');
+    const evaluating = generation.filters.evaluate(filter, () => deadline.remainingMs);
+    return this.inTime(evaluating, deadline, 'filtering');
   }
 
   private async search(
@@ -277,7 +280,7 @@ export class Retriever {
     vector: Float32Array,
     depth: number,
     { exact }: Pick<Shaping, 'exact'>,
-    filter: Bitmap | undefined,
+    filter: NativeFilter | undefined,
     exclude: Uint32Array,
   ): Promise<Hits> {
     const { rows, scores, counts } = await index.search({

@@ -1,6 +1,10 @@
 #!/usr/bin/env node
-// Builds and runs the native tests without Node's headers. `--sanitize` builds them with ASan + UBSan and with TSan
-// instead; `--fuzz SECONDS` runs the libFuzzer target (needs clang).
+// Builds and runs the native tests without Node's headers.
+//   (nothing)          as users' machines build them
+//   --sanitize         with ASan + UBSan, then with TSan
+//   --rounds N         N times, each round with other seeds; a nightly run. A failed round is run again with
+//                      BELFRY_TEST_ROUND=<its number> in the environment.
+//   --fuzz             the libFuzzer targets under ASan + UBSan (needs clang); each for --seconds N, 20 by default
 import { spawnSync } from 'node:child_process';
 import { mkdirSync } from 'node:fs';
 import { cpus } from 'node:os';
@@ -8,6 +12,7 @@ import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
 const root = join(dirname(fileURLToPath(import.meta.url)), '..');
+const FUZZ_TARGETS = { fuzz_index_file: 32_768, fuzz_npy: 12_000 }; // name → longest input in bytes
 
 function run(command, args, options = {}) {
   const done = spawnSync(command, args, { cwd: root, encoding: 'utf8', maxBuffer: 64 << 20, ...options });
@@ -17,12 +22,22 @@ function run(command, args, options = {}) {
     process.stderr.write(`${done.stdout ?? ''}${done.stderr ?? ''}`);
     fail(`${command} ${args.join(' ')} ended with ${done.status ?? done.signal}`);
   }
-  return done.stdout ?? '';
+  return `${done.stdout ?? ''}${done.stderr ?? ''}`;
 }
 
 function fail(message) {
   process.stderr.write(`belfry: ${message}\n`);
   process.exit(1);
+}
+
+/** The whole number behind a flag. */
+function numberOf(flag, otherwise) {
+  const at = process.argv.indexOf(flag);
+  if (at < 0) return otherwise;
+  const value = Number(process.argv[at + 1]);
+  if (!Number.isInteger(value) || value < 1)
+    fail(`${flag}: expected a whole number from 1, received ${process.argv[at + 1] ?? 'nothing'}`);
+  return value;
 }
 
 const hasNinja = spawnSync('ninja', ['--version'], { stdio: 'ignore' }).status === 0;
@@ -39,23 +54,54 @@ function build(folder, definitions, env = {}) {
 
 function test(folder, definitions) {
   build(folder, ['-DBELFRY_NATIVE_TESTS=ON', ...definitions]);
-  const output = run('ctest', ['--test-dir', folder, '--output-on-failure']);
-  process.stdout.write(`${folder}: ${/\d+% tests passed.*/.exec(output)?.[0] ?? output}\n`);
+  const rounds = numberOf('--rounds', 1);
+  const first = Number(process.env.BELFRY_TEST_ROUND ?? 0);
+  for (let round = first; round < first + rounds; ++round) {
+    const env = { ...process.env, BELFRY_TEST_ROUND: String(round) };
+    const output = run('ctest', ['--test-dir', folder, '--output-on-failure'], { env });
+    const title = rounds > 1 ? `${folder}, round ${round}` : folder;
+    process.stdout.write(`${title}: ${/\d+% tests passed.*/.exec(output)?.[0] ?? output}\n`);
+  }
 }
 
-const fuzz = process.argv.indexOf('--fuzz');
-if (fuzz > 0) {
-  const seconds = process.argv[fuzz + 1] ?? '30';
-  build('build-fuzz', ['-DBELFRY_FUZZ=ON', '-DBELFRY_SANITIZE=address,undefined'], { CXX: 'clang++' });
-  mkdirSync(join(root, 'build-fuzz', 'corpus'), { recursive: true });
-  run('build-fuzz/test/native/fuzz_npy_header', [
-    'build-fuzz/corpus',
-    'test/native/corpus',
-    `-max_total_time=${seconds}`,
-    '-max_len=12000',
-    '-artifact_prefix=build-fuzz/',
-  ]);
-  process.stdout.write(`fuzz_npy_header: ${seconds} s, no finding\n`);
+/** clang alone is not enough: the fuzzer's library is a package of its own on Debian. */
+function checkFuzzer() {
+  if (process.platform !== 'linux') fail(`the fuzz targets need Linux, this is ${process.platform}`);
+  const source = 'extern "C" int LLVMFuzzerTestOneInput(const unsigned char*, unsigned long) { return 0; }\n';
+  const tried = spawnSync('clang++', ['-x', 'c++', '-fsanitize=fuzzer,address', '-o', '/dev/null', '-'], {
+    input: source,
+    encoding: 'utf8',
+  });
+  const cure = 'Install it with: apt-get install clang libclang-rt-dev';
+  if (tried.error) fail(`clang++ is missing. ${cure}`);
+  if (tried.status !== 0) fail(`clang++ has no libFuzzer. ${cure}\n${tried.stderr}`);
+}
+
+function fuzz(seconds) {
+  checkFuzzer();
+  const folder = 'build-fuzz';
+  build(folder, ['-DBELFRY_FUZZ=ON', '-DBELFRY_SANITIZE=address,undefined'], { CXX: 'clang++' });
+  for (const [target, longest] of Object.entries(FUZZ_TARGETS)) {
+    const program = `${folder}/test/native/${target}`;
+    const seeds = `${folder}/seeds/${target}`;
+    const corpus = `${folder}/corpus/${target}`; // grows from run to run
+    for (const path of [seeds, corpus]) mkdirSync(join(root, path), { recursive: true });
+    run(program, ['--seeds', seeds]);
+    const output = run(program, [
+      corpus,
+      seeds,
+      `-max_total_time=${seconds}`,
+      `-max_len=${longest}`,
+      `-artifact_prefix=${folder}/${target}-`,
+      '-print_final_stats=1',
+    ]);
+    const speed = /average_exec_per_sec:\s*(\d+)/.exec(output)?.[1];
+    process.stdout.write(`${target}: ${seconds} s, ${speed} inputs/s, no finding\n`);
+  }
+}
+
+if (process.argv.includes('--fuzz')) {
+  fuzz(numberOf('--seconds', 20));
 } else if (process.argv.includes('--sanitize')) {
   test('build-asan', ['-DBELFRY_SANITIZE=address,undefined']);
   test('build-tsan', ['-DBELFRY_SANITIZE=thread']);

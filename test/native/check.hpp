@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <cstdio>
+#include <cstdlib>
 #include <functional>
 #include <random>
 #include <string>
@@ -29,6 +30,12 @@ struct Registration {
 };
 inline void fail(const char* file, int line, const std::string& what) {
   if (++failures() <= 20) std::printf("%s:%d: %s\n", file, line, what.c_str());
+}
+
+// The seed of a random test: `own`, and in further rounds (BELFRY_TEST_ROUND, see scripts/test-native.mjs) another one.
+inline uint32_t seed(uint32_t own) {
+  const char* round = std::getenv("BELFRY_TEST_ROUND");
+  return own + 1'000'003U * static_cast<uint32_t>(round == nullptr ? 0 : std::atoi(round));
 }
 
 }  // namespace belfry::test

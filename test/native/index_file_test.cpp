@@ -53,7 +53,7 @@ struct Sample {
   GraphIdentity identity = sample_identity(kRows);
   std::string bytes;
   Sample() {
-    write_graph(path, sample_graph(kRows, kDegree, 5), identity, R"({"ef": [16, 32]})", 1);
+    write_graph(path, sample_graph(kRows, kDegree, seed(5)), identity, R"({"ef": [16, 32]})", 1);
     bytes = read_bytes(path);
   }
   // Both modes agree on what is wrong.
@@ -80,7 +80,7 @@ TEST(an_index_file_gives_back_what_was_written) {
   const Folder folder;
   const std::string path = folder / "graph.index";
   for (const uint32_t rows : {1U, 2U, 63U, 5000U, 150'000U}) {
-    const Graph graph = sample_graph(rows, 32, rows);
+    const Graph graph = sample_graph(rows, 32, seed(rows));
     const std::string notes = rows == 2 ? "" : "{\"builder\": \"f\xc3\xbcr\"}";
     write_graph(path, graph, sample_identity(rows), notes, 2);
     CHECK(folder.files() == 1);
@@ -206,7 +206,7 @@ TEST(a_header_with_right_checksums_and_wrong_fields_is_refused) {
 
 TEST(a_flipped_bit_in_an_index_file_is_found) {
   Sample sample;
-  std::mt19937_64 random(11);
+  std::mt19937_64 random(seed(11));
   for (int i = 0; i < 10'000; ++i) {
     std::string damaged = sample.bytes;
     const uint64_t bit = random() % (damaged.size() * 8);

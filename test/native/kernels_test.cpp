@@ -46,7 +46,7 @@ struct Case {
         l2_weight(queries_),
         error_weight(queries_),
         norm_weight(queries_) {
-    std::mt19937 random(seed);
+    std::mt19937 random(belfry::test::seed(seed));
     const auto code = [&] {
       const int value = static_cast<int>(random() % 255) - 127;
       return extremes ? (value < 0 ? -127 : 127) : value;
@@ -144,7 +144,7 @@ TEST(scattered_rows_and_blocks_have_the_same_sums_on_every_level) {
   for (uint32_t dims : kDims) {
     for (bool extremes : {false, true}) {
       Case data(64, dims, 1, extremes, dims);
-      std::mt19937 random(dims);
+      std::mt19937 random(belfry::test::seed(dims));
       for (uint32_t count : {0U, 1U, 3U, 8U, 15U, 16U, 17U, 40U}) {
         std::vector<uint32_t> left(count), right(count + 3);
         for (uint32_t& row : left) row = random() % 64;
@@ -191,7 +191,7 @@ TEST(scans_admit_the_same_rows_with_the_same_keys) {
   for (uint32_t dims : {1U, 17U, 64U, 100U}) {
     for (uint32_t queries : {1U, 2U, 6U, 11U, 40U}) {
       Case data(192, dims, queries, false, dims + queries);
-      std::mt19937 random(dims);
+      std::mt19937 random(belfry::test::seed(dims));
       for (uint32_t kind = 0; kind < kScanKinds; ++kind) {
         const uint64_t allowed[3] = {~uint64_t{0}, 0x00ff00ff12345678ULL, 0};
         for (const uint64_t* filter : {static_cast<const uint64_t*>(nullptr), allowed}) {
@@ -230,7 +230,7 @@ TEST(scans_admit_the_same_rows_with_the_same_keys) {
 }
 
 TEST(row_scores_have_the_same_bits_from_unaligned_memory) {
-  std::mt19937 random(5);
+  std::mt19937 random(belfry::test::seed(5));
   std::normal_distribution<float> normal(0, 1);
   for (uint32_t dims : kDims) {
     for (RowFormat format : {RowFormat::kF32, RowFormat::kF16}) {

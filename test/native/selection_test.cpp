@@ -15,7 +15,7 @@ namespace {
 using namespace belfry;
 
 TEST(top_hits_equals_a_full_sort_with_ties_by_row) {
-  std::mt19937 random(1);
+  std::mt19937 random(belfry::test::seed(1));
   for (size_t k : {1U, 2U, 10U, 100U, 1000U}) {
     for (uint32_t n : {0U, 1U, 9U, 500U, 5000U}) {
       std::vector<Hit> all;
@@ -62,7 +62,7 @@ TEST(row_filter_allows_drops_and_counts) {
 
 TEST(bounds_hold_for_every_row_and_query) {
   // |key of the codes - true key| must never pass the error that the exact mode allows.
-  std::mt19937 random(3);
+  std::mt19937 random(belfry::test::seed(3));
   std::normal_distribution<double> normal(0, 1);
   for (Metric metric : {Metric::kIp, Metric::kCosine, Metric::kL2}) {
     for (uint32_t dims : {1U, 3U, 33U, 200U}) {

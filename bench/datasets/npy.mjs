@@ -3,7 +3,8 @@
 import { closeSync, fstatSync, openSync, readSync, renameSync, writeSync } from 'node:fs';
 
 const MAGIC = '\x93NUMPY\x01\x00';
-const DTYPES = { '<f4': Float32Array, '<i4': Int32Array };
+/** What is read as f32, or as it is for integers. */
+const DTYPES = { '<f2': Uint16Array, '<f4': Float32Array, '<f8': Float64Array, '<i4': Int32Array };
 const CHUNK_BYTES = 1 << 26;
 
 function header(dtype, rows, dims) {
@@ -55,7 +56,7 @@ export function writeNpy(path, values, dims) {
 }
 
 /**
- * Shape, dtype and place of the values of a 2-D f4 or i4 `.npy` of this machine's byte order, C order.
+ * Shape, dtype and place of the values of a 2-D f2, f4, f8 or i4 `.npy`, little-endian, C order.
  * @throws Error that names the file and what is not supported
  */
 export function npyHeader(path) {
@@ -72,18 +73,19 @@ export function npyHeader(path) {
     const dtype = /'descr':\s*'([^']+)'/.exec(text)?.[1];
     const shape = /'shape':\s*\((\d+),\s*(\d+)\)/.exec(text);
     if (!(dtype in DTYPES) || shape === null || !/'fortran_order':\s*False/.test(text)) {
-      throw new Error(`${path}: the bench reads 2-D f4 or i4 matrices in C order, not ${text.trim()}`);
+      throw new Error(`${path}: the bench reads 2-D f2, f4, f8 or i4 matrices in C order, not ${text.trim()}`);
     }
     const rows = Number(shape[1]);
     const dims = Number(shape[2]);
-    if (fstatSync(file).size < offset + rows * dims * 4) throw new Error(`${path} is cut off before ${rows} x ${dims}`);
+    if (fstatSync(file).size < offset + rows * dims * DTYPES[dtype].BYTES_PER_ELEMENT)
+      throw new Error(`${path} is cut off before ${rows} x ${dims}`);
     return { rows, dims, dtype, offset };
   } finally {
     closeSync(file);
   }
 }
 
-/** Values of rows [first, first + count) of an `.npy`, row-major; all rows by default. */
+/** Values of rows [first, first + count) of an `.npy`, row-major; all rows by default. f2 and f8 become f32. */
 export function readNpy(path, first = 0, count = undefined) {
   const { rows, dims, dtype, offset } = npyHeader(path);
   const wanted = Math.min(rows - first, count ?? rows);
@@ -91,7 +93,7 @@ export function readNpy(path, first = 0, count = undefined) {
   const bytes = new Uint8Array(values.buffer);
   const file = openSync(path, 'r');
   try {
-    const start = offset + first * dims * 4;
+    const start = offset + first * dims * values.BYTES_PER_ELEMENT;
     for (let at = 0; at < bytes.length;) {
       const got = readSync(file, bytes, at, Math.min(CHUNK_BYTES, bytes.length - at), start + at);
       if (got === 0) throw new Error(`${path} ended while it was read`);
@@ -100,5 +102,15 @@ export function readNpy(path, first = 0, count = undefined) {
   } finally {
     closeSync(file);
   }
-  return values;
+  if (values instanceof Uint16Array) return Float32Array.from(values, halfToFloat);
+  return values instanceof Float64Array ? Float32Array.from(values) : values;
+}
+
+function halfToFloat(bits) {
+  const sign = bits & 0x8000 ? -1 : 1;
+  const exponent = (bits >> 10) & 0x1f;
+  const fraction = bits & 0x3ff;
+  if (exponent === 0) return sign * fraction * 2 ** -24;
+  if (exponent === 31) return fraction === 0 ? sign * Infinity : NaN;
+  return sign * (1 + fraction / 1024) * 2 ** (exponent - 15);
 }

@@ -1,17 +1,50 @@
-// hnswlib-node 3.0.0, M = 16, efConstruction = 200 (its usual settings), cosine as inner product of unit vectors. The
-// graph is built once and cached; `ef` is the smallest of a sweep that reaches the recall asked for.
+// hnswlib-node 3.0.0. Cosine is the inner product of unit vectors. It builds on one thread and has no call for many queries.
 import { existsSync, renameSync } from 'node:fs';
-import { createRequire } from 'node:module';
 import { join } from 'node:path';
-import { dataFolder } from '../datasets/glove.mjs';
+import { readNpy } from '../datasets/npy.mjs';
+import { npmFolder, peerVersion, requirePeer } from './packages.mjs';
 
-const folder = join(dataFolder, 'peers');
+export function open(task) {
+  const hnswlib = requirePeer('hnswlib-node');
+  const path = join(task.folder, 'index.bin');
+  const index = new hnswlib.HierarchicalNSW(task.metric === 'l2' ? 'l2' : 'ip', task.dims);
+  let points;
+  return {
+    version: peerVersion('hnswlib-node'),
+    build() {
+      const items = readNpy(task.items);
+      index.initIndex(task.rows, task.params.M, task.params.efConstruction, 100);
+      const start = performance.now();
+      addRows(index, items, task.dims);
+      const built = { build_s: (performance.now() - start) / 1000, threads: 1 };
+      index.writeIndexSync(path);
+      return built;
+    },
+    prepare(queries) {
+      points = Array.from({ length: task.query_count }, (_, q) => [
+        ...queries.subarray(q * task.dims, (q + 1) * task.dims),
+      ]);
+    },
+    load: () => index.readIndexSync(path),
+    search({ ef }, k) {
+      index.setEf(ef);
+      return { one: (q) => index.searchKnn(points[q], k).neighbors };
+    },
+  };
+}
+
+function addRows(index, items, dims) {
+  const rows = items.length / dims;
+  for (let row = 0; row < rows; row++) index.addPoint([...items.subarray(row * dims, (row + 1) * dims)], row);
+}
+
+// What follows is the exact bench's: one graph by its own name, and the smallest `ef` that reaches a recall.
 const EF_SWEEP = [20, 30, 40, 50, 60, 80, 100, 120, 150, 200, 300, 400, 600, 800];
 
 /** Undefined when it is not built: `npm run setup:peers` does that. */
 export function loadHnswlib() {
   try {
-    return createRequire(join(folder, 'package.json'))('hnswlib-node');
+    return requirePeer('hnswlib-node');
   } catch {
     return undefined;
   }
@@ -19,7 +52,7 @@ export function loadHnswlib() {
 
 export function openGraph(hnswlib, base, dims) {
   const rows = base.length / dims;
-  const path = join(folder, `hnswlib-3.0.0-M16-efC200-${rows}x${dims}.bin`);
+  const path = join(npmFolder, `hnswlib-3.0.0-M16-efC200-${rows}x${dims}.bin`);
   const index = new hnswlib.HierarchicalNSW('ip', dims);
   if (existsSync(path)) {
     index.readIndexSync(path);
@@ -27,7 +60,7 @@ export function openGraph(hnswlib, base, dims) {
   }
   process.stderr.write(`bench: building hnswlib's graph of ${rows} rows (minutes; cached afterwards)\n`);
   index.initIndex(rows, 16, 200, 100);
-  for (let row = 0; row < rows; row++) index.addPoint([...base.subarray(row * dims, (row + 1) * dims)], row);
+  addRows(index, base, dims);
   index.writeIndexSync(`${path}.tmp`);
   renameSync(`${path}.tmp`, path);
   return index;

@@ -1,0 +1,83 @@
+// Belfry through its own boundary (src/ann/addon.ts), as the service uses it.
+import { existsSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { loadAddon } from '../../dist/ann/addon.js';
+import { npyHeader } from '../datasets/npy.mjs';
+
+const version = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8')).version;
+/** Training users whose answers link items. */
+const USERS_MAX = 100_000;
+
+export async function open(task) {
+  const addon = loadAddon();
+  const path = join(task.folder, 'graph.belfry');
+  const vectors = task.hash;
+  let index;
+  let queries;
+  return {
+    version,
+    async build() {
+      const matrix = await addon.openMatrix(task.items);
+      const users = task.users === null ? undefined : await addon.openMatrix(task.users);
+      const build = addon.prepareGraph({
+        matrix,
+        metric: task.metric,
+        out: path,
+        vectors,
+        threads: task.threads,
+        ...task.params,
+        ...(users && {
+          users,
+          userRows: Uint32Array.from({ length: Math.min(USERS_MAX, users.rows) }, (_, row) => row),
+        }),
+      });
+      const start = performance.now();
+      const built = await build.run();
+      return {
+        build_s: (performance.now() - start) / 1000,
+        memory_bytes: build.memoryBytes,
+        graph: { degree: built.degree, entries: built.entries, query_edges: built.queryEdges },
+      };
+    },
+    async load(given) {
+      queries = given;
+      const matrix = await addon.openMatrix(task.items);
+      index = await addon.createIndex({
+        matrix,
+        metric: task.metric,
+        threads: task.threads,
+        ...(existsSync(path) ? { graph: { path, vectors } } : {}),
+      });
+    },
+    ownBytes: () => index.info.codeBytes + (index.info.graph?.bytes ?? 0),
+    report: () => ({ kernel: index.info.kernel }),
+    search({ batch, filter, mode = 'walk', ...rest }, k) {
+      const { dims } = task;
+      const options = { k, mode, ...rest, ...(filter && { filter: readFilter(filter) }) };
+      const slice = (first, count) => queries.subarray(first * dims, (first + count) * dims);
+      // A walk of up to 1,024 rows runs on the calling thread, as it does in the service.
+      if (batch === undefined && mode === 'walk' && !filter && (options.ef ?? 64) <= 1024) {
+        return {
+          one(q) {
+            const hits = index.searchSync({ ...options, queries: slice(q, 1) });
+            return hits.rows.subarray(0, hits.counts[0]);
+          },
+        };
+      }
+      const size = batch ?? 1;
+      return {
+        batch: size,
+        async many(first, count) {
+          const hits = await index.search({ ...options, queries: slice(first, count) });
+          return (q) => hits.rows.subarray(q * k, q * k + hits.counts[q]);
+        },
+      };
+    },
+  };
+}
+
+/** A bitmap of rows from an `.npy` of 32-bit words. */
+function readFilter(path) {
+  const { rows, dims, offset } = npyHeader(path);
+  return new Uint8Array(readFileSync(path).subarray(offset, offset + rows * dims * 4));
+}

@@ -141,7 +141,7 @@ struct RunningGraphBuild {
 class GraphBuildHandle : public Handle<GraphBuildHandle, RunningGraphBuild> {
  public:
   static constexpr const char* kName = "NativeGraphBuild";
-  static constexpr napi_type_tag kTag = {0x5b0c3f0f7a4e4d61, 0x8f8f25b3d0f3a105};
+  static constexpr napi_type_tag kTag = {0x5b0c3f0f7a4e4d61, 0x8f8f25b3d0f3a108};
   using Handle::Handle;
   static Napi::Function define(Napi::Env env);
 

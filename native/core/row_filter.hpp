@@ -2,6 +2,8 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
+#include <mutex>
 #include <utility>
 #include <vector>
 
@@ -26,10 +28,24 @@ class RowFilter {
   }
 
   void drop(uint32_t row) {
+    renumbered_.reset();  // what others made of the rows before
     uint64_t& word = words_[row >> 6];
     const uint64_t bit = uint64_t{1} << (row & 63);
     count_ -= (word & bit) != 0;
     word &= ~bit;
+  }
+
+  // The same rows under another numbering, made by `make` at the first call and kept for the numbering used last: a
+  // filter that serves many searches serves one index. Any number of threads may call this.
+  template <class Make>
+  std::shared_ptr<const RowFilter> renumbered(uint64_t numbering, const Make& make) const {
+    if (renumbered_ == nullptr) return std::make_shared<const RowFilter>(make());
+    const std::lock_guard<std::mutex> lock(renumbered_->mutex);
+    if (renumbered_->filter == nullptr || renumbered_->numbering != numbering) {
+      renumbered_->filter = std::make_shared<const RowFilter>(make());
+      renumbered_->numbering = numbering;
+    }
+    return renumbered_->filter;
   }
 
   bool allows(uint32_t row) const noexcept { return (words_[row >> 6] >> (row & 63)) & 1; }
@@ -52,6 +68,13 @@ class RowFilter {
   size_t rows_;
   std::vector<uint64_t> words_;
   size_t count_ = 0;
+
+  struct Renumbered {
+    std::mutex mutex;
+    uint64_t numbering = 0;
+    std::shared_ptr<const RowFilter> filter;
+  };
+  std::shared_ptr<Renumbered> renumbered_ = std::make_shared<Renumbered>();
 };
 
 }  // namespace belfry

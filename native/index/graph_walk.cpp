@@ -139,9 +139,12 @@ bool ExactIndex::walk_one(Batch& batch, size_t q, const QueryCodes& codes, const
 
 void ExactIndex::walk(Batch& batch) const {
   const QueryCodes codes(batch.queries, batch.count, vectors_.dims, metric_, item_codes_.exponent());
-  std::optional<RowFilter> internal;
+  std::shared_ptr<const RowFilter> internal;
   const RowFilter* allowed = batch.params.filter;
-  if (allowed != nullptr && !order_.identity()) allowed = &internal.emplace(order_.internal(*allowed));
+  if (allowed != nullptr && !order_.identity()) {
+    internal = order_.internal(*allowed);
+    allowed = internal.get();
+  }
   const WalkPlan plan = plan_walk(allowed);
   batch.hits.path = plan.path;
   std::vector<char> failed(batch.count, 0);

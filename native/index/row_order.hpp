@@ -1,7 +1,9 @@
 #pragma once
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <utility>
 #include <vector>
@@ -42,17 +44,24 @@ class RowOrder {
   uint32_t internal(uint32_t external) const noexcept { return identity() ? external : to_internal_[external]; }
   size_t bytes() const noexcept { return (to_external_.size() + to_internal_.size()) * sizeof(uint32_t); }
 
-  // The same rows, by their internal numbers.
-  RowFilter internal(const RowFilter& external) const {
-    RowFilter out(to_external_.size());
-    for (size_t i = 0; i < to_external_.size(); ++i) {
-      if (!external.allows(to_external_[i])) out.drop(static_cast<uint32_t>(i));
-    }
-    return out;
+  // The same rows, by their internal numbers; kept with the filter.
+  std::shared_ptr<const RowFilter> internal(const RowFilter& external) const {
+    return external.renumbered(id_, [&] {
+      const size_t rows = to_external_.size();
+      std::vector<uint64_t> words((rows + 63) / 64);
+      for (size_t i = 0; i < rows; ++i) words[i / 64] |= uint64_t{external.allows(to_external_[i])} << (i % 64);
+      return RowFilter(rows, std::move(words));
+    });
   }
 
  private:
+  static uint64_t next_id() noexcept {
+    static std::atomic<uint64_t> last{0};
+    return ++last;
+  }
+
   std::vector<uint32_t> to_external_, to_internal_;
+  uint64_t id_ = next_id();
 };
 
 }  // namespace belfry

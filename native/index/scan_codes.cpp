@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <functional>
 #include <memory>
-#include <optional>
 #include <vector>
 
 #include "core/aligned_buffer.hpp"
@@ -44,8 +43,11 @@ void ExactIndex::scan_codes(Batch& batch) const {
   for (uint32_t row = vectors_.rows - whole_end; row < kTileRows; ++row) last.drop(row);
 
   const RowFilter* filter = params.filter;
-  std::optional<RowFilter> internal_filter;
-  if (filter != nullptr && !order_.identity()) filter = &internal_filter.emplace(order_.internal(*filter));
+  std::shared_ptr<const RowFilter> internal_filter;
+  if (filter != nullptr && !order_.identity()) {
+    internal_filter = order_.internal(*filter);
+    filter = internal_filter.get();
+  }
 
   const auto scan = [&](CandidateLists& lists, size_t group, size_t split) {
     AlignedBuffer<uint8_t> tile(kTileRows * stride + kSlackBytes);

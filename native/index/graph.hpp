@@ -12,7 +12,8 @@
 namespace belfry {
 
 inline constexpr uint32_t kNoNeighbour = 0xffffffffU;
-inline constexpr uint32_t kDegreeMax = 128;
+inline constexpr uint32_t kDegreeMin = 8, kDegreeMax = 128;
+inline constexpr uint32_t kCandidatesMin = 8, kCandidatesMax = 256;
 
 // A flat graph over the rows of a VectorSource, in internal rows: position after grouping items by partition, so that
 // near items lie near each other in memory.
@@ -33,6 +34,8 @@ struct GraphBuildOptions {
   uint32_t candidates = 64;  // nearest neighbours searched per row, 8 .. 256
   float alpha = 1.2F;        // on squared distances; larger keeps more and longer edges
   uint32_t partitions = 0;   // 0: about sqrt(rows)
+  // How many pairs of rows are compared for each row, nearest partitions first: all of them up to twice as many rows.
+  uint64_t pairs_per_row = 200'000;
   uint64_t seed = 1;
   size_t threads = 1;
   // User vectors of the same dims (ip and cosine compare them with items by the metric): edges between items that

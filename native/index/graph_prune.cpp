@@ -1,0 +1,149 @@
+// From lists of near rows to a graph: robust prune, reverse edges, and a second prune of both.
+
+#include <algorithm>
+#include <atomic>
+#include <utility>
+
+#include "core/thread_pool.hpp"
+#include "index/graph_stages.hpp"
+
+namespace belfry::graph_build {
+
+namespace {
+
+using Edge = std::pair<float, uint32_t>;  // squared distance, row: sorts nearest first, equal ones by row
+
+// Candidates of one row, packed for the select kernel.
+class Selector {
+ public:
+  Selector(const Context& context, const CodedRows& rows)
+      : context_(context),
+        rows_(rows),
+        blocks_(size_t{kSelectMax / kPairBlockRows} * rows.groups * 64),
+        scale_(kSelectMax),
+        norm_(kSelectMax),
+        distance_(kSelectMax),
+        offset_(kSelectMax),
+        candidates_(kSelectMax),
+        selected_(kSelectMax) {}
+
+  // Positions of the chosen among `count` candidates, at most kSelectMax, nearest first.
+  const uint32_t* select(const float* distance, const uint32_t* rows, uint32_t count, uint32_t wanted,
+                         uint32_t& taken) {
+    context_.pairs().pack(rows_.codes.data(), rows_.stride, rows_.groups, rows, count, blocks_.data());
+    for (uint32_t i = 0; i < count; ++i) {
+      scale_[i] = rows_.scale[rows[i]];
+      norm_[i] = rows_.norm[rows[i]];
+      offset_[i] = rows_.offset[rows[i]];
+      distance_[i] = distance[i];
+    }
+    for (uint32_t i = count; i % kPairBlockRows != 0; ++i) scale_[i] = norm_[i] = distance_[i] = 0;
+    SelectJob job{};
+    job.groups = rows_.groups;
+    job.blocks = blocks_.data();
+    job.scale = scale_.data();
+    job.norm = norm_.data();
+    job.offset = offset_.data();
+    job.distance = distance_.data();
+    job.count = count;
+    job.alpha = context_.options.alpha;
+    job.wanted = wanted;
+    job.selected = selected_.data();
+    taken = context_.pairs().select(job);
+    return selected_.data();
+  }
+
+ private:
+  const Context& context_;
+  const CodedRows& rows_;
+  AlignedBuffer<uint8_t> blocks_;
+  AlignedBuffer<float> scale_, norm_, distance_;
+  AlignedBuffer<int32_t> offset_;
+  AlignedBuffer<uint32_t> candidates_, selected_;
+};
+
+// Reverse edges grouped by target: a counting sort. Their order within a target is left to the threads; whoever reads
+// them sorts.
+struct ReverseEdges {
+  std::vector<uint64_t> starts;
+  AlignedBuffer<float> distance;
+  AlignedBuffer<uint32_t> from;
+};
+
+ReverseEdges reverse(const Context& context, NeighbourLists& lists, const std::vector<uint32_t>& chosen) {
+  const auto rows = static_cast<uint32_t>(chosen.size());
+  ReverseEdges edges;
+  edges.starts.resize(size_t{rows} + 1);
+  context.for_rows(rows, 0, [&](uint32_t first, uint32_t end) {
+    for (uint32_t row = first; row < end; ++row) {
+      const uint32_t* to = lists.rows_of(row);
+      for (uint32_t i = 0; i < chosen[row]; ++i) {
+        std::atomic_ref(edges.starts[to[i] + size_t{1}]).fetch_add(1, std::memory_order_relaxed);
+      }
+    }
+  });
+  for (size_t row = 0; row < rows; ++row) edges.starts[row + 1] += edges.starts[row];
+  edges.distance = AlignedBuffer<float>(edges.starts[rows]);
+  edges.from = AlignedBuffer<uint32_t>(edges.starts[rows]);
+  std::vector<uint64_t> next(edges.starts.begin(), edges.starts.end() - 1);
+  context.for_rows(rows, 0, [&](uint32_t first, uint32_t end) {
+    for (uint32_t row = first; row < end; ++row) {
+      const uint32_t* to = lists.rows_of(row);
+      const float* distance = lists.distances_of(row);
+      for (uint32_t i = 0; i < chosen[row]; ++i) {
+        const uint64_t at = std::atomic_ref(next[to[i]]).fetch_add(1, std::memory_order_relaxed);
+        edges.distance[at] = distance[i];
+        edges.from[at] = row;
+      }
+    }
+  });
+  return edges;
+}
+
+}  // namespace
+
+void prune_lists(const Context& context, const CodedRows& rows, NeighbourLists& lists, Graph& graph) {
+  const uint32_t degree = context.options.degree;
+  // First prune: the chosen ones move to the front of each list, in order.
+  std::vector<uint32_t> chosen(rows.rows);
+  context.for_rows(rows.rows, kPruneWorkPerRow / 2, [&](uint32_t first, uint32_t end) {
+    Selector selector(context, rows);
+    for (uint32_t row = first; row < end; ++row) {
+      if (lists.size[row] == 0) continue;
+      float* distance = lists.distances_of(row);
+      uint32_t* others = lists.rows_of(row);
+      const uint32_t* selected = selector.select(distance, others, lists.size[row], degree, chosen[row]);
+      for (uint32_t i = 0; i < chosen[row]; ++i) {
+        distance[i] = distance[selected[i]];
+        others[i] = others[selected[i]];
+      }
+    }
+  });
+  const ReverseEdges edges = reverse(context, lists, chosen);
+  context.for_rows(rows.rows, kPruneWorkPerRow / 2, [&](uint32_t first, uint32_t end) {
+    Selector selector(context, rows);
+    std::vector<Edge> candidates;
+    std::vector<float> distance(kSelectMax);
+    std::vector<uint32_t> others(kSelectMax);
+    for (uint32_t row = first; row < end; ++row) {
+      candidates.clear();
+      for (uint32_t i = 0; i < chosen[row]; ++i) {
+        candidates.emplace_back(lists.distances_of(row)[i], lists.rows_of(row)[i]);
+      }
+      for (uint64_t i = edges.starts[row]; i < edges.starts[row + size_t{1}]; ++i) {
+        candidates.emplace_back(edges.distance[i], edges.from[i]);
+      }
+      std::sort(candidates.begin(), candidates.end());
+      // A pair has one distance, so its two mentions are neighbours now.
+      candidates.erase(std::unique(candidates.begin(), candidates.end()), candidates.end());
+      const auto count = static_cast<uint32_t>(std::min<size_t>(candidates.size(), kSelectMax));
+      if (count == 0) continue;
+      for (uint32_t i = 0; i < count; ++i) std::tie(distance[i], others[i]) = candidates[i];
+      uint32_t taken = 0;
+      const uint32_t* selected = selector.select(distance.data(), others.data(), count, degree, taken);
+      for (uint32_t i = 0; i < taken; ++i) graph.neighbours[size_t{row} * degree + i] = others[selected[i]];
+    }
+  });
+}
+
+}  // namespace belfry::graph_build

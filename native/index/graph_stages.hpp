@@ -1,0 +1,116 @@
+#pragma once
+
+// What the stages of build_graph share; nobody else includes it.
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <vector>
+
+#include "core/aligned_buffer.hpp"
+#include "index/graph.hpp"
+
+namespace belfry::graph_build {
+
+inline constexpr uint32_t kChunkRows = 1024;  // rows of one task where rows are independent
+
+struct Context {
+  const VectorSource& vectors;
+  Metric metric;
+  const KernelTable& kernel;
+  const GraphBuildOptions& options;
+  BuildProgress& progress;
+
+  const PairKernels& pairs() const noexcept { return *kernel.pairs; }
+  // Throws BELFRY_CLOSED when the watcher asked for an end.
+  void check() const;
+  void advance(uint64_t work) const noexcept { progress.done.fetch_add(work, std::memory_order_relaxed); }
+  // body(first, end) over chunks of 0 .. rows, on all threads; adds `work_per_row` for each row.
+  void for_rows(uint32_t rows, uint64_t work_per_row, const std::function<void(uint32_t, uint32_t)>& body) const;
+};
+
+// 8-bit codes of rows for PairKernels: row-major, `stride` bytes a row, bytes c + 128, which is 128 behind dims.
+struct CodedRows {
+  CodedRows() = default;
+  CodedRows(uint32_t row_count, uint32_t dims);
+
+  uint8_t* row(uint32_t r) noexcept { return codes.data() + r * stride; }
+  const uint8_t* row(uint32_t r) const noexcept { return codes.data() + r * stride; }
+  // Codes one f32 row; false when it is not finite. `scale` and `norm` are those of the row as it is.
+  bool encode(uint32_t r, const float* x, uint32_t dims) noexcept;
+  // Makes it a unit vector; zero stays zero.
+  void normalise(uint32_t r) noexcept;
+  // Multiplies it.
+  void resize(uint32_t r, double factor) noexcept;
+  void copy(uint32_t r, const CodedRows& from, uint32_t from_row) noexcept;
+
+  uint32_t rows = 0;
+  uint32_t groups = 0;
+  size_t stride = 0;
+  AlignedBuffer<uint8_t> codes;
+  AlignedBuffer<float> scale, norm;
+  AlignedBuffer<int32_t> offset, squares;  // -128 * sum of codes, sum of their squares
+};
+
+// Reads and codes all rows, in the order of the source. Throws BELFRY_BAD_VECTOR.
+CodedRows encode_rows(const Context& context);
+// Rows in another order: row i of the result is row order[i].
+CodedRows reorder(const Context& context, const CodedRows& rows, const std::vector<uint32_t>& order);
+
+// Rows grouped around centres (k-means), as in Graph.
+struct Partitions {
+  std::vector<uint32_t> order, starts, entries;
+  CodedRows centres;
+  uint32_t count() const noexcept { return static_cast<uint32_t>(entries.size()); }
+};
+uint32_t partition_count(uint32_t rows, const GraphBuildOptions& options);
+Partitions partition_rows(const Context& context, const CodedRows& rows);
+
+// The nearest rows found so far of each row: unsorted, up to `capacity`, cut back to `keep` when full.
+struct NeighbourLists {
+  NeighbourLists() = default;
+  NeighbourLists(uint32_t row_count, uint32_t kept);
+
+  static uint32_t capacity_for(uint32_t kept) noexcept { return (kept + 32 + 15) / 16 * 16; }
+  float* distances_of(uint32_t row) noexcept { return distances.data() + size_t{row} * capacity; }
+  uint32_t* rows_of(uint32_t row) noexcept { return rows.data() + size_t{row} * capacity; }
+  void offer(const PairKernels& pairs, uint32_t row, uint32_t other, float distance) {
+    if (!(distance < limit[row])) return;
+    const uint32_t at = size[row]++;
+    distances_of(row)[at] = distance;
+    rows_of(row)[at] = other;
+    if (at + 1 == capacity) cut(pairs, row);
+  }
+  void cut(const PairKernels& pairs, uint32_t row) {
+    if (size[row] < keep) return;
+    limit[row] = pairs.cut(distances_of(row), rows_of(row), size[row], keep);
+    size[row] = keep;
+  }
+
+  uint32_t keep = 0, capacity = 0;
+  AlignedBuffer<float> distances;
+  AlignedBuffer<uint32_t> rows;
+  std::vector<uint32_t> size;
+  std::vector<float> limit;  // only nearer rows are taken
+};
+
+// Pairs of partitions, in the order in which a single thread would join them: nearest first, as many as the budget of
+// options.pairs_per_row allows.
+struct JoinPlan {
+  std::vector<std::pair<uint32_t, uint32_t>> tasks;
+  uint64_t pairs = 0;
+};
+JoinPlan plan_joins(const Context& context, const Partitions& partitions);
+// Lists of the nearest rows, sorted by distance, then row.
+NeighbourLists find_neighbours(const Context& context, const CodedRows& rows, const Partitions& partitions,
+                               const JoinPlan& plan);
+
+// Robust prune of the lists, reverse edges, and a second prune of both into `graph`.
+void prune_lists(const Context& context, const CodedRows& rows, NeighbourLists& lists, Graph& graph);
+
+// Links rows that no walk from the entries reaches.
+void connect(const Context& context, Graph& graph);
+
+inline constexpr uint64_t kPruneWorkPerRow = 10'000;  // pairs of the join that take about as long
+
+}  // namespace belfry::graph_build

@@ -27,10 +27,13 @@ const COLOURS = [
 const nines = (recall) => -Math.log10(1 - Math.min(recall, 0.9999));
 const RECALL_TICKS = [0.5, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.999];
 
+/** Ours is always the first colour. */
+const colourOf = (name, i) => COLOURS[name === 'belfry' ? 0 : 1 + (i % (COLOURS.length - 1))];
+
 const escape = (value) => String(value).replace(/[&<>]/g, (char) => ({ '&': '&amp;', '<': '&lt;', '>': '&gt;' })[char]);
 
-function frame(title, body) {
-  return `<svg xmlns="http://www.w3.org/2000/svg" width="${WIDTH}" height="${HEIGHT}" viewBox="0 0 ${WIDTH} ${HEIGHT}" font-family="sans-serif" font-size="13">
+function frame(title, body, height = HEIGHT) {
+  return `<svg xmlns="http://www.w3.org/2000/svg" width="${WIDTH}" height="${height}" viewBox="0 0 ${WIDTH} ${height}" font-family="sans-serif" font-size="13">
 <rect width="100%" height="100%" fill="white"/>
 <text x="${MARGIN.left}" y="26" font-size="16">${escape(title)}</text>
 ${body}
@@ -60,7 +63,7 @@ function logTicks(low, high) {
 function paretoPlot({ dataset, k, engines }) {
   const drawn = Object.entries(engines)
     .filter(([, engine]) => engine.points?.length > 0)
-    .map(([name, engine], i) => ({ name, front: paretoFront(engine.points), colour: COLOURS[i % COLOURS.length] }));
+    .map(([name, engine], i) => ({ name, front: paretoFront(engine.points), colour: colourOf(name, i) }));
   const all = drawn.flatMap(({ front }) => front);
   if (all.length === 0) return undefined;
   const bottom = HEIGHT - MARGIN.bottom;
@@ -124,11 +127,11 @@ function barPlot({ dataset, engines }, title, label, valueOf) {
     const length = Math.max(1, (value / most) * (right - left));
     return [
       textAt(left - 8, top + step / 2 + 2, name, { anchor: 'end' }),
-      `<rect x="${left}" y="${top}" width="${length.toFixed(1)}" height="${(step * 0.7).toFixed(1)}" fill="${name === 'belfry' ? COLOURS[0] : COLOURS[1]}"/>`,
+      `<rect x="${left}" y="${top}" width="${length.toFixed(1)}" height="${(step * 0.7).toFixed(1)}" fill="${colourOf(name, 0)}"/>`,
       textAt(left + length + 6, top + step / 2 + 2, note, { anchor: 'start' }),
     ];
   });
-  return frame(`${title}: ${dataset.name}`, parts.join('\n'));
+  return frame(`${title}: ${dataset.name}`, parts.join('\n'), MARGIN.top + 30 + bars.length * step);
 }
 
 /** @returns {Record<string, string>} file name without ending, and SVG text, of what the report can show */

@@ -2,7 +2,7 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { loadAddon } from '../../dist/ann/addon.js';
-import { npyHeader } from '../datasets/npy.mjs';
+import { readNpy } from '../datasets/npy.mjs';
 
 const version = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8')).version;
 /** Training users whose answers link items. */
@@ -14,6 +14,7 @@ export async function open(task) {
   const vectors = task.hash;
   let index;
   let queries;
+  let pathTaken;
   return {
     version,
     async build() {
@@ -50,16 +51,17 @@ export async function open(task) {
       });
     },
     ownBytes: () => index.info.codeBytes + (index.info.graph?.bytes ?? 0),
-    report: () => ({ kernel: index.info.kernel }),
+    report: () => ({ kernel: index.info.kernel, ...(pathTaken && { path: pathTaken }) }),
     search({ batch, filter, mode = 'walk', ...rest }, k) {
       const { dims } = task;
-      const options = { k, mode, ...rest, ...(filter && { filter: readFilter(filter) }) };
+      const options = { k, mode, ...rest, ...(filter && { filter: readFilter(filter, task.rows) }) };
       const slice = (first, count) => queries.subarray(first * dims, (first + count) * dims);
       // A walk of up to 1,024 rows runs on the calling thread, as it does in the service.
       if (batch === undefined && mode === 'walk' && !filter && (options.ef ?? 64) <= 1024) {
         return {
           one(q) {
             const hits = index.searchSync({ ...options, queries: slice(q, 1) });
+            pathTaken = hits.path;
             return hits.rows.subarray(0, hits.counts[0]);
           },
         };
@@ -69,6 +71,7 @@ export async function open(task) {
         batch: size,
         async many(first, count) {
           const hits = await index.search({ ...options, queries: slice(first, count) });
+          pathTaken = hits.path;
           return (q) => hits.rows.subarray(q * k, q * k + hits.counts[q]);
         },
       };
@@ -77,7 +80,6 @@ export async function open(task) {
 }
 
 /** A bitmap of rows from an `.npy` of 32-bit words. */
-function readFilter(path) {
-  const { rows, dims, offset } = npyHeader(path);
-  return new Uint8Array(readFileSync(path).subarray(offset, offset + rows * dims * 4));
+function readFilter(path, rows) {
+  return new Uint8Array(readNpy(path).buffer, 0, Math.ceil(rows / 8));
 }

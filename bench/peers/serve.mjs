@@ -77,8 +77,10 @@ if (operation === 'build') {
   mkdirSync(task.folder, { recursive: true });
   const start = performance.now();
   const said = await engine.build();
+  const { user, system } = process.cpuUsage();
   const report = {
     build_s: (performance.now() - start) / 1000,
+    build_cpu_s: (user + system) / 1e6,
     threads: task.threads,
     version: engine.version,
     ...said,

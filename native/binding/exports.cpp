@@ -193,6 +193,13 @@ Napi::Value create_index(const Napi::CallbackInfo& call) {
   });
 }
 
+Napi::Value prepare_graph(const Napi::CallbackInfo& call) {
+  return guarded(call.Env(), [&]() -> Napi::Value {
+    return GraphBuildHandle::make(call.Env(), AddonState::of(call.Env()).graph_build_class,
+                                  RunningGraphBuild::read(read_object(call, 0, "options")));
+  });
+}
+
 void set_error_factory(const Napi::CallbackInfo& call) {
   AddonState::of(call.Env()).set_error_factory(call[0].As<Napi::Function>());
 }
@@ -206,6 +213,7 @@ Napi::Object define_exports(Napi::Env env, Napi::Object exports) {
   state->matrix_builder_class = Napi::Persistent(MatrixBuilderHandle::define(env));
   state->import_class = Napi::Persistent(ImportHandle::define(env));
   state->index_class = Napi::Persistent(IndexHandle::define(env));
+  state->graph_build_class = Napi::Persistent(GraphBuildHandle::define(env));
   state->column_class = Napi::Persistent(ColumnHandle::define(env));
   state->column_builder_class = Napi::Persistent(ColumnBuilderHandle::define(env));
   state->filter_class = Napi::Persistent(FilterHandle::define(env));
@@ -231,6 +239,7 @@ Napi::Object define_exports(Napi::Env env, Napi::Object exports) {
   exports.Set("createIndex", Napi::Function::New<create_index>(env, "createIndex"));
   exports.Set("createColumn", Napi::Function::New<create_column>(env, "createColumn"));
   exports.Set("evaluateFilter", Napi::Function::New<evaluate_filter_of>(env, "evaluateFilter"));
+  exports.Set("prepareGraph", Napi::Function::New<prepare_graph>(env, "prepareGraph"));
   exports.Set("setErrorFactory", Napi::Function::New<set_error_factory>(env, "setErrorFactory"));
   return exports;
 }

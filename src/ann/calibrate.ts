@@ -17,11 +17,19 @@ export interface CalibrateOptions {
   readonly signal?: AbortSignal | undefined;
 }
 
-const KS = [10, 30, 100, 300, 1000];
-const STOPS = [1.04, 1.08, 1.12, 1.2, 1.35];
+/**
+ * The grid: for each k the queries to measure on (recall at a large k varies less from one to the next, and costs more), and
+ * the stop ratios to try (with many rows wanted, the pool ends a walk before the ratio does).
+ */
+const GRID = [
+  { k: 10, queries: 1000, stops: [1.04, 1.08, 1.12, 1.2, 1.35] },
+  { k: 30, queries: 500, stops: [1.04, 1.08, 1.15, 1.35] },
+  { k: 100, queries: 250, stops: [1.04, 1.1, 1.35] },
+  { k: 300, queries: 120, stops: [1.05, 1.35] },
+  { k: 1000, queries: 60, stops: [1.05, 1.35] },
+] as const;
 /** Pool sizes as multiples of k, cut off once recall stops growing. */
-const POOLS = [1, 1.5, 2, 3, 4, 6, 9, 13, 20, 30, 45];
-const POOL_FLOOR = 16;
+const POOLS = [1, 1.6, 2.5, 4, 6, 9, 14, 22, 35, 55];
 /** A k is calibrated when the rows are at least this many times as many; a smaller index is scanned. */
 const ROWS_PER_K = 20;
 const ENOUGH_RECALL = 0.999;
@@ -30,9 +38,15 @@ const FILTER_FACTORS = [1, 1.5, 2, 3, 4, 6];
 /** Hits of one call and values of one call stay small, so that progress shows and cancelling works. */
 const HITS_PER_CALL = 1 << 18;
 
+/** Keeping one row in the pool costs about as much as scoring this many; measured on GloVe from ef 60 to 240. */
+const POOL_COST = 4;
+
 interface Trial {
   readonly recall: number;
   readonly recallLow: number;
+  /** Rows scored for a query, and the upkeep of its pool in the same unit: the same on every run, unlike a time. */
+  readonly work: number;
+  /** As measured, for the price of a unit. */
   readonly microseconds: number;
 }
 
@@ -40,8 +54,8 @@ export async function calibrate(options: CalibrateOptions): Promise<Calibration>
   const { index, queries } = options;
   const { rows, dims } = index.info;
   const count = queries.length / dims;
-  const ks = KS.filter((k) => k * ROWS_PER_K <= rows);
-  const total = ks.length * STOPS.length + FILTER_SHARES.length;
+  const grid = GRID.filter(({ k }) => k * ROWS_PER_K <= rows);
+  const total = grid.reduce((sum, { stops }) => sum + stops.length, 0) + FILTER_SHARES.length;
   let done = 0;
   const step = (): void => {
     options.signal?.throwIfAborted();
@@ -50,35 +64,51 @@ export async function calibrate(options: CalibrateOptions): Promise<Calibration>
   options.onProgress?.(0, total);
 
   const costs = await scanCosts(options);
-  const points: CalibrationPoint[] = [];
-  for (const k of ks) {
-    // Recall at a large k varies less from query to query, and costs more to measure.
-    const sample = queries.subarray(0, Math.min(count, k <= 30 ? 2000 : k <= 100 ? 1000 : 300) * dims);
+  const kept: (Trial & Effort)[] = [];
+  const prices: number[] = [];
+  for (const { k, queries: wanted, stops } of grid) {
+    const sample = queries.subarray(0, Math.min(count, wanted) * dims);
     const truth = await thresholds(options, sample, k);
-    const found: CalibrationPoint[] = [];
-    for (const stop of STOPS) {
+    const found: (Trial & Effort)[] = [];
+    for (const stop of stops) {
       let before = -1;
       for (const pool of POOLS) {
-        const ef = Math.max(Math.round(pool * k), POOL_FLOOR);
+        const ef = Math.round(pool * k);
         if (ef > ANN_BOUNDS.ef.max) break;
         const trial = await walk(options, sample, k, ef, stop, truth);
         found.push({ k, ef, stop, ...trial });
-        if (trial.recall >= ENOUGH_RECALL || trial.recall - before < 0.0005 || trial.microseconds > costs.scanMicroseconds)
-          break;
+        prices.push(trial.microseconds / trial.work);
+        const isAsDearAsScan = trial.microseconds > 2 * costs.scanMicroseconds;
+        if (trial.recall >= ENOUGH_RECALL || trial.recall - before < 0.0005 || isAsDearAsScan) break;
         before = trial.recall;
       }
       step();
     }
-    points.push(...front(found));
+    kept.push(...front(found));
   }
+  const price = median(prices);
+  const points = kept.map(({ k, ef, stop, recall, recallLow, work }) => ({
+    k,
+    ef,
+    stop,
+    recall,
+    recallLow,
+    microseconds: work * price,
+  }));
   const filters = await filterEfforts(options, points, step);
   return { source: options.source, queries: count, kernel: index.info.kernel, costs, points, filters };
 }
 
-/** Points that no other beats in both recall and cost, cheapest first. */
-export function front(points: readonly CalibrationPoint[]): CalibrationPoint[] {
-  const sorted = [...points].sort((a, b) => a.microseconds - b.microseconds);
-  const kept: CalibrationPoint[] = [];
+interface Effort {
+  readonly k: number;
+  readonly ef: number;
+  readonly stop: number;
+}
+
+/** Points that no other beats in both recall and work, cheapest first. */
+export function front<Point extends { recallLow: number; work: number }>(points: readonly Point[]): Point[] {
+  const sorted = [...points].sort((a, b) => a.work - b.work);
+  const kept: Point[] = [];
   for (const point of sorted) {
     if (point.recallLow > (kept.at(-1)?.recallLow ?? -1)) kept.push(point);
   }
@@ -149,6 +179,7 @@ async function walk(
   const scores = new Float32Array(count * k);
   const counts = new Uint32Array(count);
   const times: number[] = [];
+  let scored = 0;
   const step = Math.max(1, Math.min(Math.floor(HITS_PER_CALL / k), Math.ceil(count / 5)));
   for (let first = 0; first < count; first += step) {
     signal?.throwIfAborted();
@@ -165,9 +196,14 @@ async function walk(
     });
     scores.set(hits.scores, first * k);
     counts.set(hits.counts, first);
+    scored += hits.scored;
     times.push((hits.runMs * 1000 * index.info.threads) / (end - first));
   }
-  return { ...recallOf({ scores, counts }, k, truth), microseconds: median(times) };
+  return {
+    ...recallOf({ scores, counts }, k, truth),
+    work: scored / count + POOL_COST * ef,
+    microseconds: median(times),
+  };
 }
 
 async function scanCosts({ index, queries, exclude }: CalibrateOptions): Promise<Calibration['costs']> {
@@ -203,7 +239,7 @@ async function filterEfforts(
   const efforts: FilterEffort[] = [];
   for (const share of FILTER_SHARES) {
     if (base !== undefined) {
-      const sample = queries.subarray(0, Math.min(queries.length, 500 * dims));
+      const sample = queries.subarray(0, Math.min(queries.length, 300 * dims));
       const filter = randomBits(rows, share);
       const truth = await thresholds(options, sample, 10, filter);
       let chosen = FILTER_FACTORS.at(-1)!;

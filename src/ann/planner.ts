@@ -20,7 +20,7 @@ export interface CalibrationPoint {
   readonly recall: number;
   /** Lower end of the 95 % interval of the mean over queries. */
   readonly recallLow: number;
-  /** One query on one thread, median. */
+  /** One query on one thread: its work (rows scored, pool kept) at the median price measured. */
   readonly microseconds: number;
 }
 
@@ -89,7 +89,8 @@ export class SearchPlanner {
         field: 'recall',
       });
     }
-    if (wanted.exact === true) return { effort: { mode: 'exact' }, target: 1, expectedRecall: 1, why: 'exact was asked for' };
+    if (wanted.exact === true)
+      return { effort: { mode: 'exact' }, target: 1, expectedRecall: 1, why: 'exact was asked for' };
     const scan: Effort = { mode: 'codes', rescore: defaultRescore(wanted.k) };
     if (this.calibration === undefined)
       return { effort: scan, target: 1, expectedRecall: 1, why: 'there is no graph: all rows are scanned' };

@@ -1,12 +1,18 @@
 /**
- * Exact nearest-vector search for library users: vectors from a `.npy` file or from memory, answers as typed arrays.
+ * Nearest-vector search for library users, exact or over a graph: vectors from a `.npy` file or from memory, answers as typed arrays.
  * The server works on the native handles of `addon.ts` directly; this class adds names, checks and chunking.
  */
+import { createHash } from 'node:crypto';
+import { createReadStream } from 'node:fs';
+import { readFile, writeFile } from 'node:fs/promises';
+import { pipeline } from 'node:stream/promises';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { BelfryError, invalid } from '../errors.js';
 import { METRICS, type Metric } from '../types.js';
 import { type KernelName, loadAddon, type NativeIndex, type NativeIndexInfo, type NativeMatrix } from './addon.js';
-import { ANN_BOUNDS, type Bound, defaultRescore } from './params.js';
+import { type BuiltGraph, buildGraph } from './build-graph.js';
+import { ANN_BOUNDS, type Bound } from './params.js';
+import { type Calibration, type Plan, SearchPlanner } from './planner.js';
 
 export interface VectorIndexOptions {
   /** A `.npy` matrix (f2, f4 or f8). It is mapped, so it must not be changed or truncated while the index is open. */
@@ -18,13 +24,32 @@ export interface VectorIndexOptions {
   readonly kernel?: KernelName;
   /** Threads that one search may occupy; one per CPU by default. */
   readonly threads?: number;
+  /** A graph made by `VectorIndex.buildGraph` from the same file: searches need not look at every row then. */
+  readonly graph?: string;
+}
+
+export interface GraphOptions extends Pick<VectorIndexOptions, 'metric' | 'kernel' | 'threads'> {
+  /** The `.npy` matrix of the items. */
+  readonly path: string;
+  /** The `.npy` matrix of the users: queries do not lie where items lie, and a graph that knows them finds more. */
+  readonly users?: string;
+  /** The graph file to write; what it takes to search it is written beside, with `.json` appended. */
+  readonly out: string;
+  readonly seed?: number;
+  readonly onProgress?: (stage: 'graph' | 'calibrate', done: number, total: number) => void;
+  readonly signal?: AbortSignal;
 }
 
 export interface SearchOptions {
   /** Hits per query, 1 to 10,000; 10 by default. */
   readonly k?: number;
-  /** Provably the true top k. Otherwise the best max(3k, 30) of an 8-bit scan are scored again, which is nearly always the same. */
+  /**
+   * At most one of the three; without a graph every search is a scan, and recall is 1 but for rounding.
+   * `exact`: provably the true top k. `recall`: at least that share of it on average, 0.98 by default. `ef`: the effort itself.
+   */
   readonly exact?: boolean;
+  readonly recall?: number;
+  readonly ef?: number;
   /** Bit r (byte r >> 3, bit r & 7) set: row r may be returned. Length ceil(rows / 8). */
   readonly filter?: Uint8Array;
   /** Rows that are never returned. */
@@ -39,15 +64,35 @@ export interface SearchHits {
   readonly scores: Float32Array;
   /** Hits of each query: k, or fewer when fewer rows may be returned. */
   readonly counts: Uint32Array;
+  /** What was chosen, and why. */
+  readonly plan: Plan;
 }
 
 export class VectorIndex {
   readonly info: NativeIndexInfo;
   readonly #native: NativeIndex;
+  readonly #planner: SearchPlanner;
 
-  private constructor(native: NativeIndex) {
+  private constructor(native: NativeIndex, calibration: Calibration | undefined) {
     this.#native = native;
     this.info = native.info;
+    this.#planner = new SearchPlanner(native.info.rows, calibration);
+  }
+
+  /** Builds a graph over the items of a file and calibrates it. Errors: those of NativeGraphBuild, of NativeAddon.openMatrix. */
+  static async buildGraph(options: GraphOptions): Promise<BuiltGraph> {
+    if (!METRICS.includes(options.metric)) throw invalid('metric', METRICS.join(', '), options.metric);
+    const addon = loadAddon();
+    const items = await addon.openMatrix(options.path);
+    const users = options.users === undefined ? undefined : await addon.openMatrix(options.users);
+    try {
+      const built = await buildGraph({ ...options, items, users, vectors: await vectorsName(options.path) });
+      await writeFile(`${options.out}.json`, JSON.stringify(built, null, 2));
+      return built;
+    } finally {
+      items.close();
+      users?.close();
+    }
   }
 
   static async open(options: VectorIndexOptions): Promise<VectorIndex> {
@@ -56,6 +101,13 @@ export class VectorIndex {
       throw invalid('path', 'either path or vectors', options.path === undefined ? 'neither' : 'both');
     }
     const threads = checked('threads', options.threads, ANN_BOUNDS.threads);
+    if (options.graph !== undefined && options.path === undefined) {
+      throw invalid('graph', 'a path beside it: a graph belongs to a file of vectors', options.graph);
+    }
+    const graph =
+      options.graph === undefined
+        ? undefined
+        : { path: options.graph, vectors: await vectorsName(options.path!), built: await readBuilt(options.graph) };
     const addon = loadAddon();
     const matrix =
       options.vectors === undefined ? await addon.openMatrix(options.path!) : await copyIn(options.vectors);
@@ -66,7 +118,9 @@ export class VectorIndex {
           metric: options.metric,
           ...(options.kernel === undefined ? {} : { kernel: options.kernel }),
           ...(threads === 0 ? {} : { threads }),
+          ...(graph === undefined ? {} : { graph: { path: graph.path, vectors: graph.vectors } }),
         }),
+        graph?.built.calibration,
       );
     } finally {
       matrix.close(); // the index holds the memory itself
@@ -88,10 +142,13 @@ export class VectorIndex {
     const k = checked('k', options.k, ANN_BOUNDS.k);
     const queries = flatten(query, this.dims);
     const exclude = options.exclude instanceof Uint32Array ? options.exclude : toRows(options.exclude, this.rows);
+    const { recall, exact } = options;
+    if (recall !== undefined) checkNumber('recall', recall, ANN_BOUNDS.recall);
+    const ef = options.ef === undefined ? undefined : checked('ef', options.ef, ANN_BOUNDS.ef);
+    const plan = this.#planner.plan({ k, recall, exact, ef, batch: queries.length / this.dims });
     const call = {
       k,
-      mode: options.exact === true ? ('exact' as const) : ('codes' as const),
-      rescore: defaultRescore(k),
+      ...plan.effort,
       ...(options.filter === undefined ? {} : { filter: options.filter }),
       ...(exclude === undefined ? {} : { exclude }),
     };
@@ -104,11 +161,12 @@ export class VectorIndex {
       ),
     );
     checkQueries(queries.subarray(0, step * this.dims), 0, this.info);
-    if (count <= step) return { k, ...pick(await this.#native.search({ queries, ...call })) };
+    if (count <= step) return { k, plan, ...pick(await this.#native.search({ queries, ...call })) };
 
     // One part at a time: memory stays bounded, and checking the next one is short work between two searches.
     const hits = {
       k,
+      plan,
       rows: new Uint32Array(count * k),
       scores: new Float32Array(count * k),
       counts: new Uint32Array(count),
@@ -130,7 +188,7 @@ export class VectorIndex {
   }
 }
 
-function pick(hits: { rows: Uint32Array; scores: Float32Array; counts: Uint32Array }): Omit<SearchHits, 'k'> {
+function pick(hits: { rows: Uint32Array; scores: Float32Array; counts: Uint32Array }): Omit<SearchHits, 'k' | 'plan'> {
   return { rows: hits.rows, scores: hits.scores, counts: hits.counts };
 }
 
@@ -140,6 +198,31 @@ function checked(field: string, value: number | undefined, bound: Bound): number
     throw invalid(field, `an integer from ${bound.min} to ${bound.max}`, value, { limit: bound.max });
   }
   return value;
+}
+
+function checkNumber(field: string, value: number, bound: Bound): void {
+  if (!(value >= bound.min && value <= bound.max))
+    throw invalid(field, `a number from ${bound.min} to ${bound.max}`, value, { limit: bound.max });
+}
+
+/** What a graph remembers of the file it was built from. */
+async function vectorsName(path: string): Promise<string> {
+  const hash = createHash('sha256');
+  await pipeline(createReadStream(path), hash);
+  return hash.digest('hex');
+}
+
+async function readBuilt(graph: string): Promise<BuiltGraph> {
+  const path = `${graph}.json`;
+  try {
+    return JSON.parse(await readFile(path, 'utf8')) as BuiltGraph;
+  } catch (error) {
+    throw new BelfryError(
+      'BELFRY_FILE_UNREADABLE',
+      `${path}: the calibration of the graph cannot be read (${(error as Error).message}); build the graph again`,
+      { field: 'graph', cause: error },
+    );
+  }
 }
 
 function dimsMismatch(dims: number, received: number | string): BelfryError {

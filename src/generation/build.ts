@@ -9,6 +9,7 @@ import { type ModelsFolder, readModelsFolder } from '../config/models-folder.js'
 import { BelfryError } from '../errors.js';
 import type { Metric } from '../types.js';
 import { VERSION } from '../version.js';
+import { graphOfGeneration } from './build-graph.js';
 import { checkModels } from './check-models.js';
 import { DataFolder, newGenerationId, type PublishedGeneration } from './data-folder.js';
 import { copyDurable, type FileFacts, hashFile } from './files.js';
@@ -178,12 +179,23 @@ async function writeGeneration(options: BuildOptions, id: string, into: string):
     checks: [inputCheck(items, users)],
     buildMs: 0,
   };
+  const graph = await graphOfGeneration({
+    into,
+    items: manifest.items,
+    users: manifest.users,
+    metric,
+    vectors: files[items.section.file]!.sha256,
+    onProgress: (stage, done, total) => options.onProgress?.({ stage, done, total }),
+    signal: options.signal,
+  });
+  if (graph !== undefined) files[graph.file] = await hashFile(join(into, graph.file));
   options.onProgress?.({ stage: 'check models', done: 0, total: 1 });
   const skew = await checkModels(into, manifest);
   options.onProgress?.({ stage: 'check models', done: 1, total: 1 });
 
   const complete: Manifest = {
     ...manifest,
+    ...(graph === undefined ? {} : { graph }),
     checks: [...manifest.checks, skew],
     buildMs: Math.round(performance.now() - started),
   };

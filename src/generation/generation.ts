@@ -1,7 +1,8 @@
 /** One generation in memory: everything that a request needs, from one export, never mixed with another's. */
 import { join } from 'node:path';
-import { type KernelName, loadAddon, type NativeIndex, type NativeMatrix } from '../ann/addon.js';
+import { type GraphFile, type KernelName, loadAddon, type NativeIndex, type NativeMatrix } from '../ann/addon.js';
 import type { IdMap } from '../ann/ids.js';
+import { SearchPlanner } from '../ann/planner.js';
 import { FeatureTable } from '../features/feature-table.js';
 import type { Reranker } from '../rerank/reranker.js';
 import type { UserTower } from '../tower/user-tower.js';
@@ -11,7 +12,7 @@ import { ItemFilters } from './item-filters.js';
 import { loadIds } from './load-ids.js';
 import type { Manifest, VectorSection } from './manifest.js';
 import { type OpenModels, openModels } from './models.js';
-import { rowsPerCall } from './read-rows.js';
+import { rowsPerCall } from '../ann/read-rows.js';
 
 export interface LoadOptions {
   readonly threads?: number | undefined;
@@ -22,6 +23,8 @@ export interface LoadOptions {
 
 export class Generation {
   readonly id: string;
+  /** Which way each search goes. */
+  readonly planner: SearchPlanner;
   /** What an unknown user gets: the mean user, whose candidates are what most users share. */
   readonly defaultQuery: Float32Array;
   readonly skippedItems: ReadonlySet<Row>;
@@ -46,6 +49,7 @@ export class Generation {
     private readonly options: LoadOptions,
   ) {
     this.id = manifest.id;
+    this.planner = new SearchPlanner(itemIds.size, manifest.graph?.calibration);
     this.skippedItems = new Set(manifest.items.skippedRows);
     this.skippedUsers = new Set(manifest.users?.skippedRows ?? []);
     this.defaultQuery =
@@ -65,7 +69,7 @@ export class Generation {
       const users =
         manifest.users === undefined ? undefined : await addon.openMatrix(join(folder, manifest.users.file));
       if (users !== undefined) opened.push(users);
-      const index = await createIndex(items, manifest.metric, options);
+      const index = await createIndex(items, manifest.metric, options, graphOf(folder, manifest));
       opened.push(index);
       const itemIds = await idsOf(folder, manifest.items);
       const userIds = manifest.users === undefined ? undefined : await idsOf(folder, manifest.users);
@@ -121,6 +125,11 @@ export class Generation {
     return this.models.rerankerProblems;
   }
 
+  /** The planner of an index of this generation: only the one over the items has a graph. */
+  plannerOf(index: NativeIndex): SearchPlanner {
+    return index === this.index ? this.planner : new SearchPlanner(index.info.rows);
+  }
+
   /** Items like an item: by direction under ip (else long items are like everything), by the metric itself otherwise. */
   itemSimilarity(): Promise<NativeIndex> {
     if (this.manifest.metric !== 'ip') return Promise.resolve(this.index);
@@ -164,12 +173,22 @@ async function closeModels({ tower, rerankers }: OpenModels): Promise<void> {
   await Promise.all([tower?.close(), ...rerankers.map((reranker) => reranker.close())]);
 }
 
-function createIndex(matrix: NativeMatrix, metric: Metric, { kernel, threads }: LoadOptions): Promise<NativeIndex> {
+function graphOf(folder: string, { graph, items, files }: Manifest): GraphFile | undefined {
+  return graph === undefined ? undefined : { path: join(folder, graph.file), vectors: files[items.file]!.sha256 };
+}
+
+function createIndex(
+  matrix: NativeMatrix,
+  metric: Metric,
+  { kernel, threads }: LoadOptions,
+  graph?: GraphFile,
+): Promise<NativeIndex> {
   return loadAddon().createIndex({
     matrix,
     metric,
     ...(kernel === undefined ? {} : { kernel }),
     ...(threads === undefined ? {} : { threads }),
+    ...(graph === undefined ? {} : { graph }),
   });
 }
 

@@ -6,7 +6,7 @@ import { BelfryError } from '../errors.js';
 import type { Metric } from '../types.js';
 import { hashFile } from './files.js';
 import type { SourceFile, VectorSection } from './manifest.js';
-import { readRows } from './read-rows.js';
+import { readRows } from '../ann/read-rows.js';
 
 /** Rows a step: about 1 MB at 64 dims, so that progress moves and a stop is noticed soon. */
 const STEP_ROWS = 4096;

@@ -2,13 +2,14 @@
 import { createHash } from 'node:crypto';
 import { readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
+import type { BuiltGraph } from '../ann/build-graph.js';
 import type { ModelRow } from '../config/models-folder.js';
 import { BelfryError } from '../errors.js';
 import type { Id, Metric } from '../types.js';
 import { type FileFacts, hashFile, writeDurable } from './files.js';
 
-/** v1: first version. */
-export const MANIFEST_VERSION = 1;
+/** v2: the graph section. */
+export const MANIFEST_VERSION = 2;
 const FILE = 'manifest.json';
 
 export interface SourceFile extends FileFacts {
@@ -29,6 +30,11 @@ export interface VectorSection {
   readonly zeroVectors: number;
   /** Rows left out by `on_bad_vector: skip`. */
   readonly skippedRows: readonly number[];
+}
+
+/** The graph over the items, and what effort on it gives what recall. */
+export interface GraphSection extends BuiltGraph {
+  readonly file: string;
 }
 
 export interface CheckResult {
@@ -58,6 +64,8 @@ export interface Manifest {
   readonly metric: Metric;
   readonly items: VectorSection;
   readonly users?: VectorSection;
+  /** Absent for small catalogues, which are scanned. */
+  readonly graph?: GraphSection;
   readonly itemFeatures?: string;
   readonly userFeatures?: string;
   readonly models: readonly ModelEntry[];

@@ -1,5 +1,6 @@
 /** The HTTP contract: one TypeBox schema per body and answer gives validation, types and the OpenAPI document. */
 import { type Static, type TProperties, Type } from 'typebox';
+import { ANN_BOUNDS } from '../ann/params.js';
 import { LIMITS } from '../config/schema.js';
 
 const strict = <T extends TProperties>(properties: T, options: Record<string, unknown> = {}) =>
@@ -61,6 +62,20 @@ const Shaping = {
     }),
   ),
   exact: Type.Optional(Type.Boolean({ description: 'Search with a proof of exactness.' })),
+  recall: Type.Optional(
+    Type.Number({
+      minimum: 0.5,
+      maximum: 1,
+      description: `Least recall@k, met by the cheapest calibrated search; default ${ANN_BOUNDS.recall.default}. 1 is the same as exact.`,
+    }),
+  ),
+  ef: Type.Optional(
+    Type.Integer({
+      minimum: LIMITS.ef.min,
+      maximum: LIMITS.ef.max,
+      description: 'Effort of a graph search (rows kept while walking), instead of a recall.',
+    }),
+  ),
   timeout_ms: Type.Optional(
     Type.Integer({
       minimum: LIMITS.timeoutMs.min,
@@ -84,16 +99,6 @@ export const RetrieveBody = strict(
       }),
     ),
     ...Shaping,
-    recall: Type.Optional(
-      Type.Number({ minimum: 0.5, maximum: 1, description: 'Least recall@k; 1 is the same as exact.' }),
-    ),
-    ef: Type.Optional(
-      Type.Integer({
-        minimum: LIMITS.ef.min,
-        maximum: LIMITS.ef.max,
-        description: 'Candidate list size of a graph search.',
-      }),
-    ),
     exclude_seen: Type.Optional(
       Type.Boolean({ description: 'Leave out what the user has: the column `seen`, else `history`.' }),
     ),
@@ -126,6 +131,8 @@ export const SimilarUsersBody = strict({
   embedding: Type.Optional(Embedding),
   k: Type.Optional(K),
   exact: Type.Optional(Type.Boolean()),
+  recall: Shaping.recall,
+  ef: Shaping.ef,
   timeout_ms: Shaping.timeout_ms,
   explain: Shaping.explain,
 });

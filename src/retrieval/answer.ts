@@ -1,15 +1,19 @@
 /** From rows and scores to what a caller reads: ids, metadata, explanation; and from ids back to rows. */
-import type { NativeFilter, NativeIndex } from '../ann/addon.js';
+import type { NativeFilter, NativeHits, NativeIndex } from '../ann/addon.js';
+import type { Plan } from '../ann/planner.js';
 import { BelfryError, show } from '../errors.js';
 import type { Generation } from '../generation/generation.js';
 import type { Id } from '../types.js';
 import type { Query } from './query-vector.js';
-import type { Explanation, RetrievedItem, RetrieveRequest, Shaping } from './request.js';
+import type { Explanation, RetrievedItem, RetrieveRequest } from './request.js';
 
 /** Rows in retrieval order, with their scores. */
 export interface Hits {
   readonly rows: Uint32Array;
   readonly scores: Float32Array;
+  readonly plan: Plan;
+  readonly path: NativeHits['path'];
+  readonly scored: number;
 }
 
 export function rowsOf(ids: readonly Id[], generation: Generation): number[] {
@@ -78,11 +82,16 @@ export function answerItems(
 
 export function explanation(
   index: NativeIndex,
-  request: Shaping,
+  hits: Hits,
   found: { query: string; filter?: NativeFilter | undefined; depth: number; reranked: number },
 ): Explanation {
+  const { effort, expectedRecall, why } = hits.plan;
+  const isWalk = hits.path === 'walk' || hits.path === 'filtered walk';
   return {
-    path: request.exact ? 'scan (8-bit codes, proven exact)' : 'scan (8-bit codes, f32 rescoring)',
+    path: hits.path,
+    plan: why,
+    ...(isWalk ? { ef: effort.ef!, stop: effort.stop!, scored: hits.scored } : {}),
+    ...(expectedRecall === undefined ? {} : { expected_recall: isWalk ? expectedRecall : 1 }),
     kernel: index.info.kernel,
     query: found.query,
     rows: index.info.rows,

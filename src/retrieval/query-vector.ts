@@ -1,7 +1,7 @@
 /** The query vector of a request: stored, fresh from the user tower, given, or the mean of items. */
 import { BelfryError, show } from '../errors.js';
 import type { Generation } from '../generation/generation.js';
-import { readRows } from '../generation/read-rows.js';
+import { readRows } from '../ann/read-rows.js';
 import type { Degradation, Features, Id, Row } from '../types.js';
 import type { QuerySource } from './request.js';
 

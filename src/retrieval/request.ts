@@ -13,6 +13,10 @@ export type QuerySource =
 export interface Shaping {
   readonly k: number;
   readonly exact: boolean;
+  /** Least recall@k wanted; the default of the planner without it. */
+  readonly recall?: number;
+  /** The expert's effort, instead of a recall. */
+  readonly ef?: number;
   readonly filter?: FilterGroup;
   readonly exclude: readonly Id[];
   readonly withMetadata: readonly string[];
@@ -45,7 +49,16 @@ export interface RetrievedItem {
 export type Timings = Readonly<Record<string, number>>;
 
 export interface Explanation {
+  /** What answered: `scan`, `list` (of the rows that a filter leaves), `walk` or `filtered walk`. */
   readonly path: string;
+  /** Why that one, and with what effort. */
+  readonly plan: string;
+  readonly ef?: number;
+  readonly stop?: number;
+  /** What the effort gave on the queries of the calibration; 1 for a scan. */
+  readonly expected_recall?: number;
+  /** Rows that a walk scored. */
+  readonly scored?: number;
   readonly kernel: string;
   readonly query: string;
   readonly rows: number;

@@ -1,7 +1,7 @@
 /** Re-ranking as a step of a request: which reranker, with how much time, and what its scores mean for the order. */
 import { asBelfryError, BelfryError, show } from '../errors.js';
 import type { Generation } from '../generation/generation.js';
-import { readRows } from '../generation/read-rows.js';
+import { readRows } from '../ann/read-rows.js';
 import type { Reranker } from '../rerank/reranker.js';
 import type { Degradation } from '../types.js';
 import type { Deadline } from './deadline.js';

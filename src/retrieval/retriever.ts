@@ -105,7 +105,7 @@ export class Retriever {
 
       const depth = reranking === undefined ? request.k : Math.max(request.k, request.candidates);
       const hits = await this.inTime(
-        this.search(generation.index, query.vector, depth, request, filter, exclude),
+        this.search(generation, generation.index, query.vector, depth, request, filter, exclude),
         deadline,
         'searching',
       );
@@ -141,7 +141,7 @@ export class Retriever {
         timings,
         ...(request.explain
           ? {
-              explain: explanation(generation.index, request, {
+              explain: explanation(generation.index, hits, {
                 query: query.how,
                 filter,
                 depth,
@@ -240,7 +240,7 @@ export class Retriever {
     // Made at the first call: over many rows that takes longer than a request may.
     const index = await this.inTime(opening, deadline, 'making the index');
     const hits = await this.inTime(
-      this.search(index, vector, request.k, request, filter, exclude),
+      this.search(generation, index, vector, request.k, request, filter, exclude),
       deadline,
       'searching',
     );
@@ -254,7 +254,7 @@ export class Retriever {
       timings: timer.finish(),
       ...(request.explain
         ? {
-            explain: explanation(index, request, {
+            explain: explanation(index, hits, {
               query: request.source.kind === 'id' ? 'stored' : 'given',
               filter,
               depth: request.k,
@@ -276,25 +276,30 @@ export class Retriever {
   }
 
   private async search(
+    generation: Generation,
     index: NativeIndex,
     vector: Float32Array,
     depth: number,
-    { exact }: Pick<Shaping, 'exact'>,
+    { exact, recall, ef }: Pick<Shaping, 'exact' | 'recall' | 'ef'>,
     filter: NativeFilter | undefined,
     exclude: Uint32Array,
   ): Promise<Hits> {
-    const { rows, scores, counts } = await index.search({
+    const plan = generation.plannerOf(index).plan({
+      k: depth,
+      exact,
+      recall,
+      ef,
+      share: filter === undefined ? undefined : filter.count / index.info.rows,
+    });
+    const { rows, scores, counts, path, scored } = await index.search({
       queries: vector,
       k: depth,
-      mode: exact ? 'exact' : 'codes',
+      ...plan.effort,
       ...(filter === undefined ? {} : { filter }),
       ...(exclude.length === 0 ? {} : { exclude }),
     });
     const count = counts[0] as number;
-    return {
-      rows: rows.subarray(0, count),
-      scores: scores.subarray(0, count),
-    };
+    return { rows: rows.subarray(0, count), scores: scores.subarray(0, count), plan, path, scored };
   }
 
   /** Past its deadline with nothing to answer, a request ends with 504; the work behind it is abandoned, not aborted. */

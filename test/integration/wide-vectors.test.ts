@@ -2,7 +2,7 @@
 import { describe, expect, it } from 'vitest';
 import { buildGeneration } from '../../src/generation/build.js';
 import { Generation } from '../../src/generation/generation.js';
-import { readRows, rowsPerCall } from '../../src/generation/read-rows.js';
+import { readRows, rowsPerCall } from '../../src/ann/read-rows.js';
 import { makeModelsFolder, randomValues, temporaryFolder } from '../support/folders.js';
 import { matrixOf } from '../support/matrix.js';
 import { startService } from '../support/service.js';

@@ -58,8 +58,6 @@ function toRequest(body: RetrieveBody, timeoutMs: number): RetrieveRequest {
   return {
     ...toShaping(body, timeoutMs),
     source: toSource(body),
-    // The one path that exists today is a scan of every row, whose recall is at least any that can be asked for.
-    exact: body.exact === true || body.recall === 1,
     excludeSeen: body.exclude_seen ?? false,
     rerank: body.rerank ?? false,
     candidates: body.candidates ?? LIMITS.candidates.default,
@@ -67,12 +65,17 @@ function toRequest(body: RetrieveBody, timeoutMs: number): RetrieveRequest {
 }
 
 export function toShaping(
-  body: Pick<RetrieveBody, 'k' | 'exact' | 'filter' | 'exclude' | 'with_metadata' | 'timeout_ms' | 'explain'>,
+  body: Pick<
+    RetrieveBody,
+    'k' | 'exact' | 'recall' | 'ef' | 'filter' | 'exclude' | 'with_metadata' | 'timeout_ms' | 'explain'
+  >,
   timeoutMs: number,
 ): Shaping {
   return {
     k: body.k ?? LIMITS.k.default,
-    exact: body.exact ?? false,
+    exact: body.exact === true || body.recall === 1,
+    ...(body.recall === undefined || body.recall === 1 ? {} : { recall: body.recall }),
+    ...(body.ef === undefined ? {} : { ef: body.ef }),
     ...(body.filter === undefined ? {} : { filter: body.filter as FilterGroup }),
     exclude: body.exclude ?? [],
     withMetadata: body.with_metadata ?? [],

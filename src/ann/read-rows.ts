@@ -1,6 +1,6 @@
 /** Rows of a matrix past the bound of one native call, which is what may be copied on the JS thread in a millisecond. */
 import { setImmediate } from 'node:timers/promises';
-import type { NativeMatrix } from '../ann/addon.js';
+import type { NativeMatrix } from './addon.js';
 
 const CALL_ROWS = 16_384;
 const CALL_VALUES = 2_097_152;

@@ -1,0 +1,129 @@
+/**
+ * A graph over item vectors, and what effort on it gives what recall: built with a sample of the users, calibrated on users
+ * that the build has not seen.
+ */
+import { BelfryError } from '../errors.js';
+import type { Metric } from '../types.js';
+import { type KernelName, loadAddon, type NativeMatrix } from './addon.js';
+import { calibrate } from './calibrate.js';
+import type { Calibration } from './planner.js';
+import { readRows } from './read-rows.js';
+
+export interface GraphBuild {
+  readonly items: NativeMatrix;
+  readonly users?: NativeMatrix | undefined;
+  readonly metric: Metric;
+  /** The graph file to write. */
+  readonly out: string;
+  /** Names the item vectors (the SHA-256 of their file): the graph opens with these and no others. */
+  readonly vectors: string;
+  /** Rows that nobody may be answered with, and users that are no users. */
+  readonly skippedItems?: readonly number[];
+  readonly skippedUsers?: readonly number[];
+  readonly kernel?: KernelName | undefined;
+  readonly threads?: number | undefined;
+  readonly seed?: number;
+  readonly onProgress?: ((stage: 'graph' | 'calibrate', done: number, total: number) => void) | undefined;
+  readonly signal?: AbortSignal | undefined;
+}
+
+export interface BuiltGraph {
+  readonly degree: number;
+  readonly entries: number;
+  readonly queryEdges: number;
+  /** Users whose answers became edges. */
+  readonly trainingUsers: number;
+  readonly buildMs: number;
+  /** Upper bound of what the build allocated. */
+  readonly memoryBytes: number;
+  readonly calibration: Calibration;
+}
+
+const TRAINING_USERS = 100_000;
+const CALIBRATION_QUERIES = 2000;
+/** At most this share of the users is held out for calibration. */
+const HELD_OUT_SHARE = 0.2;
+const POLL_MS = 100;
+
+/** Errors: those of NativeGraphBuild.run; the reason of `signal` when it stops the build. */
+export async function buildGraph(options: GraphBuild): Promise<BuiltGraph> {
+  const { items, users, metric, out: path, vectors, signal } = options;
+  const addon = loadAddon();
+  const machine = {
+    ...(options.kernel === undefined ? {} : { kernel: options.kernel }),
+    ...(options.threads === undefined ? {} : { threads: options.threads }),
+  };
+  const { training, heldOut } = splitUsers(users?.rows ?? 0, options.skippedUsers ?? []);
+  signal?.throwIfAborted();
+  const build = addon.prepareGraph({
+    matrix: items,
+    metric,
+    out: path,
+    vectors,
+    ...machine,
+    ...(options.seed === undefined ? {} : { seed: options.seed }),
+    ...(users === undefined || training.length === 0 ? {} : { users, userRows: training }),
+  });
+  const cancel = (): void => build.cancel();
+  signal?.addEventListener('abort', cancel, { once: true });
+  const watch = setInterval(() => {
+    const { done, total } = build.progress();
+    if (total > 0) options.onProgress?.('graph', done, total);
+  }, POLL_MS);
+  const built = await build.run().finally(() => {
+    clearInterval(watch);
+    signal?.removeEventListener('abort', cancel);
+    signal?.throwIfAborted(); // its reason says more than that the build was cancelled
+  });
+
+  const index = await addon.createIndex({ matrix: items, metric, ...machine, graph: { path, vectors } });
+  try {
+    const isUsers = users !== undefined && heldOut.length >= CALIBRATION_QUERIES / 10;
+    const [from, rows] = isUsers ? [users, heldOut] : [items, standIns(items.rows, options.skippedItems ?? [])];
+    const calibration = await calibrate({
+      index,
+      queries: await readRows(from, rows),
+      source: isUsers ? 'users' : 'items',
+      exclude: Uint32Array.from(options.skippedItems ?? []),
+      onProgress: (done, total) => options.onProgress?.('calibrate', done, total),
+      signal,
+    });
+    return {
+      degree: built.degree,
+      entries: built.entries,
+      queryEdges: built.queryEdges,
+      trainingUsers: training.length,
+      buildMs: Math.round(built.runMs),
+      memoryBytes: build.memoryBytes,
+      calibration,
+    };
+  } finally {
+    index.close();
+  }
+}
+
+/** Users to learn edges from, and users to measure on: disjoint, both spread over the file. */
+function splitUsers(count: number, skipped: readonly number[]): { training: Uint32Array; heldOut: Uint32Array } {
+  const rows = rowsWithout(count, skipped);
+  const heldOut = spread(rows, Math.min(CALIBRATION_QUERIES, Math.floor(rows.length * HELD_OUT_SHARE)));
+  const taken = new Set(heldOut);
+  const rest = rows.filter((row) => !taken.has(row));
+  return { training: spread(rest, Math.min(TRAINING_USERS, rest.length)), heldOut };
+}
+
+/** Items that stand in for users. */
+function standIns(count: number, skipped: readonly number[]): Uint32Array {
+  const rows = rowsWithout(count, skipped);
+  if (rows.length === 0)
+    throw new BelfryError('BELFRY_EXPORT_INVALID', 'item vectors: every row was left out, so nothing can be served');
+  return spread(rows, Math.min(CALIBRATION_QUERIES, rows.length));
+}
+
+function rowsWithout(count: number, skipped: readonly number[]): Uint32Array {
+  const gone = new Set(skipped);
+  return Uint32Array.from({ length: count }, (_, row) => row).filter((row) => !gone.has(row));
+}
+
+function spread(rows: Uint32Array, count: number): Uint32Array {
+  return Uint32Array.from({ length: count }, (_, i) => rows[Math.floor(((i + 0.5) * rows.length) / count)]!);
+}

@@ -1,0 +1,50 @@
+/** The graph section of a generation. Small catalogues are scanned and get none. */
+import { mkdir } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
+import { loadAddon } from '../ann/addon.js';
+import { buildGraph } from '../ann/build-graph.js';
+import type { Metric } from '../types.js';
+import type { GraphSection, VectorSection } from './manifest.js';
+
+export interface GraphOfGeneration {
+  /** The folder of the generation. */
+  readonly into: string;
+  readonly items: VectorSection;
+  readonly users: VectorSection | undefined;
+  readonly metric: Metric;
+  /** SHA-256 of the file of item vectors. */
+  readonly vectors: string;
+  readonly onProgress?: ((stage: string, done: number, total: number) => void) | undefined;
+  readonly signal?: AbortSignal | undefined;
+}
+
+const GRAPH_FILE = 'index/items.graph';
+/** Fewer items are scanned in about the time that a walk takes. */
+const ITEMS_MIN = 4096;
+
+export async function graphOfGeneration(options: GraphOfGeneration): Promise<GraphSection | undefined> {
+  const { into, items, users, metric, vectors, onProgress, signal } = options;
+  if (items.count < ITEMS_MIN) return undefined;
+  const out = join(into, GRAPH_FILE);
+  await mkdir(dirname(out), { recursive: true });
+  const addon = loadAddon();
+  const itemMatrix = await addon.openMatrix(join(into, items.file));
+  const userMatrix = users === undefined ? undefined : await addon.openMatrix(join(into, users.file));
+  try {
+    const built = await buildGraph({
+      items: itemMatrix,
+      users: userMatrix,
+      metric,
+      out,
+      vectors,
+      skippedItems: items.skippedRows,
+      skippedUsers: users?.skippedRows ?? [],
+      onProgress,
+      signal,
+    });
+    return { file: GRAPH_FILE, ...built };
+  } finally {
+    itemMatrix.close();
+    userMatrix?.close();
+  }
+}

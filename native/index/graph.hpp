@@ -23,8 +23,9 @@ struct Graph {
   AlignedBuffer<uint32_t> neighbours;      // rows x degree: no duplicates, no self, then kNoNeighbour; nearest first
   std::vector<uint32_t> order;             // rows: internal row -> row of the source
   std::vector<uint32_t> partition_starts;  // partitions + 1: first internal row of each; partitions are not empty
-  std::vector<uint32_t> entries;           // partitions: an internal row of the partition, the nearest to its centre
-  uint32_t query_edges = 0;                // slots per row that were kept for edges found through user vectors
+  // For each partition the internal row nearest to its centre; behind those, rows that nothing else leads to.
+  std::vector<uint32_t> entries;
+  uint32_t query_edges = 0;  // slots per row that were kept for edges found through user vectors
   uint64_t seed = 0;
   float alpha = 0;
 };

@@ -73,6 +73,9 @@ std::string partitions_fault(const Graph& graph) {
       return "the entry of partition " + std::to_string(i) + " is not in it";
     }
   }
+  for (const uint32_t entry : graph.entries) {
+    if (entry >= graph.rows) return "an entry is not a row";
+  }
   return {};
 }
 
@@ -90,7 +93,7 @@ std::string sizes_fault(uint64_t rows, uint64_t degree, uint64_t neighbours, uin
   if (neighbours != rows * degree) return "holds " + std::to_string(neighbours) + " neighbours";
   if (order != rows) return "holds an order of " + std::to_string(order) + " rows";
   if (entries < 1 || entries > rows) return "holds " + std::to_string(entries) + " entries";
-  if (starts != entries + 1) return "holds " + std::to_string(starts) + " partition starts";
+  if (starts < 2 || starts > entries + 1) return "holds " + std::to_string(starts) + " partition starts";
   return {};
 }
 

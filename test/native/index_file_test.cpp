@@ -53,7 +53,7 @@ struct Sample {
   GraphIdentity identity = sample_identity(kRows);
   std::string bytes;
   Sample() {
-    write_graph(path, sample_graph(kRows, kDegree, seed(5)), identity, R"({"ef": [16, 32]})", 1);
+    write_graph(path, sample_graph(kRows, kDegree, 5), identity, R"({"ef": [16, 32]})", 1);
     bytes = read_bytes(path);
   }
   // Both modes agree on what is wrong.
@@ -100,6 +100,27 @@ TEST(an_index_file_gives_back_what_was_written) {
   CHECK(IndexFile::open(path).find(SectionKind::kNeighbours)->offset % (size_t{2} << 20) == 0);
   write_graph(path, sample_graph(1000, 64, 1), sample_identity(1000), "", 1);
   CHECK(std::filesystem::file_size(path) < 1000 * 64 * 4 + 20'000);
+}
+
+TEST(the_bytes_of_format_version_1_stay) {
+  const Folder folder;
+  Graph graph;
+  graph.rows = 9;
+  graph.degree = 8;
+  graph.query_edges = 2;
+  graph.seed = 7;
+  graph.alpha = 1.2F;
+  graph.neighbours = AlignedBuffer<uint32_t>(72);
+  for (uint32_t i = 0; i < 72; ++i) graph.neighbours[i] = i % 8 < 5 ? (i / 8 + 1 + i % 8) % 9 : kNoNeighbour;
+  graph.order = {8, 3, 5, 1, 0, 2, 7, 6, 4};
+  graph.partition_starts = {0, 4, 9};
+  graph.entries = {1, 6};
+  write_graph(folder / "x", graph, {9, 4, Metric::kIp, "abc"}, "{}", 1);
+  const std::string bytes = read_bytes(folder / "x");
+  const uint32_t found = crc32c(bytes.data(), bytes.size());
+  CHECK_MESSAGE(
+      bytes.size() == 20'768 && found == 0x49c06733U,
+      "a change of the format needs a new version: " + std::to_string(bytes.size()) + " " + std::to_string(found));
 }
 
 TEST(an_index_file_of_other_vectors_is_refused) {

@@ -13,9 +13,6 @@ namespace belfry {
 
 namespace {
 
-// Up to so many values are compared with each row in turn; more are looked up.
-constexpr size_t kCompared = 16;
-
 // One byte per row, 0 or 1, as one bit per row.
 uint64_t pack_bits(const uint8_t flags[64]) noexcept {
   uint64_t word = 0;
@@ -156,29 +153,31 @@ void Column::each_list(const Block& block, uint64_t* out, const Fits& fits) cons
   }
 }
 
+template <class Fits>
+void Column::any_entry(const Block& block, uint64_t* out, const Fits& fits) const noexcept {
+  each_list(block, out, [&](const double* at, const double* end) {
+    bool found = false;
+    for (; at != end; ++at) found = found | fits(*at);  // to the end: a branch that cannot be foreseen costs more
+    return found;
+  });
+}
+
 void Column::in_range(double low, double high, const Block& block, uint64_t* out) const noexcept {
   // Without a branch, so that the compiler makes vectors of it. NaN compares false.
   const auto fits = [low, high](double value) { return (value >= low) & (value <= high); };
   if (data_.kind == ColumnKind::kNumber) return each_value(block, out, fits);
-  each_list(block, out, [&](const double* at, const double* end) { return std::any_of(at, end, fits); });
+  any_entry(block, out, fits);
 }
 
-void Column::any_number(std::span<const double> sorted, const Block& block, uint64_t* out) const noexcept {
-  if (data_.kind == ColumnKind::kNumber && sorted.size() <= kCompared) {
-    std::fill_n(out, block.words, 0);
-    uint64_t own[Block::kWordsMax];
-    for (double value : sorted) {
-      each_value(block, own, [value](double other) { return value == other; });
-      for (size_t w = 0; w < block.words; ++w) out[w] |= own[w];
-    }
-    return;
-  }
-  const auto fits = [&](double value) { return std::binary_search(sorted.begin(), sorted.end(), value); };
+void Column::any_number(const NumberSet& wanted, const Block& block, uint64_t* out) const noexcept {
+  if (wanted.size() == 1) return in_range(wanted.sorted()[0], wanted.sorted()[0], block, out);
+  const auto fits = [&](double value) { return wanted.has(value); };
   if (data_.kind == ColumnKind::kNumber) return each_value(block, out, fits);
-  each_list(block, out, [&](const double* at, const double* end) { return std::any_of(at, end, fits); });
+  any_entry(block, out, fits);
 }
 
-void Column::every_number(std::span<const double> sorted, const Block& block, uint64_t* out) const {
+void Column::every_number(const NumberSet& wanted, const Block& block, uint64_t* out) const {
+  const std::vector<double>& sorted = wanted.sorted();
   // The number of the list that last held each value, so that an entry that stands twice counts once.
   std::vector<uint32_t> last(sorted.size(), 0);
   uint32_t list = 0;

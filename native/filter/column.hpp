@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "filter/block.hpp"
+#include "filter/number_set.hpp"
 #include "filter/postings.hpp"
 
 namespace belfry {
@@ -51,16 +52,18 @@ class Column {
   // Strings: rows that hold one of the words, or all of them.
   void any_word(std::span<const uint32_t> words, const Block& block, uint64_t* out) const noexcept;
   void every_word(std::span<const uint32_t> words, const Block& block, uint64_t* out) const noexcept;
-  // Numbers: rows with a value in [low, high], or equal to one of `sorted` (ascending, distinct).
+  // Numbers: rows with a value in [low, high], or one of the set.
   void in_range(double low, double high, const Block& block, uint64_t* out) const noexcept;
-  void any_number(std::span<const double> sorted, const Block& block, uint64_t* out) const noexcept;
-  // Lists of numbers: rows that hold all of `sorted`.
-  void every_number(std::span<const double> sorted, const Block& block, uint64_t* out) const;
+  void any_number(const NumberSet& wanted, const Block& block, uint64_t* out) const noexcept;
+  // Lists of numbers: rows that hold all of the set.
+  void every_number(const NumberSet& wanted, const Block& block, uint64_t* out) const;
 
  private:
   void check() const;
   template <class Fits>
   void each_value(const Block& block, uint64_t* out, const Fits& fits) const noexcept;
+  template <class Fits>
+  void any_entry(const Block& block, uint64_t* out, const Fits& fits) const noexcept;
   template <class Fits>
   void each_list(const Block& block, uint64_t* out, const Fits& fits) const noexcept;
 

@@ -25,8 +25,8 @@ Error malformed(size_t step, const std::string& expected, uint64_t received) {
   return invalid_argument("program.steps." + std::to_string(step), expected, std::to_string(received));
 }
 
-// Checks everything that evaluation relies on, puts lists in order and makes ranges closed. Returns the stack that it
-// needs.
+// Checks everything that evaluation relies on, puts lists in order, makes ranges closed and sets of numbers ready,
+// which `first` of their steps then counts. Returns the stack that it needs.
 size_t prepare(FilterProgram& program, const Columns& columns, uint32_t rows) {
   for (const auto& column : columns) {
     if (column->rows() != rows) {
@@ -84,9 +84,8 @@ size_t prepare(FilterProgram& program, const Columns& columns, uint32_t rows) {
       if ((step.count & kOpenBelow) != 0) low = std::nextafter(low, kInfinity);
       if ((step.count & kOpenAbove) != 0) high = std::nextafter(high, -kInfinity);
     } else if (takes_numbers) {
-      const auto first = program.numbers.begin() + step.first;
-      std::sort(first, first + step.count);
-      step.count = static_cast<uint32_t>(std::unique(first, first + step.count) - first);
+      program.sets.emplace_back(std::span(program.numbers).subspan(step.first, step.count));
+      step.first = static_cast<uint32_t>(program.sets.size() - 1);
     }
   }
   if (height != 1) throw malformed(program.steps.size(), "one bitmap at the end", height);
@@ -106,7 +105,6 @@ void add_rows(std::span<const uint32_t> rows, const Block& block, uint64_t* out)
 void push(const FilterProgram& program, const FilterStep& step, const Columns& columns, const Block& block,
           uint64_t* out) {
   const auto words = [&] { return std::span(program.codes).subspan(step.first, step.count); };
-  const auto numbers = [&] { return std::span(program.numbers).subspan(step.first, step.count); };
   switch (step.op) {
     case FilterOp::kAll: std::fill_n(out, block.words, ~uint64_t{0}); return;
     case FilterOp::kRows: return add_rows(words(), block, out);
@@ -117,8 +115,8 @@ void push(const FilterProgram& program, const FilterStep& step, const Columns& c
     case FilterOp::kEveryWord: return columns[step.column]->every_word(words(), block, out);
     case FilterOp::kInRange:
       return columns[step.column]->in_range(program.numbers[step.first], program.numbers[step.first + 1], block, out);
-    case FilterOp::kAnyNumber: return columns[step.column]->any_number(numbers(), block, out);
-    case FilterOp::kEveryNumber: return columns[step.column]->every_number(numbers(), block, out);
+    case FilterOp::kAnyNumber: return columns[step.column]->any_number(program.sets[step.first], block, out);
+    case FilterOp::kEveryNumber: return columns[step.column]->every_number(program.sets[step.first], block, out);
     case FilterOp::kAnd:
     case FilterOp::kOr:
     case FilterOp::kAndNot: return;  // joined by run()

@@ -41,6 +41,7 @@ struct FilterProgram {
   std::vector<FilterStep> steps;
   std::vector<uint32_t> codes;
   std::vector<double> numbers;
+  std::vector<NumberSet> sets = {};  // made of `numbers` when the program is prepared
 };
 
 // Which rows pass. Runs on the pool, on at most `threads` threads. Columns have `rows` rows each.

@@ -2,7 +2,7 @@
 import type { Command } from 'commander';
 import { dataFolder, loadSettings } from '../config/load.js';
 import { buildGeneration, ensureGeneration } from '../generation/build.js';
-import type { Manifest } from '../generation/manifest.js';
+import type { ExclusionEntry, Manifest } from '../generation/manifest.js';
 import { addExportOptions, type ExportFlags, exportSettings } from './export-options.js';
 import { colors, formatBytes, ProgressLine, print, printJson, stopSignal, table } from './terminal.js';
 
@@ -60,6 +60,7 @@ export function buildReport(manifest: Manifest, folder: string, reused: boolean)
         : `${users.count} x ${users.dims} ${users.dtype}, ids: ${users.idKind}, norms ${norms(users.norms)}`,
     ],
     ['metric', manifest.metric],
+    ...(manifest.exclusions ?? []).map((set): [string, string] => ['excludes', describeSet(set)]),
     [
       'models',
       manifest.models.map((model) => `${model.name}@${model.version} (${model.format}, ${model.stage})`).join(', ') ||
@@ -70,6 +71,15 @@ export function buildReport(manifest: Manifest, folder: string, reused: boolean)
   ];
   const checks = manifest.checks.map((check) => [check.name, mark(check.status), check.detail]);
   return `${rows.map(([key, value]) => `${colors.dim(key.padEnd(11))} ${value}`).join('\n')}\n\n${table([['check', 'status', 'detail'], ...checks])}`;
+}
+
+function describeSet(set: ExclusionEntry): string {
+  const unknown = [
+    ...(set.unknownItems > 0 ? [`${set.unknownItems} of items that are not in the generation`] : []),
+    ...(set.unknownUsers > 0 ? [`${set.unknownUsers} users that are not`] : []),
+  ];
+  const lists = set.by === 'user' ? ` in lists of ${set.users} users` : ' for everyone';
+  return `${set.name}: ${set.entries} entries${lists}${unknown.length > 0 ? ` (${unknown.join(', ')})` : ''}`;
 }
 
 function norms({ min, mean, max }: Manifest['items']['norms']): string {

@@ -144,6 +144,7 @@ function inspectModels(path: string): Finding {
     ['item ids', folder.itemIds ?? 'row numbers'],
     ['user ids', folder.userIds ?? 'row numbers'],
     ['features', [folder.users, folder.items].filter(Boolean).join(', ') || 'none'],
+    ['exclusion sets', folder.exclusions.map(({ name }) => name).join(', ') || 'none'],
     ['export', JSON.stringify(folder.exportDescription)],
     ['user tower', folder.userTower === undefined ? 'none' : `${folder.userTower.name}@${folder.userTower.version}`],
   ] as const;

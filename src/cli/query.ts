@@ -24,6 +24,7 @@ interface QueryFlags extends ExportFlags {
   exact?: boolean;
   filter?: string;
   excludeSeen?: boolean;
+  excludeSets?: string[];
   withMetadata?: string[];
   timeoutMs?: number;
   body?: string;
@@ -43,6 +44,7 @@ export function addQuery(program: Command): void {
     .option('--exact', 'search with a proof of exactness')
     .option('--filter <json>', 'a filter as in POST /retrieve')
     .option('--exclude-seen', 'leave out what the user has')
+    .option('--exclude-sets <names...>', 'leave out the items of these exclusion sets')
     .option('--with-metadata <columns...>', 'item columns to show')
     .option('--timeout-ms <n>', 'deadline; default 1000', numberOf('--timeout-ms'))
     .option('--body <file>', 'a whole POST /retrieve body from a file, - for standard input')
@@ -86,6 +88,7 @@ function bodyOf(flags: QueryFlags): Record<string, unknown> {
     exact: flags.exact,
     filter: flags.filter === undefined ? undefined : json('--filter', flags.filter),
     exclude_seen: flags.excludeSeen,
+    exclude_sets: flags.excludeSets,
     with_metadata: flags.withMetadata,
     timeout_ms: flags.timeoutMs ?? 1000, // a first call pays for loading, and nobody waits in a queue here
   };

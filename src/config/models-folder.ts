@@ -2,13 +2,18 @@
  * The conventions of a models folder (docs: embeddings/README.md): which files it holds, its registry and its export
  * description. Nothing here opens a vector or a model.
  */
-import { lstatSync, readFileSync, realpathSync, statSync } from 'node:fs';
-import { join, relative, sep } from 'node:path';
+import { lstatSync, readdirSync, readFileSync, realpathSync, statSync } from 'node:fs';
+import { extname, join, relative, sep } from 'node:path';
 import { type Static, type TSchema, Type } from 'typebox';
 import { Value } from 'typebox/value';
 import { parse as parseYaml } from 'yaml';
 import { BelfryError, type ErrorCode } from '../errors.js';
 import { explain, type SchemaError } from './explain.js';
+
+const EXCLUSIONS = 'exclusions';
+const EXCLUSION_KINDS = ['.parquet', '.txt', '.json'];
+const EXCLUSION_NAME = /^[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}$/;
+const EXCLUSION_SETS_MAX = 64;
 
 export const STAGES = ['production', 'ab-test', 'shadow', 'archived'] as const;
 export type Stage = (typeof STAGES)[number];
@@ -70,6 +75,13 @@ export interface ModelRow {
   readonly output?: unknown;
 }
 
+/** A named list of items to leave out: `exclusions/<name>.parquet`, `.txt` or `.json`. */
+export interface ExclusionFile {
+  readonly name: string;
+  /** Relative to the models folder. */
+  readonly path: string;
+}
+
 export interface ModelsFolder {
   readonly path: string;
   /** Relative paths of what is there. */
@@ -79,13 +91,18 @@ export interface ModelsFolder {
   readonly userIds?: string;
   readonly items?: string;
   readonly users?: string;
+  /** By name. */
+  readonly exclusions: readonly ExclusionFile[];
   readonly exportDescription: ExportDescription;
   readonly models: readonly ModelRow[];
   /** The row that serves as user tower; absent when the folder has none. */
   readonly userTower?: ModelRow;
 }
 
-/** Reads the folder's conventions. Errors: BELFRY_MODELS_FOLDER, BELFRY_REGISTRY_INVALID, BELFRY_EXPORT_INVALID. */
+/**
+ * Reads the folder's conventions. Errors: BELFRY_MODELS_FOLDER, BELFRY_REGISTRY_INVALID, BELFRY_EXPORT_INVALID,
+ * BELFRY_EXCLUSIONS_INVALID.
+ */
 export function readModelsFolder(path: string): ModelsFolder {
   if (!isDirectory(path)) {
     throw new BelfryError('BELFRY_MODELS_FOLDER', `models folder ${path} does not exist or is not a folder`, {
@@ -110,6 +127,7 @@ export function readModelsFolder(path: string): ModelsFolder {
     ...optional('userIds', first(path, ['embeddings/user_ids.npy', 'embeddings/user_ids.txt'])),
     ...optional('items', first(path, ['features/items.parquet'])),
     ...optional('users', first(path, ['features/users.parquet'])),
+    exclusions: readExclusionFiles(path),
     exportDescription: readExport(path),
     models,
     ...optional('userTower', userTower),
@@ -178,6 +196,30 @@ function readRegistry(folder: string): ModelRow[] {
     });
   }
   return rows;
+}
+
+/** Files of other kinds (a note, a checksum) are none of ours. */
+function readExclusionFiles(folder: string): ExclusionFile[] {
+  if (!isDirectory(join(folder, EXCLUSIONS))) return [];
+  const files = readdirSync(join(folder, EXCLUSIONS)).filter((file) => EXCLUSION_KINDS.includes(extname(file)));
+  const sets = files
+    .sort()
+    .map((file) => ({ name: file.slice(0, -extname(file).length), path: `${EXCLUSIONS}/${file}` }));
+  const refuse = (path: string, reason: string) =>
+    new BelfryError('BELFRY_EXCLUSIONS_INVALID', `${path}: ${reason}`, { field: path });
+  if (sets.length > EXCLUSION_SETS_MAX)
+    throw refuse(EXCLUSIONS, `expected at most ${EXCLUSION_SETS_MAX} sets, found ${sets.length}`);
+  const seen = new Map<string, string>();
+  for (const { name, path } of sets) {
+    if (!EXCLUSION_NAME.test(name)) {
+      throw refuse(path, 'expected a name of 1 to 64 letters, digits, hyphens, underscores and dots, the first no dot');
+    }
+    const other = seen.get(name);
+    if (other !== undefined) throw refuse(path, `${other} has the same name; keep one of them`);
+    seen.set(name, path);
+    insideFolder(folder, path, path, 'BELFRY_EXCLUSIONS_INVALID');
+  }
+  return sets;
 }
 
 /** Without a registry: the files that the conventions name, all in production. */

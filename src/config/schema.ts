@@ -6,6 +6,7 @@ export const LIMITS = {
   k: { default: 10, min: 1, max: 1000 },
   candidates: { default: 500, min: 1, max: 5000 },
   excludeIds: { max: 10_000 },
+  excludeSets: { max: 16 },
   filterClauses: { max: 256 },
   filterDepth: { max: 16 },
   filterValues: { max: 1024 },

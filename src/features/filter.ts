@@ -100,6 +100,7 @@ class Compiler {
   private async condition(condition: Condition, path: string): Promise<void> {
     const { program } = this;
     const { field, eq, all, exists } = condition;
+    if (this.slices.isOver) await this.slices.next();
     const kind = this.kindOf(field, path);
     for (const key of RANGE_KEYS) if (condition[key] !== undefined) requireNumbers(field, kind, `${path}.${key}`);
     for (const key of ['eq', 'in', 'all'] as const) {

@@ -12,11 +12,13 @@ import { VERSION } from '../version.js';
 import { graphOfGeneration } from './build-graph.js';
 import { checkModels } from './check-models.js';
 import { DataFolder, newGenerationId, type PublishedGeneration } from './data-folder.js';
+import type { ExclusionFacts } from './exclusion-sets.js';
 import { copyDurable, type FileFacts, hashFile } from './files.js';
 import { type ImportedVectors, importVectors } from './import-vectors.js';
 import { loadIds } from './load-ids.js';
 import {
   type CheckResult,
+  type ExclusionEntry,
   MANIFEST_VERSION,
   type Manifest,
   type ModelEntry,
@@ -25,6 +27,7 @@ import {
   verifyFiles,
   writeManifest,
 } from './manifest.js';
+import { readExclusionSets } from './read-exclusions.js';
 import { areSources, describeSources, filesToCopy, runsInProcess } from './sources.js';
 
 export interface BuildProgress {
@@ -161,6 +164,7 @@ async function writeGeneration(options: BuildOptions, id: string, into: string):
     users === undefined
       ? undefined
       : await loadIds(into, folder.userIds, users.section.count, folder.userEmbeddings as string);
+  const exclusions = await readExclusionSets(into, folder.exclusions, itemIds, userIds);
   const manifest: Manifest = {
     version: MANIFEST_VERSION,
     id,
@@ -172,6 +176,7 @@ async function writeGeneration(options: BuildOptions, id: string, into: string):
     ...(users === undefined || userIds === undefined ? {} : { users: section(users, folder.userIds, userIds.kind) }),
     ...(folder.items === undefined ? {} : { itemFeatures: folder.items }),
     ...(folder.users === undefined ? {} : { userFeatures: folder.users }),
+    ...(exclusions.facts.length === 0 ? {} : { exclusions: exclusions.facts.map(entryOf) }),
     models: await modelEntries(folder, files),
     sources,
     files,
@@ -202,6 +207,10 @@ async function writeGeneration(options: BuildOptions, id: string, into: string):
   await writeManifest(into, complete);
   await verifyFiles(into, complete);
   return complete;
+}
+
+function entryOf({ file, bytes: _, ...facts }: ExclusionFacts): ExclusionEntry {
+  return { ...facts, path: file };
 }
 
 function section(

@@ -8,10 +8,12 @@ import type { Reranker } from '../rerank/reranker.js';
 import type { UserTower } from '../tower/user-tower.js';
 import type { Id, Metric, Row } from '../types.js';
 import type { PublishedGeneration } from './data-folder.js';
+import type { ExclusionSets } from './exclusion-sets.js';
 import { ItemFilters } from './item-filters.js';
 import { loadIds } from './load-ids.js';
 import type { Manifest, VectorSection } from './manifest.js';
 import { type OpenModels, openModels } from './models.js';
+import { readExclusionSets } from './read-exclusions.js';
 import { rowsPerCall } from '../ann/read-rows.js';
 
 export interface LoadOptions {
@@ -43,6 +45,7 @@ export class Generation {
     /** In item-row order. */
     readonly itemTable: FeatureTable,
     readonly filters: ItemFilters,
+    readonly exclusions: ExclusionSets,
     /** In its own order: look up by id. */
     readonly userTable: FeatureTable,
     private readonly models: OpenModels,
@@ -76,6 +79,7 @@ export class Generation {
       const itemTable = (await openTable(folder, manifest.itemFeatures)).alignTo(itemIds.all());
       const filters = await ItemFilters.open(itemTable, (id) => itemIds.rowOf(id), options);
       opened.push(filters);
+      const exclusions = await readExclusionSets(folder, manifest.exclusions ?? [], itemIds, userIds);
       const userTable = await openTable(folder, manifest.userFeatures);
       const models = await openModels({
         folder,
@@ -99,6 +103,7 @@ export class Generation {
         userIds,
         itemTable,
         filters,
+        exclusions,
         userTable,
         models,
         options,

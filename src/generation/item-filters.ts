@@ -3,7 +3,7 @@
  * bitmaps of recent filters, since a service sees few distinct ones.
  */
 import { setImmediate } from 'node:timers/promises';
-import { loadAddon, type NativeColumn, type NativeFilter } from '../ann/addon.js';
+import { loadAddon, type NativeColumn, type NativeColumnBuilder, type NativeFilter } from '../ann/addon.js';
 import { BelfryError } from '../errors.js';
 import type { ColumnKind, FeatureColumn } from '../features/feature-column.js';
 import type { FeatureTable } from '../features/feature-table.js';
@@ -18,6 +18,7 @@ const CACHE_BYTES = 64 * 1024 * 1024;
 const CACHED_LENGTH = 16_384;
 /** Values that one call copies into native memory: well under a millisecond. */
 const CALL_VALUES = 65_536;
+const CALL_IDS = 8_192;
 
 interface CachedFilter {
   readonly filter: NativeFilter;
@@ -143,9 +144,19 @@ export class ItemFilters {
   private columnOf(name: string): Promise<NativeColumn> {
     const known = this.columns.get(name);
     if (known !== undefined) return known;
-    const column = this.handOver(this.table.column(name)!);
+    const column = name === ID_FIELD ? this.handOverIds() : this.handOver(this.table.column(name)!);
     this.columns.set(name, column);
     return column;
+  }
+
+  private async handOverIds(): Promise<NativeColumn> {
+    const { ids, rows } = this.table;
+    const builder = await loadAddon().createColumn({ kind: 'number', rows });
+    for (let start = 0; start < rows; start += CALL_IDS) {
+      builder.append(Float64Array.from(ids.slice(start, start + CALL_IDS) as number[]));
+      await setImmediate();
+    }
+    return this.finish(builder);
   }
 
   private async handOver(column: FeatureColumn): Promise<NativeColumn> {
@@ -168,6 +179,10 @@ export class ItemFilters {
       }
     }
     if ('dictionary' in column) this.words.set(column.name, await WordIndex.build(column.dictionary, new Slices()));
+    return this.finish(builder);
+  }
+
+  private async finish(builder: NativeColumnBuilder): Promise<NativeColumn> {
     const native = await builder.finish();
     this.columnBytes += native.bytes;
     return native;

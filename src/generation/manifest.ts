@@ -3,7 +3,7 @@ import { createHash } from 'node:crypto';
 import { readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { BuiltGraph } from '../ann/build-graph.js';
-import type { ModelRow } from '../config/models-folder.js';
+import type { ExclusionFile, ModelRow } from '../config/models-folder.js';
 import { BelfryError } from '../errors.js';
 import type { Id, Metric } from '../types.js';
 import { type FileFacts, hashFile, writeDurable } from './files.js';
@@ -46,6 +46,15 @@ export interface CheckResult {
   readonly threshold?: number;
 }
 
+/** An exclusion set, and what the build found in it. */
+export interface ExclusionEntry extends ExclusionFile {
+  readonly by: 'user' | 'everyone';
+  readonly users: number;
+  readonly entries: number;
+  readonly unknownItems: number;
+  readonly unknownUsers: number;
+}
+
 /** A model of the registry as the generation holds it. */
 export interface ModelEntry extends Omit<ModelRow, 'sha256'> {
   /** File inside the generation; absent for formats that run elsewhere. */
@@ -68,6 +77,8 @@ export interface Manifest {
   readonly graph?: GraphSection;
   readonly itemFeatures?: string;
   readonly userFeatures?: string;
+  /** Absent when the models folder has none. */
+  readonly exclusions?: readonly ExclusionEntry[];
   readonly models: readonly ModelEntry[];
   readonly sources: readonly SourceFile[];
   /** Every file of the generation but the manifest itself. */

@@ -5,6 +5,7 @@ import { readModelsFolder } from '../config/models-folder.js';
 import { FeatureTable } from '../features/feature-table.js';
 import { loadIds } from './load-ids.js';
 import { openModels } from './models.js';
+import { readExclusionSets } from './read-exclusions.js';
 
 export interface RehearsalStep {
   readonly name: string;
@@ -32,6 +33,19 @@ export function rehearseBuild(models: string): RehearsalStep[] {
         const [users, userDims] = await shapeOf(folder.userEmbeddings);
         await loadIds(models, folder.userIds, users, folder.userEmbeddings);
         return `${items} items x ${dims} ${dtype}, ${users} users x ${userDims}`;
+      },
+    },
+    {
+      name: 'exclusions',
+      run: async () => {
+        const folder = readModelsFolder(models);
+        const idsOf = async (vectors: string, ids: string | undefined) =>
+          loadIds(models, ids, (await shapeOf(vectors))[0], vectors);
+        const itemIds = await idsOf(folder.itemEmbeddings, folder.itemIds);
+        const userIds =
+          folder.userEmbeddings === undefined ? undefined : await idsOf(folder.userEmbeddings, folder.userIds);
+        const { facts } = await readExclusionSets(models, folder.exclusions, itemIds, userIds);
+        return facts.map(({ name, entries }) => `${name} ${entries} entries`).join(', ') || 'no sets';
       },
     },
     {

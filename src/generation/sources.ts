@@ -15,6 +15,7 @@ export async function filesToCopy(folder: ModelsFolder): Promise<string[]> {
   const files = new Set<string>();
   for (const file of [folder.itemIds, folder.userIds, folder.items, folder.users])
     if (file !== undefined) files.add(file);
+  for (const { path } of folder.exclusions) files.add(path);
   for (const row of folder.models) {
     for (const file of vocabularyFiles(row.inputs)) files.add(file);
     if (!runsInProcess(row)) continue;

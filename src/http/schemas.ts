@@ -55,6 +55,13 @@ const Shaping = {
   exclude: Type.Optional(
     Type.Array(Id, { maxItems: LIMITS.excludeIds.max, description: 'Item ids that are never answered.' }),
   ),
+  exclude_sets: Type.Optional(
+    Type.Array(Type.String({ minLength: 1, maxLength: 64 }), {
+      maxItems: LIMITS.excludeSets.max,
+      description:
+        'Named lists of items that are never answered: files of exclusions/ in the models folder. A set by user needs user_id.',
+    }),
+  ),
   with_metadata: Type.Optional(
     Type.Array(Type.String({ minLength: 1, maxLength: 256 }), {
       maxItems: 64,
@@ -100,7 +107,10 @@ export const RetrieveBody = strict(
     ),
     ...Shaping,
     exclude_seen: Type.Optional(
-      Type.Boolean({ description: 'Leave out what the user has: the column `seen`, else `history`.' }),
+      Type.Boolean({
+        description:
+          'Leave out what the user has: the column `seen`, else `history`, and the exclusion set `seen` where there is one.',
+      }),
     ),
     rerank: Type.Optional(
       Type.Union([Type.Boolean(), Type.String({ minLength: 1, maxLength: 128 })], {

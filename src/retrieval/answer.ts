@@ -2,6 +2,7 @@
 import type { NativeFilter, NativeHits, NativeIndex } from '../ann/addon.js';
 import type { Plan } from '../ann/planner.js';
 import { BelfryError, show } from '../errors.js';
+import { concatRows } from '../generation/exclusion-sets.js';
 import type { Generation } from '../generation/generation.js';
 import type { Id } from '../types.js';
 import type { Query } from './query-vector.js';
@@ -25,9 +26,15 @@ export function rowsOf(ids: readonly Id[], generation: Generation): number[] {
   return rows;
 }
 
+/** Errors: BELFRY_UNKNOWN_EXCLUSION_SET; BELFRY_INVALID_ARGUMENT for a set by user in a request without a user. */
 export function excludedRows(request: RetrieveRequest, query: Query, generation: Generation): Uint32Array {
-  const seen = request.excludeSeen ? query.seen : [];
-  return Uint32Array.from([...rowsOf(request.exclude, generation), ...seen, ...generation.skippedItems]);
+  const { exclusions } = generation;
+  return concatRows([
+    rowsOf(request.exclude, generation),
+    ...(request.excludeSeen ? [query.seen, exclusions.seenBy(query.userId)] : []),
+    ...exclusions.rowsFor(request.excludeSets ?? [], query.userId),
+    [...generation.skippedItems],
+  ]);
 }
 
 export function metadataColumns(names: readonly string[], generation: Generation): readonly string[] {

@@ -46,6 +46,18 @@ function describe(generation: Generation): Record<string, unknown> {
     item_columns: itemTable.columns,
     user_features: [...reads].map((name) => describeFeature(name, generation)),
     sample_users: generation.exampleUsers(SAMPLE_USERS),
+    exclusion_sets: generation.exclusions.facts.map(
+      ({ name, by, users, entries, unknownItems, unknownUsers, bytes }) => ({
+        name,
+        by,
+        users,
+        entries,
+        unknown_items: unknownItems,
+        unknown_users: unknownUsers,
+        bytes,
+      }),
+    ),
+    filter_bytes: generation.filters.bytes,
     checks: manifest.checks,
   };
 }

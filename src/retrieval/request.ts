@@ -19,6 +19,8 @@ export interface Shaping {
   readonly ef?: number;
   readonly filter?: FilterGroup;
   readonly exclude: readonly Id[];
+  /** Names of exclusion sets of the generation. */
+  readonly excludeSets?: readonly string[];
   readonly withMetadata: readonly string[];
   readonly timeoutMs: number;
   readonly explain: boolean;

@@ -4,6 +4,7 @@
  */
 import type { NativeFilter, NativeIndex } from '../ann/addon.js';
 import { BelfryError, show } from '../errors.js';
+import { concatRows } from '../generation/exclusion-sets.js';
 import type { Generation } from '../generation/generation.js';
 import type { GenerationStore } from '../generation/store.js';
 import type { Metrics } from '../telemetry/metrics.js';
@@ -169,11 +170,12 @@ export class Retriever {
       const vector =
         source.kind === 'id' ? generation.items.readRows(Uint32Array.of(row!)) : checkVector(source.vector, generation);
       const filter = await this.filterOf(request, generation, deadline);
-      const exclude = [
-        ...rowsOf(request.exclude, generation),
-        ...(row === undefined ? [] : [row]),
-        ...generation.skippedItems,
-      ];
+      const exclude = concatRows([
+        rowsOf(request.exclude, generation),
+        row === undefined ? [] : [row],
+        ...generation.exclusions.rowsFor(request.excludeSets ?? [], undefined),
+        [...generation.skippedItems],
+      ]);
       return this.similar(
         request,
         deadline,
@@ -181,7 +183,7 @@ export class Retriever {
         generation.itemSimilarity(),
         vector,
         filter,
-        Uint32Array.from(exclude),
+        exclude,
         (hit) => ({
           id: generation.itemIds.idOf(hit),
           ...(columns.length === 0 ? {} : { metadata: metadataOf(hit, columns, generation) }),

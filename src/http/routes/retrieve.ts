@@ -67,7 +67,7 @@ function toRequest(body: RetrieveBody, timeoutMs: number): RetrieveRequest {
 export function toShaping(
   body: Pick<
     RetrieveBody,
-    'k' | 'exact' | 'recall' | 'ef' | 'filter' | 'exclude' | 'with_metadata' | 'timeout_ms' | 'explain'
+    'k' | 'exact' | 'recall' | 'ef' | 'filter' | 'exclude' | 'exclude_sets' | 'with_metadata' | 'timeout_ms' | 'explain'
   >,
   timeoutMs: number,
 ): Shaping {
@@ -78,6 +78,7 @@ export function toShaping(
     ...(body.ef === undefined ? {} : { ef: body.ef }),
     ...(body.filter === undefined ? {} : { filter: body.filter as FilterGroup }),
     exclude: body.exclude ?? [],
+    excludeSets: body.exclude_sets ?? [],
     withMetadata: body.with_metadata ?? [],
     timeoutMs: body.timeout_ms ?? timeoutMs,
     explain: body.explain ?? false,

@@ -20,7 +20,8 @@ inline constexpr uint32_t kCandidatesMin = 8, kCandidatesMax = 256;
 struct Graph {
   uint32_t rows = 0;
   uint32_t degree = 0;                     // slots per row
-  AlignedBuffer<uint32_t> neighbours;      // rows x degree: no duplicates, no self, then kNoNeighbour; nearest first
+  AlignedBuffer<uint32_t> neighbours;      // rows x degree: no duplicates, no self, then kNoNeighbour; nearest first,
+                                           // then edges found through users
   std::vector<uint32_t> order;             // rows: internal row -> row of the source
   std::vector<uint32_t> partition_starts;  // partitions + 1: first internal row of each; partitions are not empty
   // For each partition the internal row nearest to its centre; behind those, rows that nothing else leads to.

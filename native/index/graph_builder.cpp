@@ -50,7 +50,8 @@ Graph build_graph(const VectorSource& vectors, Metric metric, const KernelTable&
   // Until the plan of the joins is known: what it will be at the most.
   const uint64_t ordering = rows * partition_count(vectors.rows, options);
   const uint64_t pruning = rows * kPruneWorkPerRow;
-  progress.total = ordering + std::min(rows * rows / 2, rows * options.pairs_per_row) + pruning;
+  const uint64_t answering = answer_work(context);
+  progress.total = answering + ordering + std::min(rows * rows / 2, rows * options.pairs_per_row) + pruning;
 
   Graph graph;
   graph.rows = vectors.rows;
@@ -60,23 +61,26 @@ Graph build_graph(const VectorSource& vectors, Metric metric, const KernelTable&
   Partitions partitions;
   CodedRows coded;
   {
-    const CodedRows unordered = encode_rows(context);
+    const CodedRows unordered = encode_rows(context, user_metric(context));
     partitions = partition_rows(context, unordered);
     coded = reorder(context, unordered, partitions.order);
   }
   const JoinPlan plan = plan_joins(context, partitions);
   progress.done = ordering;
-  progress.total = ordering + plan.pairs + pruning;
+  progress.total = ordering + plan.pairs + pruning + answering;
   progress.phase = BuildPhase::kNeighbours;
   NeighbourLists lists = find_neighbours(context, coded, partitions, plan);
   progress.phase = BuildPhase::kPrune;
   graph.neighbours = AlignedBuffer<uint32_t>(size_t{graph.rows} * graph.degree);
   std::fill_n(graph.neighbours.data(), graph.neighbours.size(), kNoNeighbour);
   prune_lists(context, coded, lists, graph);
-  progress.phase = BuildPhase::kConnect;
+  lists = NeighbourLists();
   graph.order = std::move(partitions.order);
   graph.entries = std::move(partitions.entries);
   graph.partition_starts = std::move(partitions.starts);
+  progress.phase = BuildPhase::kUsers;
+  link_answers(context, coded, graph);
+  progress.phase = BuildPhase::kConnect;
   connect(context, graph);
   progress.done = progress.total.load();
   return graph;
@@ -96,7 +100,11 @@ size_t graph_build_memory(uint32_t rows, uint32_t dims, const GraphBuildOptions&
   const size_t pruning = coded + n * (list + reverse + graph + 4);
   const size_t centres = partitions * (stride + 64) + partitions * partitions * 5;
   const size_t per_thread = size_t{32} << 20;
-  return std::max({ordering, joining, pruning}) + centres + options.threads * per_thread;
+  // Finding the users' answers holds the codes twice, the graph, and the answers.
+  const size_t users = options.users == nullptr ? 0 : options.users->rows;
+  const size_t answering =
+      users == 0 ? 0 : 2 * coded + n * (graph + 40) + users * kAnswers * 24 + options.threads * n * 4;
+  return std::max({ordering, joining, pruning, answering}) + centres + options.threads * per_thread;
 }
 
 }  // namespace belfry

@@ -4,7 +4,7 @@
 #include <atomic>
 #include <utility>
 
-#include "core/thread_pool.hpp"
+#include "index/graph_select.hpp"
 #include "index/graph_stages.hpp"
 
 namespace belfry::graph_build {
@@ -12,55 +12,6 @@ namespace belfry::graph_build {
 namespace {
 
 using Edge = std::pair<float, uint32_t>;  // squared distance, row: sorts nearest first, equal ones by row
-
-// Candidates of one row, packed for the select kernel.
-class Selector {
- public:
-  Selector(const Context& context, const CodedRows& rows)
-      : context_(context),
-        rows_(rows),
-        blocks_(size_t{kSelectMax / kPairBlockRows} * rows.groups * 64),
-        scale_(kSelectMax),
-        norm_(kSelectMax),
-        distance_(kSelectMax),
-        offset_(kSelectMax),
-        candidates_(kSelectMax),
-        selected_(kSelectMax) {}
-
-  // Positions of the chosen among `count` candidates, at most kSelectMax, nearest first.
-  const uint32_t* select(const float* distance, const uint32_t* rows, uint32_t count, uint32_t wanted,
-                         uint32_t& taken) {
-    context_.pairs().pack(rows_.codes.data(), rows_.stride, rows_.groups, rows, count, blocks_.data());
-    for (uint32_t i = 0; i < count; ++i) {
-      scale_[i] = rows_.scale[rows[i]];
-      norm_[i] = rows_.norm[rows[i]];
-      offset_[i] = rows_.offset[rows[i]];
-      distance_[i] = distance[i];
-    }
-    for (uint32_t i = count; i % kPairBlockRows != 0; ++i) scale_[i] = norm_[i] = distance_[i] = 0;
-    SelectJob job{};
-    job.groups = rows_.groups;
-    job.blocks = blocks_.data();
-    job.scale = scale_.data();
-    job.norm = norm_.data();
-    job.offset = offset_.data();
-    job.distance = distance_.data();
-    job.count = count;
-    job.alpha = context_.options.alpha;
-    job.wanted = wanted;
-    job.selected = selected_.data();
-    taken = context_.pairs().select(job);
-    return selected_.data();
-  }
-
- private:
-  const Context& context_;
-  const CodedRows& rows_;
-  AlignedBuffer<uint8_t> blocks_;
-  AlignedBuffer<float> scale_, norm_, distance_;
-  AlignedBuffer<int32_t> offset_;
-  AlignedBuffer<uint32_t> candidates_, selected_;
-};
 
 // Reverse edges grouped by target: a counting sort. Their order within a target is left to the threads; whoever reads
 // them sorts.

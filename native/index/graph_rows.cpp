@@ -29,6 +29,14 @@ void Context::for_rows(uint32_t rows, uint64_t work_per_row,
   });
 }
 
+void read_vector(const Context& context, const VectorSource& source, uint32_t row, float* to) {
+  if (source.format == RowFormat::kF16) {
+    context.kernel.widen_f16(source.row(row), to, source.dims);
+  } else {
+    std::memcpy(to, source.row(row), size_t{source.dims} * sizeof(float));
+  }
+}
+
 CodedRows::CodedRows(uint32_t row_count, uint32_t dims)
     : rows(row_count),
       groups((dims + 3) / 4),
@@ -87,18 +95,42 @@ void CodedRows::copy(uint32_t r, const CodedRows& from, uint32_t from_row) noexc
   squares[r] = from.squares[from_row];
 }
 
-CodedRows encode_rows(const Context& context) {
+namespace {
+
+void make_unit(std::vector<float>& x) {
+  double squares = 0;
+  for (const float value : x) squares += double{value} * double{value};
+  const double inverse = squares > 0 ? 1 / std::sqrt(squares) : 0;
+  for (float& value : x) value = static_cast<float>(double{value} * inverse);
+}
+
+// y = L^T x, L lower triangular
+void multiply(const std::vector<float>& matrix, const std::vector<float>& x, std::vector<float>& y) {
+  const size_t dims = x.size();
+  std::fill(y.begin(), y.end(), 0.0F);
+  // Row by row of L, so that the inner loop carries no sum.
+  for (size_t i = 0; i < dims; ++i) {
+    const float* row = matrix.data() + i * dims;
+    for (size_t j = 0; j <= i; ++j) y[j] += row[j] * x[i];
+  }
+}
+
+}  // namespace
+
+CodedRows encode_rows(const Context& context, const std::vector<float>& metric) {
   const VectorSource& vectors = context.vectors;
-  CodedRows rows(vectors.rows, vectors.dims);
+  const uint32_t dims = vectors.dims;
+  CodedRows rows(vectors.rows, dims);
   context.for_rows(vectors.rows, 0, [&](uint32_t first, uint32_t end) {
-    std::vector<float> x(vectors.dims);
+    std::vector<float> x(dims), y(dims);
     for (uint32_t row = first; row < end; ++row) {
-      if (vectors.format == RowFormat::kF16) {
-        context.kernel.widen_f16(vectors.row(row), x.data(), vectors.dims);
-      } else {
-        std::memcpy(x.data(), vectors.row(row), size_t{vectors.dims} * sizeof(float));
+      read_vector(context, vectors, row, x.data());
+      if (!metric.empty()) {
+        if (context.metric == Metric::kCosine) make_unit(x);
+        multiply(metric, x, y);
+        x.swap(y);
       }
-      if (!rows.encode(row, x.data(), vectors.dims)) {
+      if (!rows.encode(row, x.data(), dims)) {
         throw Error(codes::kBadVector, "vectors: row " + std::to_string(row) +
                                            " holds NaN or an infinite value; remove or repair it in the export");
       }
@@ -110,9 +142,10 @@ CodedRows encode_rows(const Context& context) {
   int exponent = 0;
   if (largest > 0) (void)std::frexp(largest, &exponent);
   const double factor = std::ldexp(1.0, -exponent);
+  rows.unit = factor;
   context.for_rows(vectors.rows, 0, [&](uint32_t first, uint32_t end) {
     for (uint32_t row = first; row < end; ++row) {
-      if (context.metric == Metric::kCosine) {
+      if (context.metric == Metric::kCosine && metric.empty()) {
         rows.normalise(row);
       } else {
         rows.resize(row, factor);
@@ -124,6 +157,7 @@ CodedRows encode_rows(const Context& context) {
 
 CodedRows reorder(const Context& context, const CodedRows& rows, const std::vector<uint32_t>& order) {
   CodedRows ordered(rows.rows, context.vectors.dims);
+  ordered.unit = rows.unit;
   context.for_rows(rows.rows, 0, [&](uint32_t first, uint32_t end) {
     for (uint32_t row = first; row < end; ++row) ordered.copy(row, rows, order[row]);
   });

@@ -13,6 +13,7 @@
 namespace belfry::graph_build {
 
 inline constexpr uint32_t kChunkRows = 1024;  // rows of one task where rows are independent
+inline constexpr uint32_t kAnswers = 32;      // best items of a user that are linked to each other
 
 struct Context {
   const VectorSource& vectors;
@@ -22,12 +23,16 @@ struct Context {
   BuildProgress& progress;
 
   const PairKernels& pairs() const noexcept { return *kernel.pairs; }
+  bool has_users() const noexcept { return options.users != nullptr && options.users->rows > 0; }
   // Throws BELFRY_CLOSED when the watcher asked for an end.
   void check() const;
   void advance(uint64_t work) const noexcept { progress.done.fetch_add(work, std::memory_order_relaxed); }
   // body(first, end) over chunks of 0 .. rows, on all threads; adds `work_per_row` for each row.
   void for_rows(uint32_t rows, uint64_t work_per_row, const std::function<void(uint32_t, uint32_t)>& body) const;
 };
+
+// One row as f32.
+void read_vector(const Context& context, const VectorSource& source, uint32_t row, float* to);
 
 // 8-bit codes of rows for PairKernels: row-major, `stride` bytes a row, bytes c + 128, which is 128 behind dims.
 struct CodedRows {
@@ -50,10 +55,16 @@ struct CodedRows {
   AlignedBuffer<uint8_t> codes;
   AlignedBuffer<float> scale, norm;
   AlignedBuffer<int32_t> offset, squares;  // -128 * sum of codes, sum of their squares
+  double unit = 1;                         // what the vectors were multiplied by (not for cosine)
 };
 
+// The metric in which two items are near when users score them alike: a lower triangular matrix L, dims x dims,
+// row-major; items are multiplied by L^T before they are coded. Empty: the metric of the vectors themselves. See
+// graph_metric.cpp.
+std::vector<float> user_metric(const Context& context);
+
 // Reads and codes all rows, in the order of the source. Throws BELFRY_BAD_VECTOR.
-CodedRows encode_rows(const Context& context);
+CodedRows encode_rows(const Context& context, const std::vector<float>& metric);
 // Rows in another order: row i of the result is row order[i].
 CodedRows reorder(const Context& context, const CodedRows& rows, const std::vector<uint32_t>& order);
 
@@ -108,8 +119,18 @@ NeighbourLists find_neighbours(const Context& context, const CodedRows& rows, co
 // Robust prune of the lists, reverse edges, and a second prune of both into `graph`.
 void prune_lists(const Context& context, const CodedRows& rows, NeighbourLists& lists, Graph& graph);
 
+// Links items that answer the same users.
+void link_answers(const Context& context, const CodedRows& rows, Graph& graph);
+
+// Edges between items that answer the same user, behind the others, where a list has room.
+void add_user_edges(const Context& context, const CodedRows& rows, Graph& graph);
+inline constexpr uint32_t kUserItems = 32;  // best items of a user that are linked
+
 // Links rows that no walk from the entries reaches.
 void connect(const Context& context, Graph& graph);
+
+// Pairs of rows that finding the users' answers compares.
+uint64_t answer_work(const Context& context) noexcept;
 
 inline constexpr uint64_t kPruneWorkPerRow = 10'000;  // pairs of the join that take about as long
 

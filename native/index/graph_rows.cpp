@@ -142,7 +142,6 @@ CodedRows encode_rows(const Context& context, const std::vector<float>& metric) 
   int exponent = 0;
   if (largest > 0) (void)std::frexp(largest, &exponent);
   const double factor = std::ldexp(1.0, -exponent);
-  rows.unit = factor;
   context.for_rows(vectors.rows, 0, [&](uint32_t first, uint32_t end) {
     for (uint32_t row = first; row < end; ++row) {
       if (context.metric == Metric::kCosine && metric.empty()) {
@@ -157,7 +156,6 @@ CodedRows encode_rows(const Context& context, const std::vector<float>& metric) 
 
 CodedRows reorder(const Context& context, const CodedRows& rows, const std::vector<uint32_t>& order) {
   CodedRows ordered(rows.rows, context.vectors.dims);
-  ordered.unit = rows.unit;
   context.for_rows(rows.rows, 0, [&](uint32_t first, uint32_t end) {
     for (uint32_t row = first; row < end; ++row) ordered.copy(row, rows, order[row]);
   });

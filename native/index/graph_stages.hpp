@@ -55,7 +55,6 @@ struct CodedRows {
   AlignedBuffer<uint8_t> codes;
   AlignedBuffer<float> scale, norm;
   AlignedBuffer<int32_t> offset, squares;  // -128 * sum of codes, sum of their squares
-  double unit = 1;                         // what the vectors were multiplied by (not for cosine)
 };
 
 // The metric in which two items are near when users score them alike: a lower triangular matrix L, dims x dims,
@@ -121,10 +120,6 @@ void prune_lists(const Context& context, const CodedRows& rows, NeighbourLists& 
 
 // Links items that answer the same users.
 void link_answers(const Context& context, const CodedRows& rows, Graph& graph);
-
-// Edges between items that answer the same user, behind the others, where a list has room.
-void add_user_edges(const Context& context, const CodedRows& rows, Graph& graph);
-inline constexpr uint32_t kUserItems = 32;  // best items of a user that are linked
 
 // Links rows that no walk from the entries reaches.
 void connect(const Context& context, Graph& graph);

@@ -18,20 +18,20 @@ export const MODEL = {
   /** Shares of an item's direction: topic, category, its own. Squares sum to 1. */
   shares: { topic: 0.4, category: 0.75, own: 0.527 },
   /** Norms follow a Pareto law with this tail index, cut off at normMax, times a lognormal factor per category. */
-  normTail: 5,
-  normMax: 8,
-  categoryNormSpread: 0.4,
+  normTail: 8,
+  normMax: 4,
+  categoryNormSpread: 0.1,
   /** A user likes this many categories at most, and this many items in all. */
   interests: 3,
   liked: 12,
   /** Length of the user's own noise beside the mixture of length 1. */
   userNoise: 0.4,
-  /** Length of the offset that all users share, and its cosine with the offset of the items. */
-  gap: 0.7,
-  itemOffset: 0.15,
-  offsetCosine: 0.5,
+  /** Lengths of the offsets that all users and all items share, beside own parts of length about 1; and their cosine. */
+  gap: 0.4,
+  itemOffset: 1.5,
+  offsetCosine: 0.8,
   /** The towers share only products: factor j is stretched by exp(N(0, skew)) in one and shrunk by it in the other. */
-  skew: 0.5,
+  skew: 0.3,
 };
 
 function normalise(vector, length = 1) {

@@ -1,6 +1,7 @@
-/** Which items the job may return at all: the filter, less what is excluded, as one bitmap. */
+/** Which items the job may return at all: the filter, less what is excluded. */
 import { createHash } from 'node:crypto';
 import { setImmediate as nextTurn } from 'node:timers/promises';
+import type { NativeSearch } from '../ann/addon.js';
 import { invalid } from '../errors.js';
 import type { FilterGroup } from '../features/filter.js';
 import type { Generation } from '../generation/generation.js';
@@ -13,8 +14,8 @@ const BYTES_PER_TURN = 16_384;
 type Bitmap = Uint8Array;
 
 export interface Admission {
-  /** Undefined when every item may be returned. */
-  readonly bitmap?: Bitmap;
+  /** Undefined when every item may be returned; a bitmap where the filter alone does not say it. */
+  readonly allowed?: NativeSearch['filter'];
   /** Items that may be returned. */
   readonly admitted: number;
   /** Excluded ids that are no items of the generation; they change nothing, as online. */
@@ -43,7 +44,8 @@ export async function admit(
   if (passing === undefined && excluded.length === 0) return { admitted: rows, unknownExcluded, fingerprint: null };
   const bitmap = passing?.toBytes() ?? allRows(rows);
   for (const row of excluded) bitmap[row >> 3]! &= ~(1 << (row & 7));
-  return { bitmap, unknownExcluded, ...(await countAndHash(bitmap)) };
+  const allowed = excluded.length === 0 ? passing! : bitmap;
+  return { allowed, unknownExcluded, ...(await countAndHash(bitmap)) };
 }
 
 function allRows(rows: number): Bitmap {

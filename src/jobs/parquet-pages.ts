@@ -112,7 +112,7 @@ export function columnChunk(
 
 /** Bits that tell `count` values apart; at least one, because some readers take no page of zero bits. */
 export function bitWidth(count: number): number {
-  return Math.max(1, 32 - Math.clz32(count - 1));
+  return Math.max(1, 32 - Math.clz32(Math.max(0, count - 1)));
 }
 
 /** Runs of equal values: the RLE half of the RLE / bit-packing hybrid. */

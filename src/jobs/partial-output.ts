@@ -30,8 +30,8 @@ interface ChunkLine {
   readonly note: unknown;
 }
 
-/** The system calls that can fail for want of space; tests hand in ones that do. */
-export type FileSystem = Pick<typeof system, 'writeSync' | 'fsyncSync'>;
+/** The system calls by which the output grows; tests hand in ones that fail. */
+export type FileSystem = Pick<typeof system, 'writeSync' | 'fsyncSync' | 'renameSync'>;
 
 export interface PartialOptions {
   readonly folder: string;
@@ -114,7 +114,7 @@ export class PartialOutput {
         system.rmSync(finals.at(-1)!, { force: true });
       for (const path of finals) {
         // A publish that was ended between two renames has done some of them.
-        if (system.existsSync(this.#path(path))) system.renameSync(this.#path(path), path);
+        if (system.existsSync(this.#path(path))) this.#system.renameSync(this.#path(path), path);
       }
       syncFolder(dirname(finals[0]!));
       system.rmSync(join(folder, JOURNAL));

@@ -8,7 +8,7 @@
  */
 import { rm, statfs } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
-import type { NativeHits } from '../ann/addon.js';
+import type { NativeHits, RowLists } from '../ann/addon.js';
 import { BelfryError } from '../errors.js';
 import type { FilterGroup } from '../features/filter.js';
 import type { Generation } from '../generation/generation.js';
@@ -21,6 +21,7 @@ import { withOutputLock } from './output-lock.js';
 import { type OutputState, OutputThread, SLOTS } from './output-thread.js';
 import type { OutputTask } from './output-worker.js';
 import { chooseSearch, type SearchChoice } from './search-choice.js';
+import { UserExclusions } from './user-exclusions.js';
 import { openUsers, type UserChoice, type UserSource } from './users.js';
 
 export interface RetrieveAllOptions extends JobRequest {
@@ -40,6 +41,8 @@ export interface RetrieveAllOptions extends JobRequest {
   readonly filter?: FilterGroup | undefined;
   /** Items that nobody gets. */
   readonly exclude?: readonly Id[] | undefined;
+  /** Leave out what each user has, as `exclude_seen` does online: column `seen` or `history` of the users table. */
+  readonly excludeSeen?: boolean | undefined;
   /** Users of one search; as many as can be copied within a millisecond by default, and at most. */
   readonly batch?: number | undefined;
   /** Begin anew where an earlier run of the job has left a part. */
@@ -91,11 +94,13 @@ export interface RetrieveAllSummary {
 export async function retrieveAll(generation: Generation, options: RetrieveAllOptions): Promise<RetrieveAllSummary> {
   const job = fillJob(options, generation.index.info.dims);
   return withOutputLock(job.out, job.folder, async () => {
+    const exclusions = UserExclusions.of(options, generation);
     const admission = await admit(generation, { filter: options.filter, exclude: options.exclude ?? [] });
     const users = await openUsers(options.users, generation, job.folder, options.signal);
     try {
-      const choice = chooseSearch(job);
-      return await new Job(generation, options, job, users, admission, choice).run();
+      const share = admission.admitted / Math.max(1, generation.itemIds.size);
+      const choice = chooseSearch(generation, { ...job, share });
+      return await new Job(generation, options, job, users, admission, exclusions, choice).run();
     } finally {
       await users.close();
     }
@@ -115,6 +120,7 @@ class Job {
     private readonly job: FilledJob,
     private readonly users: UserSource,
     private readonly admission: Admission,
+    private readonly exclusions: UserExclusions | undefined,
     private readonly choice: SearchChoice,
   ) {
     this.#chunkUsers = chunkUsers(job.k);
@@ -198,16 +204,29 @@ class Job {
   }
 
   async #search(from: number, to: number): Promise<Answer> {
-    const { places, vectors } = await this.users.read(from, to);
-    if (places.length === 0) return { places };
-    const { bitmap } = this.admission;
-    const hits = await this.generation.index.search({
-      queries: vectors,
+    const { users, exclusions } = this;
+    const { places, vectors } = await users.read(from, to);
+    if (places.length === 0) return { places, parts: [] };
+    if (exclusions === undefined) return { places, parts: [await this.#native(vectors)] };
+    const ids = Array.from(places, (place) => users.idOf(from + place));
+    const parts: NativeHits[] = [];
+    const { dims } = this.generation.index.info;
+    for await (const { first, lists } of exclusions.listsFor(ids)) {
+      const count = lists.offsets.length - 1;
+      parts.push(await this.#native(vectors.subarray(first * dims, (first + count) * dims), lists));
+    }
+    return { places, parts };
+  }
+
+  #native(queries: Float32Array, excludeEach?: RowLists): Promise<NativeHits> {
+    const { allowed } = this.admission;
+    return this.generation.index.search({
+      queries,
       k: this.job.k,
-      ...this.choice.search,
-      ...(bitmap === undefined ? {} : { filter: bitmap }),
+      ...this.choice.effort,
+      ...(allowed === undefined ? {} : { filter: allowed }),
+      ...(excludeEach === undefined ? {} : { excludeEach }),
     });
-    return { places, hits };
   }
 
   /** Says what it will take, before the first search. Error: BELFRY_DISK_SPACE. */
@@ -242,8 +261,9 @@ class Job {
         users: users.fingerprint,
         k: job.k,
         format: job.layout,
-        search: JSON.stringify(this.choice.search),
+        search: JSON.stringify(this.choice.effort),
         filter: options.filter === undefined ? null : JSON.stringify(options.filter),
+        exclude_seen: options.excludeSeen === true,
         admitted_items: admission.admitted,
         admitted_sha256: admission.fingerprint,
       },
@@ -300,24 +320,28 @@ class Job {
 
 interface Answer {
   readonly places: Uint32Array;
-  /** Undefined when no user of the batch has a vector. */
-  readonly hits?: NativeHits;
+  /** Of the users with a vector, in order; several where the exclusions of all are too many for one call. */
+  readonly parts: readonly NativeHits[];
 }
 
 /** Copies the answers of a batch of `users` users into a slot, at user `at`. */
-function place(slot: Slot, { places, hits }: Answer, at: number, users: number, k: number): void {
-  if (hits !== undefined && places.length === users) {
-    slot.counts.set(hits.counts, at);
-    slot.rows.set(hits.rows, at * k);
-    slot.scores.set(hits.scores, at * k);
-    return;
-  }
-  slot.counts.fill(NO_USER, at, at + users);
-  if (hits === undefined) return;
-  for (let i = 0; i < places.length; i++) {
-    const user = at + places[i]!;
-    slot.counts[user] = hits.counts[i]!;
-    slot.rows.set(hits.rows.subarray(i * k, (i + 1) * k), user * k);
-    slot.scores.set(hits.scores.subarray(i * k, (i + 1) * k), user * k);
+function place(slot: Slot, { places, parts }: Answer, at: number, users: number, k: number): void {
+  const isWhole = places.length === users;
+  if (!isWhole) slot.counts.fill(NO_USER, at, at + users);
+  let first = 0;
+  for (const { counts, rows, scores } of parts) {
+    if (isWhole) {
+      slot.counts.set(counts, at + first);
+      slot.rows.set(rows, (at + first) * k);
+      slot.scores.set(scores, (at + first) * k);
+    } else {
+      for (let i = 0; i < counts.length; i++) {
+        const user = at + places[first + i]!;
+        slot.counts[user] = counts[i]!;
+        slot.rows.set(rows.subarray(i * k, (i + 1) * k), user * k);
+        slot.scores.set(scores.subarray(i * k, (i + 1) * k), user * k);
+      }
+    }
+    first += counts.length;
   }
 }

@@ -9,6 +9,7 @@ import { hashFile } from '../generation/files.js';
 import type { Generation } from '../generation/generation.js';
 import type { Features, Id, Row } from '../types.js';
 import type { WrittenKind } from './packed-ids.js';
+import { explainSystemError } from './system-errors.js';
 
 /** Values copied in one go on the JS thread: a quarter of a millisecond. */
 const READ_VALUES = 65_536;
@@ -182,7 +183,7 @@ async function vectorUsers(
     };
   } catch (error) {
     await remove();
-    throw error;
+    throw explainSystemError(error);
   }
 }
 

@@ -1,8 +1,9 @@
 /** The query vector of a request: stored, fresh from the user tower, given, or the mean of items. */
 import { BelfryError, show } from '../errors.js';
 import type { Generation } from '../generation/generation.js';
+import { historyOf } from '../generation/history.js';
 import { readRows } from '../ann/read-rows.js';
-import type { Degradation, Features, Id, Row } from '../types.js';
+import type { Degradation, Features, Id } from '../types.js';
 import type { QuerySource } from './request.js';
 
 export interface Query {
@@ -17,9 +18,6 @@ export interface Query {
   /** Rows of the items that the user has, for exclude_seen. */
   readonly seen: Uint32Array;
 }
-
-/** Columns that list what a user has, best first. */
-const SEEN_COLUMNS = ['seen', 'history'];
 
 export async function resolveQuery(source: QuerySource, generation: Generation): Promise<Query> {
   switch (source.kind) {
@@ -158,16 +156,4 @@ export function checkVector(values: readonly number[], generation: Generation): 
     });
   }
   return vector;
-}
-
-/** Items of the user's history, and whether some of its names are no items of this generation. */
-function historyOf(features: Features, generation: Generation): { seen: Uint32Array; hasUnknown: boolean } {
-  const column = SEEN_COLUMNS.find((name) => Array.isArray(features[name]));
-  const ids = column === undefined ? [] : (features[column] as readonly Id[]);
-  const rows: Row[] = [];
-  for (const id of ids) {
-    const row = generation.itemIds.rowOf(id);
-    if (row !== undefined) rows.push(row);
-  }
-  return { seen: Uint32Array.from(rows), hasUnknown: rows.length < ids.length };
 }

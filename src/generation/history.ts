@@ -1,0 +1,31 @@
+/** What a user has: a list of items in the user's features. */
+import type { Features, FeatureValue, Id, Row } from '../types.js';
+import type { Generation } from './generation.js';
+
+/** Columns that list what a user has, best first. */
+const SEEN_COLUMNS = ['seen', 'history'];
+
+/** Items of the user's history, and whether some of its names are no items of this generation. */
+export function historyOf(features: Features, generation: Generation): { seen: Uint32Array; hasUnknown: boolean } {
+  return itemsOf((name) => features[name], generation);
+}
+
+/** The history that the users table holds of a user; empty without one. */
+export function storedHistory(id: Id, generation: Generation): Uint32Array {
+  const { userTable } = generation;
+  const row = userTable.rowOf(id);
+  return row === undefined ? new Uint32Array(0) : itemsOf((name) => userTable.valueAt(row, name), generation).seen;
+}
+
+function itemsOf(
+  valueOf: (column: string) => FeatureValue | undefined,
+  { itemIds }: Generation,
+): { seen: Uint32Array; hasUnknown: boolean } {
+  const ids = SEEN_COLUMNS.map(valueOf).find((value) => Array.isArray(value)) as readonly Id[] | undefined;
+  const rows: Row[] = [];
+  for (const id of ids ?? []) {
+    const row = itemIds.rowOf(id);
+    if (row !== undefined) rows.push(row);
+  }
+  return { seen: Uint32Array.from(rows), hasUnknown: rows.length < (ids?.length ?? 0) };
+}

@@ -145,8 +145,8 @@ export const ENGINES = {
     adapter: 'glass_engine',
     path: 'glass',
     builds: [
-      { params: { R: 32, L: 200, quantization: 'SQ8U' }, search: { ef: EF } },
       { params: { R: 64, L: 400, quantization: 'SQ8U' }, search: { ef: EF } },
+      { params: { R: 32, L: 200, quantization: 'SQ8U' }, search: { ef: EF } },
       { params: { R: 96, L: 400, quantization: 'SQ8U' }, search: { ef: EF } },
     ],
   },

@@ -73,6 +73,8 @@ export class EngineProcess {
   ensureBuilt() {
     const record = join(this.folder, 'build.json');
     if (existsSync(record) && !ENGINES[this.engine].rebuilt) return JSON.parse(readFileSync(record, 'utf8'));
+    if (this.settings.cached && !ENGINES[this.engine].rebuilt)
+      throw new Error('not in the cache, and --cached forbids to build it');
     const needed = ENGINES[this.engine].path;
     if (needed !== undefined && this.settings.paths[needed] === undefined) {
       throw new Error(`no path given; it is built by the user and named by --${needed}`);

@@ -25,6 +25,7 @@ const OPTIONS = {
   parlayann: { type: 'string' },
   glass: { type: 'string' },
   'builds-only': { type: 'boolean', default: false },
+  cached: { type: 'boolean', default: false },
   json: { type: 'boolean', default: false },
 };
 
@@ -97,6 +98,7 @@ export function parseFlags(args, cpuCount = cpus().length) {
     out: values.out,
     paths: { parlayann: values.parlayann, glass: values.glass },
     buildsOnly: values['builds-only'],
+    cached: values.cached,
     json: values.json,
   };
 }

@@ -124,7 +124,12 @@ Napi::Function GraphBuildHandle::define(Napi::Env env) {
 Napi::Value GraphBuildHandle::memory_bytes(const Napi::CallbackInfo& call) {
   return guarded(call.Env(), [&]() -> Napi::Value {
     const RunningGraphBuild& build = *held();
-    const size_t bytes = graph_build_memory(build.items->rows(), build.items->dims(), build.options);
+    GraphBuildOptions options = build.options;
+    VectorSource users;
+    users.rows = static_cast<uint32_t>(build.user_rows.size());
+    if (users.rows > 0) options.users = &users;
+    const size_t copied = size_t{users.rows} * build.items->dims() * sizeof(float);
+    const size_t bytes = graph_build_memory(build.items->rows(), build.items->dims(), options) + copied;
     return Napi::Number::New(call.Env(), static_cast<double>(bytes));
   });
 }

@@ -1,5 +1,6 @@
 /** `belfry build`: a new generation from a models folder, checked and published; nothing is served. */
 import type { Command } from 'commander';
+import { SearchPlanner } from '../ann/planner.js';
 import { dataFolder, loadSettings } from '../config/load.js';
 import { buildGeneration, ensureGeneration } from '../generation/build.js';
 import type { ExclusionEntry, Manifest } from '../generation/manifest.js';
@@ -66,11 +67,13 @@ export function buildReport(manifest: Manifest, folder: string, reused: boolean)
       manifest.models.map((model) => `${model.name}@${model.version} (${model.format}, ${model.stage})`).join(', ') ||
         'none',
     ],
+    ['graph', graphLine(manifest)],
     ['size', formatBytes(bytes)],
     ['built in', `${(manifest.buildMs / 1000).toFixed(2)} s`],
   ];
   const checks = manifest.checks.map((check) => [check.name, mark(check.status), check.detail]);
-  return `${rows.map(([key, value]) => `${colors.dim(key.padEnd(11))} ${value}`).join('\n')}\n\n${table([['check', 'status', 'detail'], ...checks])}`;
+  const costs = recallTable(manifest);
+  return `${rows.map(([key, value]) => `${colors.dim(key.padEnd(11))} ${value}`).join('\n')}\n\n${table([['check', 'status', 'detail'], ...checks])}${costs === '' ? '' : `\n\n${costs}`}`;
 }
 
 function describeSet(set: ExclusionEntry): string {
@@ -80,6 +83,33 @@ function describeSet(set: ExclusionEntry): string {
   ];
   const lists = set.by === 'user' ? ` in lists of ${set.users} users` : ' for everyone';
   return `${set.name}: ${set.entries} entries${lists}${unknown.length > 0 ? ` (${unknown.join(', ')})` : ''}`;
+}
+
+export function graphLine({ graph, items }: Manifest): string {
+  if (graph === undefined) return `none: ${items.count} items are scanned`;
+  const { calibration } = graph;
+  const learnt = graph.trainingUsers === 0 ? 'no users' : `${graph.trainingUsers} users`;
+  return (
+    `${graph.degree} links an item, from ${learnt}, in ${(graph.buildMs / 1000).toFixed(1)} s; ` +
+    `calibrated on ${calibration.queries} ${calibration.source === 'users' ? 'other users' : 'items, for want of users'}`
+  );
+}
+
+/** What a search costs, by recall: one row for each k, one column for each target; empty where a scan must do. */
+export function recallTable({ graph, items }: Manifest): string {
+  if (graph === undefined) return '';
+  const { calibration } = graph;
+  const planner = new SearchPlanner(items.count, calibration);
+  const targets = [0.9, 0.95, 0.98, 0.99, 0.995];
+  const ks = [...new Set(calibration.points.map(({ k }) => k))];
+  const rows = ks.map((k) => [
+    k,
+    ...targets.map((recall) => {
+      const { effort, expectedMicroseconds = 0 } = planner.plan({ k, recall });
+      return `${expectedMicroseconds.toFixed(0)} us${effort.mode === 'walk' ? '' : ' (scan)'}`;
+    }),
+  ]);
+  return table([['k', ...targets.map((recall) => `recall ${recall}`)], ...rows]);
 }
 
 function norms({ min, mean, max }: Manifest['items']['norms']): string {

@@ -42,7 +42,9 @@ function versions() {
 
 /** One data set: its description, the session's summary, and the studies asked for. */
 async function runOn(settings, extras = true) {
-  const dataset = await openDataset(settings);
+  const dataset = await openDataset(settings).catch((error) => {
+    throw new FlagError(error.message, { cause: error });
+  });
   const queryCount = Math.min(settings.queryCount, dataset.queryRows);
   const fitted = { ...settings, queryCount };
   const items = readNpy(dataset.items);
@@ -112,8 +114,6 @@ try {
   }
   process.stdout.write(settings.json ? `${JSON.stringify(report, null, 2)}\n` : text(report));
 } catch (error) {
-  process.stderr.write(
-    `bench: ${error instanceof FlagError || error.expected ? error.message : (error.stack ?? error)}\n`,
-  );
+  process.stderr.write(`bench: ${error instanceof FlagError ? error.message : (error.stack ?? error)}\n`);
   process.exitCode = 1;
 }

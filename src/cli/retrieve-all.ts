@@ -24,6 +24,7 @@ interface RetrieveAllFlags extends ExportFlags {
   filter?: string;
   exclude?: string;
   excludeSeen?: boolean;
+  excludeSets?: string[];
   batch?: number;
   threads?: number;
   kernel?: string;
@@ -42,7 +43,11 @@ export function addRetrieveAll(program: Command): void {
     .option('--recall <share>', 'share of the true top k that is enough, up to 1', numberOf('--recall'))
     .option('--filter <json>', 'a filter as in POST /retrieve')
     .option('--exclude <ids>', 'items that nobody gets: a .txt or .json of ids, or ids with commas between')
-    .option('--exclude-seen', 'leave out what each user has (column seen or history of users.parquet)')
+    .option(
+      '--exclude-seen',
+      'leave out what each user has (column seen or history of users.parquet, exclusion set seen)',
+    )
+    .option('--exclude-sets <names...>', 'leave out the items of these exclusion sets')
     .option('--batch <n>', 'users a search; default as many as 1 ms can copy', numberOf('--batch'))
     .option('--threads <n>', 'search threads; default one per CPU', numberOf('--threads'))
     .option('--kernel <name>', 'amx, avx512vnni, avx2 or portable; default the best of this CPU')
@@ -79,6 +84,7 @@ async function run(flags: RetrieveAllFlags): Promise<void> {
       filter,
       exclude: flags.exclude === undefined ? [] : await readIds('exclude', flags.exclude, generation.itemIds.kind),
       excludeSeen: flags.excludeSeen,
+      excludeSets: flags.excludeSets,
       batch: flags.batch,
       restart: flags.restart,
       signal: stop.signal,

@@ -4,10 +4,12 @@ import { setImmediate as nextTurn } from 'node:timers/promises';
 import type { NativeSearch } from '../ann/addon.js';
 import { invalid } from '../errors.js';
 import type { FilterGroup } from '../features/filter.js';
+import { Slices } from '../features/slices.js';
 import type { Generation } from '../generation/generation.js';
 import type { Id } from '../types.js';
 
-const IDS_PER_TURN = 2_000;
+/** Rows between two looks at the clock. */
+const STEP = 1024;
 const BYTES_PER_TURN = 16_384;
 
 /** Bit r (byte r >> 3, bit r & 7): row r may be returned. */
@@ -24,27 +26,47 @@ export interface Admission {
   readonly fingerprint: string | null;
 }
 
-/** Errors: BELFRY_INVALID_ARGUMENT, BELFRY_UNKNOWN_FIELD. */
+export interface AdmissionOptions {
+  readonly filter?: FilterGroup | undefined;
+  readonly exclude?: readonly Id[] | undefined;
+  /** Those of them that are for everyone; the rest are each user's own (UserExclusions). */
+  readonly excludeSets?: readonly string[] | undefined;
+}
+
+/** Errors: BELFRY_INVALID_ARGUMENT, BELFRY_UNKNOWN_FIELD, BELFRY_UNKNOWN_EXCLUSION_SET. */
 export async function admit(
   generation: Generation,
-  { filter, exclude }: { readonly filter?: FilterGroup | undefined; readonly exclude: readonly Id[] },
+  { filter, exclude = [], excludeSets = [] }: AdmissionOptions,
 ): Promise<Admission> {
   const rows = generation.itemIds.size;
   if (filter !== undefined && (typeof filter !== 'object' || filter === null || Array.isArray(filter)))
     throw invalid('filter', 'an object with must, must_not or should, as in POST /retrieve', filter);
   const passing = filter === undefined ? undefined : await generation.filters.evaluate(filter);
-  const excluded: number[] = [...generation.skippedItems];
-  let unknownExcluded = 0;
-  for (const [place, id] of exclude.entries()) {
-    if (place % IDS_PER_TURN === IDS_PER_TURN - 1) await nextTurn();
+  const slices = new Slices();
+  const named = new Uint32Array(exclude.length);
+  let known = 0;
+  for (const id of exclude) {
+    if (slices.isOver) await slices.next();
     const row = generation.itemIds.rowOf(id);
-    if (row === undefined) unknownExcluded++;
-    else excluded.push(row);
+    if (row !== undefined) named[known++] = row;
   }
-  if (passing === undefined && excluded.length === 0) return { admitted: rows, unknownExcluded, fingerprint: null };
+  const sets = generation.exclusions.choose(excludeSets).filter(({ isPerUser }) => !isPerUser);
+  const lists = [
+    Uint32Array.from(generation.skippedItems),
+    named.subarray(0, known),
+    ...sets.map((set) => set.rowsFor(undefined)),
+  ];
+  const unknownExcluded = exclude.length - known;
+  const hasExcluded = lists.some(({ length }) => length > 0);
+  if (passing === undefined && !hasExcluded) return { admitted: rows, unknownExcluded, fingerprint: null };
   const bitmap = passing?.toBytes() ?? allRows(rows);
-  for (const row of excluded) bitmap[row >> 3]! &= ~(1 << (row & 7));
-  const allowed = excluded.length === 0 ? passing! : bitmap;
+  for (const list of lists) {
+    for (let at = 0; at < list.length; at++) {
+      if (at % STEP === 0 && slices.isOver) await slices.next();
+      bitmap[list[at]! >> 3]! &= ~(1 << (list[at]! & 7));
+    }
+  }
+  const allowed = hasExcluded ? bitmap : passing!;
   return { allowed, unknownExcluded, ...(await countAndHash(bitmap)) };
 }
 

@@ -41,8 +41,10 @@ export interface RetrieveAllOptions extends JobRequest {
   readonly filter?: FilterGroup | undefined;
   /** Items that nobody gets. */
   readonly exclude?: readonly Id[] | undefined;
-  /** Leave out what each user has, as `exclude_seen` does online: column `seen` or `history` of the users table. */
+  /** Leave out what each user has, as `exclude_seen` does online: column `seen` or `history` of the users table, set `seen`. */
   readonly excludeSeen?: boolean | undefined;
+  /** Named exclusion sets of the generation, for everyone or by user. */
+  readonly excludeSets?: readonly string[] | undefined;
   /** Users of one search; as many as can be copied within a millisecond by default, and at most. */
   readonly batch?: number | undefined;
   /** Begin anew where an earlier run of the job has left a part. */
@@ -87,7 +89,7 @@ export interface RetrieveAllSummary {
 }
 
 /**
- * Errors: BELFRY_INVALID_ARGUMENT, BELFRY_UNKNOWN_FIELD, BELFRY_NO_USERS, BELFRY_DUPLICATE_ID, BELFRY_DIMS_MISMATCH,
+ * Errors: BELFRY_INVALID_ARGUMENT, BELFRY_UNKNOWN_FIELD, BELFRY_UNKNOWN_EXCLUSION_SET, BELFRY_NO_USERS, BELFRY_DUPLICATE_ID, BELFRY_DIMS_MISMATCH,
  * BELFRY_INVALID_QUERY_VECTOR, BELFRY_FILE_UNREADABLE, BELFRY_LOCKED, BELFRY_RESUME_MISMATCH, BELFRY_DISK_SPACE,
  * BELFRY_STOPPED (or what the signal carries), BELFRY_NPY_* of a file of query vectors.
  */
@@ -95,7 +97,7 @@ export async function retrieveAll(generation: Generation, options: RetrieveAllOp
   const job = fillJob(options, generation.index.info.dims);
   return withOutputLock(job.out, job.folder, async () => {
     const exclusions = UserExclusions.of(options, generation);
-    const admission = await admit(generation, { filter: options.filter, exclude: options.exclude ?? [] });
+    const admission = await admit(generation, options);
     const users = await openUsers(options.users, generation, job.folder, options.signal);
     try {
       const share = admission.admitted / Math.max(1, generation.itemIds.size);
@@ -264,6 +266,7 @@ class Job {
         search: JSON.stringify(this.choice.effort),
         filter: options.filter === undefined ? null : JSON.stringify(options.filter),
         exclude_seen: options.excludeSeen === true,
+        exclude_sets: [...(options.excludeSets ?? [])].sort().join(','),
         admitted_items: admission.admitted,
         admitted_sha256: admission.fingerprint,
       },

@@ -1,7 +1,8 @@
-/** Items that single users do not get: what each of them has. */
+/** Items that single users do not get: what each of them has, and named sets with a list for each user. */
 import type { RowLists } from '../ann/addon.js';
 import { invalid } from '../errors.js';
 import { Slices } from '../features/slices.js';
+import type { ExclusionSet } from '../generation/exclusion-sets.js';
 import type { Generation } from '../generation/generation.js';
 import { storedHistory } from '../generation/history.js';
 import type { Id, Row } from '../types.js';
@@ -12,6 +13,7 @@ const ROWS_PER_CALL = 131_072;
 
 export interface UserExclusionOptions {
   readonly excludeSeen?: boolean | undefined;
+  readonly excludeSets?: readonly string[] | undefined;
   readonly users?: UserChoice | undefined;
 }
 
@@ -22,14 +24,25 @@ export interface ListsPart {
 }
 
 export class UserExclusions {
-  private constructor(private readonly generation: Generation) {}
+  private constructor(
+    private readonly generation: Generation,
+    private readonly sets: readonly ExclusionSet[],
+    private readonly excludeSeen: boolean,
+  ) {}
 
-  /** Undefined when nothing depends on the user. Error: BELFRY_INVALID_ARGUMENT for query vectors, which are nobody's. */
-  static of({ excludeSeen, users }: UserExclusionOptions, generation: Generation): UserExclusions | undefined {
-    if (excludeSeen !== true) return undefined;
-    if (typeof users === 'object' && 'vectors' in users)
-      throw invalid('exclude_seen', 'users of the generation: query vectors have no history', users.vectors);
-    return new UserExclusions(generation);
+  /**
+   * Undefined when nothing depends on the user. Errors: BELFRY_UNKNOWN_EXCLUSION_SET; BELFRY_INVALID_ARGUMENT for query
+   * vectors, which are nobody's.
+   */
+  static of(options: UserExclusionOptions, generation: Generation): UserExclusions | undefined {
+    const { excludeSeen = false, excludeSets = [], users } = options;
+    const sets = generation.exclusions.choose(excludeSets).filter(({ isPerUser }) => isPerUser);
+    if (!excludeSeen && sets.length === 0) return undefined;
+    if (typeof users === 'object' && 'vectors' in users) {
+      const field = excludeSeen ? 'exclude_seen' : 'exclude_sets';
+      throw invalid(field, 'users of the generation: query vectors are of nobody who has a list', users.vectors);
+    }
+    return new UserExclusions(generation, sets, excludeSeen);
   }
 
   /** The lists of all `ids`, in parts that one call takes. */
@@ -40,16 +53,26 @@ export class UserExclusions {
     let rows: Row[] = [];
     for (const [at, id] of ids.entries()) {
       if (slices.isOver) await slices.next();
-      const seen = storedHistory(id, this.generation);
-      if (rows.length > 0 && rows.length + seen.length > ROWS_PER_CALL) {
+      const lists = this.#listsOf(id);
+      const length = lists.reduce((sum, list) => sum + list.length, 0);
+      if (rows.length > 0 && rows.length + length > ROWS_PER_CALL) {
         yield { first, lists: { offsets: Uint32Array.from(offsets), rows: Uint32Array.from(rows) } };
         first = at;
         offsets = [0];
         rows = [];
       }
-      for (const row of seen) rows.push(row);
+      for (const list of lists) for (const row of list) rows.push(row);
       offsets.push(rows.length);
     }
     yield { first, lists: { offsets: Uint32Array.from(offsets), rows: Uint32Array.from(rows) } };
+  }
+
+  /** The same that a request of this user leaves out. */
+  #listsOf(id: Id): Uint32Array[] {
+    const { generation } = this;
+    return [
+      ...(this.excludeSeen ? [storedHistory(id, generation), generation.exclusions.seenBy(id)] : []),
+      ...this.sets.map((set) => set.rowsFor(id)),
+    ];
   }
 }

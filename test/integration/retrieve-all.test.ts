@@ -180,7 +180,62 @@ describe('which items', () => {
     await expectError(
       retrieveAll(known, { out: path, excludeSeen: true, users: { vectors: 'q.npy' } }),
       'BELFRY_INVALID_ARGUMENT',
-      'exclude_seen: expected users of the generation: query vectors have no history, received "q.npy"',
+      'exclude_seen: expected users of the generation: query vectors are of nobody who has a list, received "q.npy"',
+    );
+  });
+
+  it('exclusion sets, for everyone and by user; exclude_seen means the set seen, too', async () => {
+    const [blocked, bought, seen] = [
+      (item: number) => item % 6 === 0,
+      (item: number, row: number) => (item + row) % 7 === 0,
+      (item: number, row: number) => (item + row) % 11 === 0,
+    ];
+    const byUser = (test: (item: number, row: number) => boolean) => {
+      const pairs = userIds
+        .slice(5)
+        .flatMap((user, at) => itemIds.filter((_, item) => test(item, at + 5)).map((item) => [user, item]));
+      return new Uint8Array(
+        parquetWriteBuffer({
+          columnData: [
+            { name: 'user_id', data: pairs.map(([user]) => user), type: 'STRING' },
+            { name: 'item_id', data: pairs.map(([, item]) => item), type: 'STRING' },
+          ],
+        }),
+      );
+    };
+    const sets = await made.main({
+      'exclusions/blocked.txt': itemIds.filter((_, item) => blocked(item)).join('\n'),
+      'exclusions/bought.parquet': byUser(bought),
+      'exclusions/seen.parquet': byUser(seen),
+    });
+    const path = out();
+    const check = async (options: Partial<RetrieveAllOptions>, isFree: (item: number, row: number) => boolean) => {
+      await retrieveAll(sets, { out: path, k: 30, exact: true, ...options });
+      const found = await readLong(path);
+      const expected = userIds.map(
+        (id, row) => [id, naiveRank('ip', query(row), items, (item) => isFree(item, row)).slice(0, 30)] as const,
+      );
+      expectSame(found, new Map(expected));
+    };
+    const has = (row: number) => row >= 5;
+    await check({ excludeSets: ['blocked'] }, (item) => !blocked(item));
+    await check(
+      { excludeSets: ['bought', 'blocked'] },
+      (item, row) => !blocked(item) && !(has(row) && bought(item, row)),
+    );
+    await check(
+      { excludeSets: ['bought'], excludeSeen: true },
+      (item, row) => !(has(row) && (bought(item, row) || seen(item, row))),
+    );
+    await expectError(
+      retrieveAll(sets, { out: path, excludeSets: ['sold'] }),
+      'BELFRY_UNKNOWN_EXCLUSION_SET',
+      'exclude_sets.0: no exclusion set "sold"',
+    );
+    await expectError(
+      retrieveAll(sets, { out: path, excludeSets: ['bought'], users: { vectors: 'q.npy' } }),
+      'BELFRY_INVALID_ARGUMENT',
+      'exclude_sets: expected users of the generation: query vectors are of nobody who has a list, received "q.npy"',
     );
   });
 

@@ -138,7 +138,7 @@ bool ExactIndex::walk_one(Batch& batch, size_t q, const QueryCodes& codes, const
 }
 
 void ExactIndex::walk(Batch& batch) const {
-  const QueryCodes codes(batch.queries, batch.count, vectors_.dims, metric_, item_codes_.exponent());
+  const QueryCodes codes(batch.queries, batch.count, vectors_.dims, metric_, item_codes_.exponent(), 0);
   std::shared_ptr<const RowFilter> internal;
   const RowFilter* allowed = batch.params.filter;
   if (allowed != nullptr && !order_.identity()) {

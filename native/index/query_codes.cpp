@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdlib>
 
 #include "index/item_codes.hpp"
 
@@ -15,9 +16,33 @@ constexpr double kRounding = 1.0 / (1 << 20);
 constexpr double kNormMax = 64;
 constexpr size_t kTileQueriesMax = 32;
 
+// The largest sum of codes of one sign that 16 bits of a kernel would have to hold (KernelTable::query_window).
+int32_t largest_window_sum(const float* query, uint32_t dims, double inverse, uint32_t window) {
+  int32_t largest = 0;
+  for (uint32_t begin = 0; begin < dims; begin += 4 * window) {
+    int32_t sums[2][2] = {};  // of dims with d mod 4 in {0, 1} and in {2, 3}; of each sign
+    for (uint32_t d = begin; d < std::min(dims, begin + 4 * window); ++d) {
+      const int code = static_cast<int>(std::lrint(double{query[d]} * inverse));
+      sums[d / 2 % 2][code < 0 ? 1 : 0] += std::abs(code);
+    }
+    for (const auto& lane : sums) largest = std::max({largest, lane[0], lane[1]});
+  }
+  return largest;
+}
+
+// By how much a step must grow so that no window sum passes the limit. Rounding may undo a part of it, so it is tried.
+double coarsening(const float* query, uint32_t dims, double inverse, uint32_t window) {
+  double factor = 1;
+  for (;;) {
+    const int32_t sum = largest_window_sum(query, dims, inverse / factor, window);
+    if (sum <= kWindowSumMax) return factor;
+    factor *= std::max(1.01, static_cast<double>(sum) / kWindowSumMax);
+  }
+}
+
 }  // namespace
 
-QueryCodes::QueryCodes(const float* queries, size_t count, uint32_t dims, Metric metric, int exponent)
+QueryCodes::QueryCodes(const float* queries, size_t count, uint32_t dims, Metric metric, int exponent, uint32_t window)
     : count_(count),
       stride_(code_stride(dims)),
       codes_((count + kTileQueriesMax) * stride_ + kSlackBytes),
@@ -36,9 +61,10 @@ QueryCodes::QueryCodes(const float* queries, size_t count, uint32_t dims, Metric
     const float* from = queries + q * dims;
     float largest = 0;
     for (uint32_t i = 0; i < dims; ++i) largest = std::max(largest, std::fabs(from[i]));
-    const double step = double{largest} / 127;
-    const double inverse = step > 0 ? 1 / step : 0;
     int8_t* to = codes_.data() + q * stride_;
+    double step = double{largest} / 127;
+    if (window != 0 && step > 0) step *= coarsening(from, dims, 1 / step, window);
+    const double inverse = step > 0 ? 1 / step : 0;
     int32_t sum = 0;
     int64_t code_squares = 0;
     double lost = 0, squares = 0;  // lost: in units of step

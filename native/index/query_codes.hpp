@@ -19,7 +19,8 @@ namespace belfry {
 // (Cauchy-Schwarz on the two coding errors, plus slack for f32 rounding).
 class QueryCodes {
  public:
-  QueryCodes(const float* queries, size_t count, uint32_t dims, Metric metric, int exponent);
+  // `window`: KernelTable::query_window of the scan that they are for. It makes codes coarser; the bounds stay true.
+  QueryCodes(const float* queries, size_t count, uint32_t dims, Metric metric, int exponent, uint32_t window);
 
   size_t count() const noexcept { return count_; }
   // Fills the query side of a job for queries first .. first + count - 1.

@@ -29,7 +29,8 @@ void ExactIndex::scan_codes(Batch& batch) const {
   const bool bounds = params.mode == SearchMode::kExact;
   const uint32_t keep = bounds ? params.k : params.rescore;
   const CodeView items = item_codes_.view();
-  const QueryCodes codes(batch.queries, batch.count, vectors_.dims, metric_, item_codes_.exponent());
+  const QueryCodes codes(batch.queries, batch.count, vectors_.dims, metric_, item_codes_.exponent(),
+                         kernel_.query_window);
   const size_t group_max =
       std::clamp<size_t>(kListBytesMax / CandidateLists::bytes_per_query(keep, bounds), 1, kGroupMax);
   const size_t stride = items.rows.stride;

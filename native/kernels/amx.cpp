@@ -1,5 +1,5 @@
 // AMX int8: tdpbsud multiplies 16 queries by 16 rows over 64 dims in one instruction. For a single query it does
-// nothing that VNNI does not, so those scans, and dot products of scattered rows, go to the VNNI level.
+// nothing that VNNI does not, so those scans go to the VNNI level.
 #include "kernels/avx512_common.hpp"
 #include "kernels/pair_avx512.hpp"
 
@@ -36,22 +36,15 @@ void scan(const ScanJob& job) {
   }
 }
 
-void dot_rows(const CodeRows& items, const int8_t* query, int32_t offset, const uint32_t* rows, uint32_t count,
-              int32_t* out) {
-  avx512vnni::table().dot_rows(items, query, offset, rows, count, out);
-}
-
-void dot_block(const CodeRows& items, const uint32_t* left, uint32_t left_count, const uint32_t* right,
-               uint32_t right_count, int32_t* out) {
-  avx512vnni::table().dot_block(items, left, left_count, right, right_count, out);
-}
-
 constexpr PairKernels kPairs = pair_kernels<PairAvx512>();
 constexpr KernelTable kTable = {
-    "amx",     {scan<false, false, 0>, scan<true, false, 1>, scan<false, true, 2>, scan<true, true, 3>},
-    amx_dots,  dot_rows,
-    dot_block, score_rows,
-    widen_f16, walk_graph<WalkAvx512>,
+    "amx",
+    0,
+    {scan<false, false, 0>, scan<true, false, 1>, scan<false, true, 2>, scan<true, true, 3>},
+    amx_dots,
+    score_rows,
+    widen_f16,
+    walk_graph<WalkAvx512>,
     &kPairs};
 
 }  // namespace

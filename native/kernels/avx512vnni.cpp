@@ -65,18 +65,17 @@ inline __m512i totals(const __m512i (&x)[16]) {
   return add_lanes(add_lanes(four[0], four[1]), add_lanes(four[2], four[3]));
 }
 
-// Sums of one query with 16 rows, the r-th at row_at(r): straight from the rows, so that each is read once.
-template <class RowAt>
-[[gnu::always_inline]] inline __m512i row_dots(const RowAt& row_at, size_t stride, const int8_t* query) {
+// Sums of one query with 16 rows that follow each other: straight from the rows, so that each is read once.
+inline __m512i row_dots(const uint8_t* rows, size_t stride, const int8_t* query) {
   __m512i sums[16];
   const __m512i first = _mm512_load_si512(query);
   unroll<16>([&](auto r) BELFRY_INLINE_BODY {
-    sums[r.value] = _mm512_dpbusd_epi32(_mm512_setzero_si512(), _mm512_load_si512(row_at(r.value)), first);
+    sums[r.value] = _mm512_dpbusd_epi32(_mm512_setzero_si512(), _mm512_load_si512(rows + r.value * stride), first);
   });
   for (size_t line = 64; line < stride; line += 64) {
     const __m512i next = _mm512_load_si512(query + line);
     unroll<16>([&](auto r) BELFRY_INLINE_BODY {
-      sums[r.value] = _mm512_dpbusd_epi32(sums[r.value], _mm512_load_si512(row_at(r.value) + line), next);
+      sums[r.value] = _mm512_dpbusd_epi32(sums[r.value], _mm512_load_si512(rows + r.value * stride + line), next);
     });
   }
   return totals(sums);
@@ -102,9 +101,7 @@ inline void scan_rows(const ScanJob& job, uint32_t row, uint64_t allowed) {
     const __m512i offset = _mm512_set1_epi32(job.offsets[q]);
     __m512i sums[4];
     unroll<4>([&](auto b) BELFRY_INLINE_BODY {
-      const uint8_t* block = tile + b.value * kBlockRows * stride;
-      const __m512i dots = row_dots([&](uint32_t r) BELFRY_INLINE_BODY { return block + r * stride; }, stride,
-                                    job.query_codes + q * stride);
+      const __m512i dots = row_dots(tile + b.value * kBlockRows * stride, stride, job.query_codes + q * stride);
       sums[b.value] = _mm512_add_epi32(dots, offset);
     });
     admit_tile<kL2, kBound>(job, q, row, allowed, sums);
@@ -161,85 +158,15 @@ void dots(const ScanJob& job, int32_t* out) {
   }
 }
 
-void dot_rows(const CodeRows& items, const int8_t* query, int32_t offset, const uint32_t* rows, uint32_t count,
-              int32_t* out) {
-  const size_t stride = items.stride;
-  const auto fetch = [&](uint32_t begin, uint32_t end) {
-    for (uint32_t i = begin; i < end && i < count; ++i) {
-      const uint8_t* row = items.codes + rows[i] * stride;
-      for (size_t byte = 0; byte < stride; byte += 64) _mm_prefetch(row + byte, _MM_HINT_T0);
-    }
-  };
-  fetch(0, 16);
-  for (uint32_t i = 0; i < count; i += 16) {
-    fetch(i + 16, i + 32);
-    const uint32_t last = count - i < 16 ? count - i - 1 : 15;  // stands in for the rows that are missing
-    const __m512i sums =
-        row_dots([&](uint32_t r) BELFRY_INLINE_BODY { return items.codes + rows[i + (r < last ? r : last)] * stride; },
-                 stride, query);
-    _mm512_mask_storeu_epi32(out + i, static_cast<__mmask16>((2U << last) - 1),
-                             _mm512_add_epi32(sums, _mm512_set1_epi32(offset)));
-  }
-}
-
-// The centred codes of a row, zero behind dims; the offset takes the +128 of the row it is multiplied with out again.
-int32_t centre(const CodeRows& items, uint32_t row, int8_t* to) {
-  const __m512i middle = _mm512_set1_epi8(-128);
-  __m512i sum = _mm512_setzero_si512();
-  for (uint32_t d = 0; d < items.dims; d += 64) {
-    const __mmask64 mask = items.dims - d >= 64 ? ~__mmask64{0} : (__mmask64{1} << (items.dims - d)) - 1;
-    const __m512i codes = _mm512_load_si512(items.codes + row * items.stride + d);
-    const __m512i centred = _mm512_maskz_mov_epi8(mask, _mm512_xor_si512(codes, middle));
-    _mm512_store_si512(to + d, centred);
-    sum = _mm512_dpbusd_epi32(sum, _mm512_set1_epi8(1), centred);
-  }
-  return -128 * _mm512_reduce_add_epi32(sum);
-}
-
-// Blocks of 4 x 4 rows: 16 sums that one call of totals() finishes.
-void dot_block(const CodeRows& items, const uint32_t* left, uint32_t left_count, const uint32_t* right,
-               uint32_t right_count, int32_t* out) {
-  alignas(64) int8_t centred[4][4096];  // kDimsMax
-  const size_t stride = items.stride;
-  for (uint32_t i = 0; i < left_count; i += 4) {
-    const uint32_t high = left_count - i < 4 ? left_count - i : 4;
-    int32_t offsets[4] = {};
-    for (uint32_t r = 0; r < high; ++r) offsets[r] = centre(items, left[i + r], centred[r]);
-    const __m512i offset =
-        _mm512_permutexvar_epi32(_mm512_setr_epi32(0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3),
-                                 _mm512_castsi128_si512(_mm_loadu_si128(reinterpret_cast<const __m128i*>(offsets))));
-    for (uint32_t j = 0; j < right_count; j += 4) {
-      const uint32_t wide = right_count - j < 4 ? right_count - j : 4;
-      const uint8_t* rows[4];
-      for (uint32_t c = 0; c < 4; ++c) rows[c] = items.codes + right[j + (c < wide ? c : 0)] * stride;
-      __m512i sums[16];
-      unroll<16>([&](auto s) BELFRY_INLINE_BODY { sums[s.value] = _mm512_setzero_si512(); });
-      for (size_t line = 0; line < stride; line += 64) {
-        __m512i x[4];
-        unroll<4>([&](auto c) BELFRY_INLINE_BODY { x[c.value] = _mm512_load_si512(rows[c.value] + line); });
-        unroll<4>([&](auto r) BELFRY_INLINE_BODY {
-          const __m512i y = _mm512_load_si512(centred[r.value] + line);
-          unroll<4>([&](auto c) BELFRY_INLINE_BODY {
-            sums[4 * r.value + c.value] = _mm512_dpbusd_epi32(sums[4 * r.value + c.value], x[c.value], y);
-          });
-        });
-      }
-      alignas(64) int32_t block[16];
-      _mm512_store_si512(block, _mm512_add_epi32(totals(sums), offset));
-      for (uint32_t r = 0; r < high; ++r) {
-        __builtin_memcpy(out + size_t{i + r} * right_count + j, block + 4 * r, 4 * wide);
-      }
-    }
-  }
-}
-
 constexpr PairKernels kPairs = pair_kernels<PairAvx512>();
-constexpr KernelTable kTable = {
-    "avx512vnni", {scan<false, false>, scan<true, false>, scan<false, true>, scan<true, true>},
-    dots,         dot_rows,
-    dot_block,    score_rows,
-    widen_f16,    walk_graph<WalkAvx512>,
-    &kPairs};
+constexpr KernelTable kTable = {"avx512vnni",
+                                0,
+                                {scan<false, false>, scan<true, false>, scan<false, true>, scan<true, true>},
+                                dots,
+                                score_rows,
+                                widen_f16,
+                                walk_graph<WalkAvx512>,
+                                &kPairs};
 
 }  // namespace
 

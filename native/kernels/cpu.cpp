@@ -18,6 +18,7 @@ namespace {
 struct Detected {
   CpuInfo info;
   bool avx2 = false;
+  bool avxvnni = false;
   bool avx512vnni = false;
   bool amx = false;
 };
@@ -82,7 +83,7 @@ Detected detect() {
   const bool fma = bit(one.c, 12, "fma");
   const bool f16c = bit(one.c, 29, "f16c");
   const bool avx2 = bit(seven.b, 5, "avx2");
-  (void)bit(seven1.a, 4, "avx_vnni");
+  const bool avx_vnni = bit(seven1.a, 4, "avx_vnni");
   const bool f = bit(seven.b, 16, "avx512f"), dq = bit(seven.b, 17, "avx512dq");
   const bool bw = bit(seven.b, 30, "avx512bw"), vl = bit(seven.b, 31, "avx512vl");
   const bool vnni = bit(seven.c, 11, "avx512_vnni");
@@ -92,6 +93,7 @@ Detected detect() {
   const uint64_t states = os_saves ? saved_states() : 0;
   const bool ymm = (states & 0x6) == 0x6, zmm = (states & 0xe6) == 0xe6, tiles = (states & 0x60000) == 0x60000;
   out.avx2 = ymm && avx2 && fma && f16c;
+  out.avxvnni = out.avx2 && avx_vnni;
   out.avx512vnni = zmm && out.avx2 && f && dq && bw && vl && vnni;
   out.amx = tiles && out.avx512vnni && amx_tile && amx_int8 && tile_permission();
   return out;
@@ -125,6 +127,9 @@ const std::vector<const KernelTable*>& available_kernels() {
 #endif
 #if defined(BELFRY_HAS_AVX512VNNI)
     if (detected().avx512vnni) list->push_back(&kernels::avx512vnni::table());
+#endif
+#if defined(BELFRY_HAS_AVXVNNI)
+    if (detected().avxvnni) list->push_back(&kernels::avxvnni::table());
 #endif
 #if defined(BELFRY_HAS_AVX2)
     if (detected().avx2) list->push_back(&kernels::avx2::table());

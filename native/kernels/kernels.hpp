@@ -42,6 +42,9 @@ struct CodeView {
   const float* norm;   // norm of the row, rounded up
 };
 
+// 255 * 128 is below 2^15, so no sum of products with codes of 1..255 leaves 16 bits.
+inline constexpr int32_t kWindowSumMax = 128;
+
 // The survivors of one query. `keys` and `rows` hold capacity + kTileRows entries, so a whole tile always fits.
 struct Candidates {
   float* keys;
@@ -104,18 +107,14 @@ struct ScoreJob {
 
 struct KernelTable {
   const char* name;
+  // What the scans and `dots` ask of query codes, so that 16-bit sums suffice; 0: nothing. Dims are cut into windows of
+  // this many groups of 4. In each window, once over the dims with d mod 4 in {0, 1} and once over the others, the
+  // positive codes sum to kWindowSumMax at the most, and so do the negative ones.
+  uint32_t query_window;
   void (*scan[kScanKinds])(const ScanJob&);
   // The raw integer sums of job.count queries with rows [row_begin, row_end): out[q * (row_end - row_begin) + row -
   // row_begin]. For tests, and for code that wants all scores.
   void (*dots)(const ScanJob&, int32_t* out);
-  // out[i] = offset + sum of (item code + 128) * query code, for row rows[i] of `items`: one query, scattered rows. The
-  // query is one of ScanJob::query_codes; its own offset makes the sum that of the centred codes.
-  void (*dot_rows)(const CodeRows& items, const int8_t* query, int32_t offset, const uint32_t* rows, uint32_t count,
-                   int32_t* out);
-  // out[i * right_count + j] = sum of the centred codes (-127..127) of row left[i] times those of row right[j]. For
-  // lists of some dozens of rows, whose codes stay in the L1 or L2 cache.
-  void (*dot_block)(const CodeRows& items, const uint32_t* left, uint32_t left_count, const uint32_t* right,
-                    uint32_t right_count, int32_t* out);
   void (*score_rows)(const ScoreJob&);
   // Half to single precision; `from` may be unaligned.
   void (*widen_f16)(const unsigned char* from, float* to, size_t count);
@@ -129,6 +128,9 @@ namespace portable {
 const KernelTable& table();
 }
 namespace avx2 {
+const KernelTable& table();
+}
+namespace avxvnni {
 const KernelTable& table();
 }
 namespace avx512vnni {

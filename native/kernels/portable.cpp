@@ -44,26 +44,6 @@ void dots(const ScanJob& job, int32_t* out) {
   }
 }
 
-void dot_rows(const CodeRows& items, const int8_t* query, int32_t offset, const uint32_t* rows, uint32_t count,
-              int32_t* out) {
-  for (uint32_t i = 0; i < count; ++i) {
-    out[i] = offset + dot(items.codes + rows[i] * items.stride, query, items.dims);
-  }
-}
-
-void dot_block(const CodeRows& items, const uint32_t* left, uint32_t left_count, const uint32_t* right,
-               uint32_t right_count, int32_t* out) {
-  for (uint32_t i = 0; i < left_count; ++i) {
-    const uint8_t* a = items.codes + left[i] * items.stride;
-    for (uint32_t j = 0; j < right_count; ++j) {
-      const uint8_t* b = items.codes + right[j] * items.stride;
-      int32_t sum = 0;
-      for (uint32_t d = 0; d < items.dims; ++d) sum += (int32_t{a[d]} - 128) * (int32_t{b[d]} - 128);
-      *out++ = sum;
-    }
-  }
-}
-
 float half_to_float(uint16_t half) {
   const uint32_t sign = uint32_t{half & 0x8000U} << 16;
   uint32_t exponent = (half >> 10) & 0x1fU;
@@ -138,12 +118,14 @@ void score_rows(const ScoreJob& job) {
 }
 
 constexpr PairKernels kPairs = pair_kernels<PairPortable>();
-constexpr KernelTable kTable = {
-    "portable", {scan<false, false>, scan<true, false>, scan<false, true>, scan<true, true>},
-    dots,       dot_rows,
-    dot_block,  score_rows,
-    widen_f16,  walk_graph<WalkPortable>,
-    &kPairs};
+constexpr KernelTable kTable = {"portable",
+                                0,
+                                {scan<false, false>, scan<true, false>, scan<false, true>, scan<true, true>},
+                                dots,
+                                score_rows,
+                                widen_f16,
+                                walk_graph<WalkPortable>,
+                                &kPairs};
 
 }  // namespace
 

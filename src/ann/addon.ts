@@ -9,7 +9,7 @@ import { BelfryError, type ErrorCode } from '../errors.js';
 import type { Metric } from '../types.js';
 
 /** Kernel sets, best first. Integer dot products are bit-equal on all of them. */
-export type KernelName = 'amx' | 'avx512vnni' | 'avx2' | 'portable';
+export type KernelName = 'amx' | 'avx512vnni' | 'avxvnni' | 'avx2' | 'portable';
 
 export type NpyDtype = 'f2' | 'f4' | 'f8' | 'i1' | 'i2' | 'i4' | 'i8' | 'u1' | 'u2' | 'u4' | 'u8';
 

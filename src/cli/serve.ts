@@ -30,7 +30,7 @@ export function addServe(program: Command): void {
     .option('--host <address>', 'address to listen on; default 127.0.0.1')
     .option('--port <n>', 'port to listen on; default 8080 (PORT does the same)', numberOf('--port'))
     .option('--threads <n>', 'search threads; default one per CPU', numberOf('--threads'))
-    .option('--kernel <name>', 'amx, avx512vnni, avx2 or portable; default the best of this CPU')
+    .option('--kernel <name>', 'amx, avx512vnni, avxvnni, avx2 or portable; default the best of this CPU')
     .option('--rerank-module <file>', 'a module that exports rerank(request, candidates, signal)')
     .option('--log-level <level>', 'trace, debug, info, warn, error, fatal or silent')
     .option('--json', 'one JSON line when ready, JSON logs')

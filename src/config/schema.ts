@@ -35,7 +35,13 @@ export const SettingsSchema = Type.Object(
     }),
     threads: Type.Integer({ minimum: 1, maximum: 1024, description: 'search threads; default one per CPU' }),
     kernel: Type.Union(
-      [Type.Literal('amx'), Type.Literal('avx512vnni'), Type.Literal('avx2'), Type.Literal('portable')],
+      [
+        Type.Literal('amx'),
+        Type.Literal('avx512vnni'),
+        Type.Literal('avxvnni'),
+        Type.Literal('avx2'),
+        Type.Literal('portable'),
+      ],
       { description: 'instruction set of the search; default the best that this CPU has' },
     ),
     model_workers: Type.Integer({ minimum: 1, maximum: 64, description: 'worker threads per model' }),

@@ -151,7 +151,7 @@ describe('belfry serve', () => {
     [
       ['serve', '--sample', '--kernel', 'mmx'],
       2,
-      /settings: kernel: expected "amx" or "avx512vnni" or "avx2" or "portable", received "mmx"/,
+      /settings: kernel: expected "amx" or "avx512vnni" or "avxvnni" or "avx2" or "portable", received "mmx"/,
     ],
     [['serve', '--colour'], 2, /unknown option '--colour'/],
     [['fly'], 2, /unknown command 'fly'/],

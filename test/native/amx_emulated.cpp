@@ -39,10 +39,9 @@ namespace belfry::kernels::amx_emulated {
 const KernelTable& table() {
   static const KernelTable kTable = {
       "amx-emulated",
+      0,
       {amx_scan<false, false>, amx_scan<true, false>, amx_scan<false, true>, amx_scan<true, true>},
       amx_dots,
-      portable::table().dot_rows,
-      portable::table().dot_block,
       portable::table().score_rows,
       portable::table().widen_f16,
       portable::table().walk,

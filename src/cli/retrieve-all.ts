@@ -50,7 +50,7 @@ export function addRetrieveAll(program: Command): void {
     .option('--exclude-sets <names...>', 'leave out the items of these exclusion sets')
     .option('--batch <n>', 'users a search; default as many as 1 ms can copy', numberOf('--batch'))
     .option('--threads <n>', 'search threads; default one per CPU', numberOf('--threads'))
-    .option('--kernel <name>', 'amx, avx512vnni, avx2 or portable; default the best of this CPU')
+    .option('--kernel <name>', 'amx, avx512vnni, avxvnni, avx2 or portable; default the best of this CPU')
     .option('--restart', 'begin anew where a part is left, also of another job')
     .option('--json', 'the summary as JSON')
     .action(run);

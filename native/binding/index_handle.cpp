@@ -230,8 +230,13 @@ Napi::Value IndexHandle::search_sync(const Napi::CallbackInfo& call) {
                              "\"walk\" with ef up to " + std::to_string(kSyncEfMax) + "; use search for the rest",
                              show(read_object(call, 0, "options").Get("mode")));
     }
+    if (request.filter != nullptr || !request.filter_bytes.empty()) {
+      throw invalid_argument("filter", "none; use search for filtered queries", "a filter");
+    }
+    request.params.fall_back = false;  // a scan may take longer than the JS thread may wait
     const auto started = std::chrono::steady_clock::now();
     Hits hits = run_search(index, request);
+    if (hits.fallbacks > 0) return call.Env().Undefined();
     const std::chrono::duration<double, std::milli> took = std::chrono::steady_clock::now() - started;
     return answer(call.Env(), std::move(hits), 0, took.count());
   });

@@ -174,6 +174,7 @@ void ExactIndex::scan_failed(Batch& batch, const std::vector<char>& failed) cons
     if (failed[q] != 0) again.push_back(q);
   }
   batch.hits.fallbacks = static_cast<uint32_t>(again.size());
+  if (!batch.params.fall_back) return;
   for (size_t q : again) {
     SearchParams params = batch.params;
     params.mode = SearchMode::kCodes;

@@ -208,8 +208,11 @@ export interface NativeHits {
 export interface NativeIndex {
   readonly info: NativeIndexInfo;
   search(options: NativeSearch): Promise<NativeHits>;
-  /** One query in mode `walk` with ef up to 1,024, on the calling thread: tens of microseconds. */
-  searchSync(options: NativeSearch): NativeHits;
+  /**
+   * One query in mode `walk` with ef up to 1,024 and no filter, on the calling thread: tens of microseconds. Undefined when
+   * the walk did not do and a scan must answer, which is work for `search`.
+   */
+  searchSync(options: NativeSearch): NativeHits | undefined;
   /** Scores of given rows for one query, f32, in the order of `rows`. At most 16,384 rows and 2,097,152 values. */
   scoreRows(query: Float32Array, rows: Uint32Array): Float32Array;
   /** Running searches finish and keep the memory alive; later calls reject with BELFRY_CLOSED. Safe to call twice. */

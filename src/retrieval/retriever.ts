@@ -25,6 +25,9 @@ import { checkVector, resolveQuery } from './query-vector.js';
 import { Reranking } from './rerank-stage.js';
 import type { RetrieveRequest, RetrieveResponse, Shaping, SimilarRequest, SimilarResponse } from './request.js';
 
+/** Walks predicted to be shorter run on the calling thread, far below the millisecond that it may be held. */
+const SHORT_WALK_US = 100;
+
 export interface RetrieverStatus {
   readonly ready: boolean;
   readonly generation?: string;
@@ -293,13 +296,17 @@ export class Retriever {
       ef,
       share: filter === undefined ? undefined : filter.count / index.info.rows,
     });
-    const { rows, scores, counts, path, scored } = await index.search({
+    const search = {
       queries: vector,
       k: depth,
       ...plan.effort,
       ...(filter === undefined ? {} : { filter }),
       ...(exclude.length === 0 ? {} : { exclude }),
-    });
+    };
+    // A short walk costs less than handing it to another thread and back.
+    const isShort = filter === undefined && (plan.expectedMicroseconds ?? Infinity) <= SHORT_WALK_US;
+    const inline = isShort && plan.effort.mode === 'walk' ? index.searchSync(search) : undefined;
+    const { rows, scores, counts, path, scored } = inline ?? (await index.search(search));
     const count = counts[0] as number;
     return { rows: rows.subarray(0, count), scores: scores.subarray(0, count), plan, path, scored };
   }

@@ -2,7 +2,6 @@
  * Named lists of items that requests leave out: for everyone (blocked items), or for each user (seen items). Typed
  * arrays of item rows, made once when a generation is loaded; a request takes a view.
  */
-import type { RowLists } from '../ann/addon.js';
 import type { IdMap } from '../ann/ids.js';
 import { BelfryError, show } from '../errors.js';
 import type { Id } from '../types.js';
@@ -102,16 +101,6 @@ export class ExclusionSets {
   /** The items that the user is known to have; none without a set of that name. */
   seenBy(user: Id | undefined): Uint32Array {
     return this.sets.get(SEEN_SET)?.rowsFor(user) ?? NO_ROWS;
-  }
-
-  /** The lists of many users at once, for a search with a query for each. */
-  static listsFor(sets: readonly ExclusionSet[], users: readonly Id[]): RowLists {
-    const parts = users.map((user) => sets.map((set) => set.rowsFor(user)));
-    const offsets = new Uint32Array(users.length + 1);
-    parts.forEach((lists, at) => {
-      offsets[at + 1] = lists.reduce((end, rows) => end + rows.length, offsets[at]!);
-    });
-    return { offsets, rows: concatRows(parts.flat()) };
   }
 }
 

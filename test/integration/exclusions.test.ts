@@ -4,8 +4,10 @@ import { join } from 'node:path';
 import { parquetWriteBuffer } from 'hyparquet-writer';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { ensureGeneration } from '../../src/generation/build.js';
-import { ExclusionSets } from '../../src/generation/exclusion-sets.js';
+import type { StringListColumn } from '../../src/features/feature-column.js';
+import { readParquet } from '../../src/features/parquet-columns.js';
 import { Generation } from '../../src/generation/generation.js';
+import { retrieveAll } from '../../src/jobs/retrieve-all.js';
 import { expectError } from '../support/expect-error.js';
 import { makeModelsFolder, randomValues, temporaryFolder } from '../support/folders.js';
 import { type Service, startService } from '../support/service.js';
@@ -137,14 +139,21 @@ describe('exclusion sets', () => {
     const info = (await service.app.inject({ url: '/console/info' })).json();
     expect(info.exclusion_sets[2]).toMatchObject({ name: 'seen', by: 'user', users: 3, unknown_items: 1 });
   });
+});
 
-  it('give the lists of many users to one search', () => {
-    const { exclusions } = service.generation;
-    const { offsets, rows } = ExclusionSets.listsFor(exclusions.choose(['seen', 'adult']), ['bob', 'cy', 'dee']);
-    expect([[...offsets], [...rows]]).toEqual([
-      [0, 3, 5, 9],
-      [3, 30, 31, 30, 31, 0, 1, 30, 31],
-    ]);
+describe('the all-users job', () => {
+  it('leaves out the list of each user, as a request does', async () => {
+    const out = join(temporaryFolder(), 'all.parquet');
+    const job = { out, k: 12, exact: true, layout: 'lists' as const, excludeSets: ['seen', 'adult'] };
+    const { users: count } = await retrieveAll(service.generation, job);
+    expect(count).toBe(3);
+    const { columns } = await readParquet(out, 'all.parquet');
+    const lists = columns.find(({ name }) => name === 'item_ids') as StringListColumn;
+    for (const [at, user_id] of userIds.entries()) {
+      const codes = lists.codes.subarray(lists.offsets[at], lists.offsets[at + 1]);
+      const online = await ask({ user_id, k: 12, exact: true, exclude_sets: ['seen', 'adult'] });
+      expect(Array.from(codes, (code) => lists.dictionary[code])).toEqual(online);
+    }
   });
 });
 

@@ -2,7 +2,7 @@
  * The judge of filters: one test of a row after the other, in plain TypeScript over the columns of a table. It shares
  * no code with the compiled and native evaluation but the types.
  */
-import type { FeatureColumn } from '../../src/features/feature-column.js';
+import type { FeatureColumn, NumberListColumn, StringListColumn } from '../../src/features/feature-column.js';
 import type { FeatureTable } from '../../src/features/feature-table.js';
 import type { Condition, FilterClause, FilterGroup, Scalar } from '../../src/features/filter.js';
 
@@ -76,7 +76,7 @@ function everyValue(column: FeatureColumn, wanted: ReadonlySet<Scalar>): RowTest
   };
 }
 
-function entriesOf(column: FeatureColumn & { offsets: Uint32Array }, row: number): Scalar[] {
+function entriesOf(column: StringListColumn | NumberListColumn, row: number): Scalar[] {
   const [start, end] = [column.offsets[row]!, column.offsets[row + 1]!];
   if (column.kind === 'number_list') return [...column.values.subarray(start, end)];
   return Array.from(column.codes.subarray(start, end), (code) => column.dictionary[code]!);

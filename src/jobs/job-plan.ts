@@ -12,6 +12,8 @@ export type OutputLayout = 'long' | 'lists' | 'npy';
 export const JOB_DEFAULTS = { k: 100, batchUsers: 4_096 } as const;
 /** Values and hits of one native call: both are copied on the JS thread, in well under a millisecond. */
 const CALL_VALUES = ANN_BOUNDS.queryValuesPerCall.default;
+/** The output thread's own heap, and what both threads leave between two garbage collections; measured, rounded up. */
+const BASE_BYTES = 80_000_000;
 /** Free disk beyond what the output takes at most. */
 const DISK_FLOOR_BYTES = 32 * 1024 * 1024;
 
@@ -125,6 +127,7 @@ export function estimate(
       : hits * (4.1 + indexBits / 8) + users * (userIdBytes + 16) + Math.ceil(users / perChunk) * (dictionary + 2_000);
   // Slots; encoding (indexes, scores, ranks and their pages: 24 bytes a hit at most); ids; calls under way.
   const memoryBytes =
+    BASE_BYTES +
     SLOTS * slotBytes(perChunk, k) +
     24 * Math.min(chunkHits, CHUNK_HITS) +
     2 * dictionary +

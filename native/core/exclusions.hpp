@@ -25,7 +25,7 @@ struct ExcludedRows {
 };
 
 // Rows that a search must not return: some for all of its queries, some for single ones. Immutable after construction,
-// so that threads share it. Lists are sorted here, so make it off the JS thread.
+// so that threads share it. Lists that are not sorted are sorted here: long ones off the JS thread.
 class Exclusions {
  public:
   Exclusions() = default;
@@ -43,7 +43,7 @@ class Exclusions {
     lists_.reserve(queries);
     for (size_t q = 0; q < queries; ++q) {
       const auto first = rows_.begin() + offsets[q], last = rows_.begin() + offsets[q + 1];
-      std::sort(first, last);
+      if (!std::is_sorted(first, last)) std::sort(first, last);
       lists_.emplace_back(rows_.data() + offsets[q], static_cast<size_t>(std::unique(first, last) - first));
     }
   }
@@ -69,7 +69,7 @@ class Exclusions {
 
  private:
   static void sort_unique(std::vector<uint32_t>& rows) {
-    std::sort(rows.begin(), rows.end());
+    if (!std::is_sorted(rows.begin(), rows.end())) std::sort(rows.begin(), rows.end());
     rows.erase(std::unique(rows.begin(), rows.end()), rows.end());
   }
   static void check_rows(const char* field, const std::vector<uint32_t>& rows, uint32_t limit) {

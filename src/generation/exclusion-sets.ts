@@ -46,7 +46,7 @@ export class ExclusionSet {
     return this.users !== undefined;
   }
 
-  /** Rows of items, of which some may stand twice. A user without a list has none. */
+  /** Rows of items, mostly ascending; some may stand twice. A user without a list has none. A view: not to be written. */
   rowsFor(user: Id | undefined): Uint32Array {
     if (this.users === undefined) return this.rows;
     if (user === undefined) return NO_ROWS;
@@ -104,7 +104,10 @@ export class ExclusionSets {
   }
 }
 
+/** A copy; of a single part that is not empty, the part itself, which a search need not sort again. */
 export function concatRows(parts: readonly ArrayLike<number>[]): Uint32Array {
+  const filled = parts.filter(({ length }) => length > 0);
+  if (filled.length === 1 && filled[0] instanceof Uint32Array) return filled[0];
   const rows = new Uint32Array(parts.reduce((length, part) => length + part.length, 0));
   let at = 0;
   for (const part of parts) {

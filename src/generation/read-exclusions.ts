@@ -10,7 +10,7 @@ import { asBelfryError, BelfryError, show } from '../errors.js';
 import type { FeatureColumn } from '../features/feature-column.js';
 import { readParquetInWorker } from '../features/parquet-reader.js';
 import { Slices } from '../features/slices.js';
-import type { Id, Row } from '../types.js';
+import type { Id } from '../types.js';
 import { ExclusionSet, ExclusionSets } from './exclusion-sets.js';
 
 export const EXCLUSION_LIMITS = {
@@ -26,6 +26,8 @@ export const EXCLUSION_LIMITS = {
 
 /** Entries between two looks at the clock. */
 const STEP = 1024;
+/** Lists up to this long are sorted once, here; a longer one would hold up the event loop, and searches sort it. */
+const SORTED_ITEMS = 4096;
 const USER_COLUMN = 'user_id';
 const ITEM_COLUMNS = ['item_id', 'item_ids'];
 
@@ -56,21 +58,39 @@ async function readSet(
 ): Promise<ExclusionSet> {
   if (file.path.endsWith('.parquet')) return readTable(path, file, itemIds, userIds);
   const ids = file.path.endsWith('.json') ? readJson(path, file) : readLines(path, file, itemIds);
-  const rows: Row[] = [];
+  const rows: number[] = [];
   const slices = new Slices();
   let entries = 0;
   for await (const id of ids) {
     if (++entries % STEP === 0 && slices.isOver) await slices.next();
-    const row = itemIds.rowOf(id);
-    if (row !== undefined) rows.push(row);
-    if (rows.length > EXCLUSION_LIMITS.listItems) throw tooLong(file);
+    if (entries > EXCLUSION_LIMITS.listItems) throw tooLong(file);
+    rows.push(itemIds.rowOf(id) ?? -1);
   }
-  return forEveryone(file, Uint32Array.from(rows), entries);
+  return forEveryone(file, rows, itemIds.size, slices);
 }
 
-function forEveryone(file: ExclusionFile, rows: Uint32Array, entries: number): ExclusionSet {
-  const facts = { users: 0, entries, unknownItems: entries - rows.length, unknownUsers: 0, bytes: rows.byteLength };
-  return new ExclusionSet({ name: file.name, file: file.path, by: 'everyone', ...facts }, rows);
+/** `itemRows` holds -1 for an id that is unknown. Ascending rows, each once, by way of a flag for each item: a sort of them all would hold up the event loop. */
+async function forEveryone(
+  file: ExclusionFile,
+  itemRows: ArrayLike<number>,
+  itemCount: number,
+  slices: Slices,
+): Promise<ExclusionSet> {
+  const flags = new Uint8Array(itemCount);
+  let unknownItems = 0;
+  for (let at = 0; at < itemRows.length; at++) {
+    if (at % STEP === 0 && slices.isOver) await slices.next();
+    if (itemRows[at]! < 0) unknownItems++;
+    else flags[itemRows[at]!] = 1;
+  }
+  const rows = new Uint32Array(itemRows.length);
+  let count = 0;
+  for (let row = 0; row < itemCount; row++) {
+    if (row % STEP === 0 && slices.isOver) await slices.next();
+    if (flags[row] === 1) rows[count++] = row;
+  }
+  const facts = { users: 0, entries: itemRows.length, unknownItems, unknownUsers: 0, bytes: rows.byteLength };
+  return new ExclusionSet({ name: file.name, file: file.path, by: 'everyone', ...facts }, rows.subarray(0, count));
 }
 
 /** One id a line, as in item_ids.txt; digits where ids are integers. */
@@ -144,9 +164,8 @@ async function readTable(
   const itemRows = await rowsOfItems(items, itemIds, slices);
   const offsets = 'offsets' in items ? items.offsets : undefined;
   if (users === undefined) {
-    const known = itemRows.filter((row) => row >= 0);
-    if (known.length > EXCLUSION_LIMITS.listItems) throw tooLong(file);
-    return forEveryone(file, Uint32Array.from(known), itemRows.length);
+    if (itemRows.length > EXCLUSION_LIMITS.listItems) throw tooLong(file);
+    return forEveryone(file, itemRows, itemIds.size, slices);
   }
 
   const others = new Map<Id, number>();
@@ -182,6 +201,11 @@ async function readTable(
     const end = offsets === undefined ? row + 1 : offsets[row + 1]!;
     const list = lists[row]!;
     for (; at < end; at++) if (itemRows[at]! >= 0 && list >= 0) kept[next[list]!++] = itemRows[at]!;
+  }
+  for (let list = 0; list + 1 < ends.length; list++) {
+    if (slices.isOver) await slices.next();
+    const length = ends[list + 1]! - ends[list]!;
+    if (length > 1 && length <= SORTED_ITEMS) kept.subarray(ends[list], ends[list + 1]).sort();
   }
   const facts = {
     name: file.name,

@@ -79,7 +79,7 @@ void prune_lists(const Context& context, const CodedRows& rows, NeighbourLists& 
       if (lists.size[row] == 0) continue;
       float* distance = lists.distances_of(row);
       uint32_t* others = lists.rows_of(row);
-      const uint32_t* selected = selector.select(distance, others, lists.size[row], degree, chosen[row]);
+      const uint32_t* selected = selector.select(distance, others, lists.size[row], degree, degree / 2, chosen[row]);
       bring_forward(distance, others, lists.size[row], selected, chosen[row]);
     }
   });
@@ -104,7 +104,7 @@ void prune_lists(const Context& context, const CodedRows& rows, NeighbourLists& 
       if (count == 0) continue;
       for (uint32_t i = 0; i < count; ++i) std::tie(distance[i], others[i]) = candidates[i];
       uint32_t taken = 0;
-      const uint32_t* selected = selector.select(distance.data(), others.data(), count, degree, taken);
+      const uint32_t* selected = selector.select(distance.data(), others.data(), count, degree, degree / 2, taken);
       bring_forward(distance.data(), others.data(), count, selected, taken);
       std::copy_n(others.data(), std::max(taken, std::min(count, filled)), &graph.neighbours[size_t{row} * degree]);
     }

@@ -2,6 +2,7 @@
 
 // Choosing the edges of one row; shared by the stages of build_graph that do so.
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 
@@ -20,7 +21,6 @@ class Selector {
         norm_(kSelectMax),
         distance_(kSelectMax),
         offset_(kSelectMax),
-        candidates_(kSelectMax),
         selected_(kSelectMax) {}
 
   // Squared distances of a row to `count` others.
@@ -32,8 +32,9 @@ class Selector {
     return distance_.data();
   }
 
-  // Positions of the chosen among `count` candidates, at most kSelectMax, nearest first.
-  const uint32_t* select(const float* distance, const uint32_t* rows, uint32_t count, uint32_t wanted,
+  // Positions of the chosen among `count` candidates, at most kSelectMax, nearest first. When fewer than `low` are
+  // chosen, alpha grows: rows whose candidates cover each other (heavy-tailed norms) would keep two or three edges.
+  const uint32_t* select(const float* distance, const uint32_t* rows, uint32_t count, uint32_t wanted, uint32_t low,
                          uint32_t& taken) {
     pack(rows, count);
     for (uint32_t i = 0; i < count; ++i) distance_[i] = distance[i];
@@ -46,10 +47,13 @@ class Selector {
     job.offset = offset_.data();
     job.distance = distance_.data();
     job.count = count;
-    job.alpha = context_.options.alpha;
     job.wanted = wanted;
     job.selected = selected_.data();
-    taken = context_.pairs().select(job);
+    for (const float growth : {1.0F, 1.15F, 1.35F, 1.6F, 2.0F}) {
+      job.alpha = context_.options.alpha * growth;
+      taken = context_.pairs().select(job);
+      if (taken >= std::min(low, count)) break;
+    }
     return selected_.data();
   }
 
@@ -69,7 +73,7 @@ class Selector {
   AlignedBuffer<uint8_t> blocks_;
   AlignedBuffer<float> scale_, norm_, distance_;
   AlignedBuffer<int32_t> offset_;
-  AlignedBuffer<uint32_t> candidates_, selected_;
+  AlignedBuffer<uint32_t> selected_;
 };
 
 }  // namespace belfry::graph_build

@@ -77,6 +77,8 @@ inline Graph sample_graph(uint32_t rows, uint32_t degree, uint64_t seed) {
     start += size;
   }
   graph.partition_starts.push_back(rows);
+  // An entry of no partition's own.
+  if (graph.entries.size() < rows) graph.entries.push_back(static_cast<uint32_t>(random() % rows));
   return graph;
 }
 

@@ -220,9 +220,13 @@ TEST(a_header_with_right_checksums_and_wrong_fields_is_refused) {
   for (const uint64_t length : {uint64_t{1} << 20, uint64_t{1} << 62, ~uint64_t{0} - 3}) {
     field(order + 16, length, "is longer than the file");
   }
+  const size_t starts = sample.section(SectionKind::kPartitions) + 16;
+  std::string damaged = sample.bytes;
+  std::memset(damaged.data() + sample.offset(SectionKind::kPartitions), 0, get<uint64_t>(damaged, starts));
+  put(damaged, starts, uint64_t{4});
+  expect(sample.outcome_repaired(damaged), "BELFRY_FILE_CORRUPT", "holds 1 partition starts");
   field(order + 28, uint32_t{1}, "uses reserved bytes");
-  const std::string damaged = sample.bytes;
-  CHECK(sample.outcome_repaired(damaged) == "read");
+  CHECK(sample.outcome_repaired(sample.bytes) == "read");
 }
 
 TEST(a_flipped_bit_in_an_index_file_is_found) {
@@ -268,6 +272,8 @@ TEST(row_numbers_that_lead_nowhere_are_refused_behind_right_checksums) {
   word(SectionKind::kOrder, 0, get<uint32_t>(sample.bytes, order + 4), "the order of rows is not a permutation");
   word(SectionKind::kEntries, 0, kRows, "the entry of partition 0 is not in it");
   word(SectionKind::kEntries, 0, ~0U, "the entry of partition 0 is not in it");
+  const size_t extra = get<uint64_t>(sample.bytes, sample.section(SectionKind::kEntries) + 16) / 4 - 1;
+  word(SectionKind::kEntries, extra, kRows, "an entry is not a row");
   word(SectionKind::kPartitions, 0, 1, "the partitions do not cover the rows");
   word(SectionKind::kPartitions, 1, 0, "partition 0 is empty or out of order");
   word(SectionKind::kPartitions, 1, ~0U, "");

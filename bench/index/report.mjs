@@ -15,6 +15,7 @@ function engineTable({ engines, recalls, ratios }) {
     ...recalls.map((recall) => `QPS at ${recall}`),
     ...recalls.map((recall) => `belfry is, at ${recall}`),
     'build s (threads)',
+    'build CPU s',
     'bytes per item',
     'highest recall',
   ];
@@ -26,6 +27,7 @@ function engineTable({ engines, recalls, ratios }) {
       ...recalls.map((recall) => number(engine.qps_at_recall[recall])),
       ...recalls.map((recall) => (ratio(recall) ? `${ratio(recall)}x` : '')),
       engine.build_s === null ? '' : `${number(engine.build_s, 1)} (${engine.build_threads})`,
+      engine.build_cpu_s === null ? '' : number(engine.build_cpu_s, 1),
       engine.bytes_per_item === undefined
         ? ''
         : `${number(engine.bytes_per_item)}${engine.mapped_bytes_per_item > 1 ? ` + ${number(engine.mapped_bytes_per_item)} mapped` : ''}`,

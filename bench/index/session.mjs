@@ -128,10 +128,12 @@ export class Session {
     // Build time and memory are those of the build that is fastest at the main recall (or comes nearest to it).
     const rank = (build) => qpsAt(build.points, main) ?? Math.max(-1, ...build.points.map((point) => point.recall - 1));
     const best = here.reduce((a, b) => (rank(b) > rank(a) ? b : a));
-    const { build_s, build_threads, bytes_per_item, mapped_bytes_per_item } = builds[engine.builds.indexOf(best)];
+    const { build_s, build_cpu_s, build_threads, bytes_per_item, mapped_bytes_per_item } =
+      builds[engine.builds.indexOf(best)];
     return {
       version: best.record.version,
       build_s,
+      build_cpu_s,
       build_threads,
       bytes_per_item,
       mapped_bytes_per_item,
@@ -168,7 +170,7 @@ export class Session {
       ...(build.absent === undefined ? {} : { absent: build.absent }),
       ...(build.failed === undefined ? {} : { failed: build.failed }),
       build_s: roundTo(record.build_s ?? null, 2),
-      // Far above build_s times threads it cannot be; far below, the machine was busy with something else.
+      // Far below build_s times threads: the machine was busy with something else.
       build_cpu_s: roundTo(record.build_cpu_s ?? null, 2),
       build_threads: record.threads ?? null,
       ...memory,

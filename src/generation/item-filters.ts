@@ -146,6 +146,7 @@ export class ItemFilters {
     if (known !== undefined) return known;
     const column = name === ID_FIELD ? this.handOverIds() : this.handOver(this.table.column(name)!);
     this.columns.set(name, column);
+    column.catch(() => this.columns.delete(name)); // out of memory, say: the next filter tries again
     return column;
   }
 

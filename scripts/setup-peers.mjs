@@ -34,6 +34,13 @@ const { values: flags } = parseArgs({
   options: { python: { type: 'boolean', default: false }, only: { type: 'string' } },
 });
 const absent = [];
+for (const name of flags.only?.split(',') ?? []) {
+  if (name in NPM_PEERS || name in PYTHON_PEERS) continue;
+  process.stderr.write(
+    `belfry: --only: no peer '${name}'; there are ${[...Object.keys(NPM_PEERS), ...Object.keys(PYTHON_PEERS)].join(', ')}\n`,
+  );
+  process.exit(1);
+}
 
 /** Runs a command. @throws Error with the end of what it printed */
 function run(command, args, cwd) {

@@ -143,7 +143,7 @@ inline double score_row(const ScoreJob& job, const unsigned char* row) {
 
 template <RowFormat kFormat, RowScore kScore>
 inline void score_list(const ScoreJob& job) {
-  constexpr uint32_t kAhead = 4;  // rows whose lines are fetched while earlier ones are scored
+  constexpr uint32_t kAhead = 8;  // rows whose lines are fetched while earlier ones are scored
   const auto row_at = [&](uint32_t i) {
     const size_t row = job.rows == nullptr ? size_t{job.first} + i : job.rows[i];
     return job.base + row * job.row_bytes;

@@ -67,7 +67,7 @@ export async function calibrate(options: CalibrateOptions): Promise<Calibration>
   const kept: (Trial & Effort)[] = [];
   const prices: number[] = [];
   for (const { k, queries: wanted, stops } of grid) {
-    const sample = queries.subarray(0, Math.min(count, wanted) * dims);
+    const sample = spreadQueries(queries, dims, wanted);
     const truth = await thresholds(options, sample, k);
     const found: (Trial & Effort)[] = [];
     for (const stop of stops) {
@@ -97,6 +97,18 @@ export async function calibrate(options: CalibrateOptions): Promise<Calibration>
   }));
   const filters = await filterEfforts(options, points, step);
   return { source: options.source, queries: count, kernel: index.info.kernel, costs, points, filters };
+}
+
+/** At most `wanted` of the queries, evenly spaced: those that come first in a file are often unlike the others. */
+export function spreadQueries(queries: Float32Array, dims: number, wanted: number): Float32Array {
+  const count = queries.length / dims;
+  if (count <= wanted) return queries;
+  const taken = new Float32Array(wanted * dims);
+  for (let i = 0; i < wanted; i++) {
+    const q = Math.floor(((i + 0.5) * count) / wanted);
+    taken.set(queries.subarray(q * dims, (q + 1) * dims), i * dims);
+  }
+  return taken;
 }
 
 interface Effort {
@@ -239,7 +251,7 @@ async function filterEfforts(
   const efforts: FilterEffort[] = [];
   for (const share of FILTER_SHARES) {
     if (base !== undefined) {
-      const sample = queries.subarray(0, Math.min(queries.length, 300 * dims));
+      const sample = spreadQueries(queries, dims, 300);
       const filter = randomBits(rows, share);
       const truth = await thresholds(options, sample, 10, filter);
       let chosen = FILTER_FACTORS.at(-1)!;

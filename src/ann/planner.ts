@@ -49,7 +49,7 @@ export interface Calibration {
   readonly filters: readonly FilterEffort[];
 }
 
-/** At most one of the three; none: the default recall. */
+/** At most one of recall, exact and ef; none: the default recall. A recall of 1 is exactness. */
 export interface Wanted {
   readonly k: number;
   readonly recall?: number | undefined;
@@ -89,7 +89,8 @@ export class SearchPlanner {
         field: 'recall',
       });
     }
-    if (wanted.exact === true)
+    // However good a walk was measured to be, that is no proof.
+    if (wanted.exact === true || wanted.recall === 1)
       return { effort: { mode: 'exact' }, target: 1, expectedRecall: 1, why: 'exact was asked for' };
     const scan: Effort = { mode: 'codes', rescore: defaultRescore(wanted.k) };
     if (this.calibration === undefined)

@@ -2,7 +2,7 @@
 import { join } from 'node:path';
 import { type GraphFile, type KernelName, loadAddon, type NativeIndex, type NativeMatrix } from '../ann/addon.js';
 import type { IdMap } from '../ann/ids.js';
-import { SearchPlanner } from '../ann/planner.js';
+import { Searcher } from '../ann/searcher.js';
 import { FeatureTable } from '../features/feature-table.js';
 import type { Reranker } from '../rerank/reranker.js';
 import type { UserTower } from '../tower/user-tower.js';
@@ -25,13 +25,13 @@ export interface LoadOptions {
 
 export class Generation {
   readonly id: string;
-  /** Which way each search goes. */
-  readonly planner: SearchPlanner;
+  /** Searches of the items, and the index behind it. */
+  readonly searcher: Searcher;
   /** What an unknown user gets: the mean user, whose candidates are what most users share. */
   readonly defaultQuery: Float32Array;
   readonly skippedItems: ReadonlySet<Row>;
   readonly skippedUsers: ReadonlySet<Row>;
-  private similarity: { items?: Promise<NativeIndex>; users?: Promise<NativeIndex> } = {};
+  private similarity: { items?: Promise<Searcher>; users?: Promise<Searcher> } = {};
 
   private constructor(
     /** Where its files are; they never change. */
@@ -52,7 +52,7 @@ export class Generation {
     private readonly options: LoadOptions,
   ) {
     this.id = manifest.id;
-    this.planner = new SearchPlanner(itemIds.size, manifest.graph?.calibration);
+    this.searcher = new Searcher(index, manifest.graph?.calibration);
     this.skippedItems = new Set(manifest.items.skippedRows);
     this.skippedUsers = new Set(manifest.users?.skippedRows ?? []);
     this.defaultQuery =
@@ -130,23 +130,18 @@ export class Generation {
     return this.models.rerankerProblems;
   }
 
-  /** The planner of an index of this generation: only the one over the items has a graph. */
-  plannerOf(index: NativeIndex): SearchPlanner {
-    return index === this.index ? this.planner : new SearchPlanner(index.info.rows);
-  }
-
   /** Items like an item: by direction under ip (else long items are like everything), by the metric itself otherwise. */
-  itemSimilarity(): Promise<NativeIndex> {
-    if (this.manifest.metric !== 'ip') return Promise.resolve(this.index);
-    this.similarity.items ??= createIndex(this.items, 'cosine', this.options);
+  itemSimilarity(): Promise<Searcher> {
+    if (this.manifest.metric !== 'ip') return Promise.resolve(this.searcher);
+    this.similarity.items ??= createSearcher(this.items, 'cosine', this.options);
     return this.similarity.items;
   }
 
   /** Users like a user; made at the first call, since many services never ask. */
-  userSimilarity(): Promise<NativeIndex> {
+  userSimilarity(): Promise<Searcher> {
     if (this.users === undefined) throw new Error('no users: the caller checks');
     const metric: Metric = this.manifest.metric === 'ip' ? 'cosine' : this.manifest.metric;
-    this.similarity.users ??= createIndex(this.users, metric, this.options);
+    this.similarity.users ??= createSearcher(this.users, metric, this.options);
     return this.similarity.users;
   }
 
@@ -165,7 +160,7 @@ export class Generation {
   async close(): Promise<void> {
     await closeModels(this.models);
     for (const opening of [this.similarity.items, this.similarity.users]) {
-      (await opening?.catch(() => undefined))?.close();
+      (await opening?.catch(() => undefined))?.index.close();
     }
     this.filters.close();
     this.index.close();
@@ -180,6 +175,10 @@ async function closeModels({ tower, rerankers }: OpenModels): Promise<void> {
 
 function graphOf(folder: string, { graph, items, files }: Manifest): GraphFile | undefined {
   return graph === undefined ? undefined : { path: join(folder, graph.file), vectors: files[items.file]!.sha256 };
+}
+
+async function createSearcher(matrix: NativeMatrix, metric: Metric, options: LoadOptions): Promise<Searcher> {
+  return new Searcher(await createIndex(matrix, metric, options));
 }
 
 function createIndex(

@@ -29,7 +29,7 @@ const PATHS = {
 
 /** Whichever is cheapest for batches of this size at the recall asked for, by what the build has measured. */
 export function chooseSearch(generation: Generation, { k, batch, exact, recall, share }: SearchNeeds): SearchChoice {
-  const { effort, why } = generation.planner.plan({
+  const { effort, why } = generation.searcher.planner.plan({
     k,
     batch,
     ...(exact || recall === 1 ? { exact: true } : { recall }),

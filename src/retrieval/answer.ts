@@ -1,21 +1,12 @@
 /** From rows and scores to what a caller reads: ids, metadata, explanation; and from ids back to rows. */
-import type { NativeFilter, NativeHits, NativeIndex } from '../ann/addon.js';
-import type { Plan } from '../ann/planner.js';
+import type { NativeFilter, NativeIndex } from '../ann/addon.js';
+import type { Found } from '../ann/searcher.js';
 import { BelfryError, show } from '../errors.js';
 import { concatRows } from '../generation/exclusion-sets.js';
 import type { Generation } from '../generation/generation.js';
 import type { Id } from '../types.js';
 import type { Query } from './query-vector.js';
 import type { Explanation, RetrievedItem, RetrieveRequest } from './request.js';
-
-/** Rows in retrieval order, with their scores. */
-export interface Hits {
-  readonly rows: Uint32Array;
-  readonly scores: Float32Array;
-  readonly plan: Plan;
-  readonly path: NativeHits['path'];
-  readonly scored: number;
-}
 
 export function rowsOf(ids: readonly Id[], generation: Generation): number[] {
   const rows: number[] = [];
@@ -63,7 +54,7 @@ export function shortScore(score: number): number {
 
 /** The first k by the reranker's order, or by retrieval order where there is none. */
 export function answerItems(
-  hits: Hits,
+  hits: Found,
   order: Uint32Array | undefined,
   scores: Float32Array | undefined,
   k: number,
@@ -89,7 +80,7 @@ export function answerItems(
 
 export function explanation(
   index: NativeIndex,
-  hits: Hits,
+  hits: Found,
   found: { query: string; filter?: NativeFilter | undefined; depth: number; reranked: number },
 ): Explanation {
   const { effort, expectedRecall, why } = hits.plan;

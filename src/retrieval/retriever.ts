@@ -2,31 +2,20 @@
  * What happens to a request, in which order: deadline, lease, query vector, filter and exclusions, search, re-rank, cut,
  * answer. The only flow control of a request; the parts do not know of each other.
  */
-import type { NativeFilter, NativeIndex } from '../ann/addon.js';
+import type { NativeFilter } from '../ann/addon.js';
+import type { Search, Searcher } from '../ann/searcher.js';
 import { BelfryError, show } from '../errors.js';
 import { concatRows } from '../generation/exclusion-sets.js';
 import type { Generation } from '../generation/generation.js';
 import type { GenerationStore } from '../generation/store.js';
 import type { Metrics } from '../telemetry/metrics.js';
 import type { Degradation, Id } from '../types.js';
-import {
-  answerItems,
-  excludedRows,
-  explanation,
-  type Hits,
-  metadataColumns,
-  metadataOf,
-  rowsOf,
-  shortScore,
-} from './answer.js';
+import { answerItems, excludedRows, explanation, metadataColumns, metadataOf, rowsOf, shortScore } from './answer.js';
 import { Deadline, StageTimer } from './deadline.js';
 import { describeGeneration, suggestIds } from './describe.js';
 import { checkVector, resolveQuery } from './query-vector.js';
 import { Reranking } from './rerank-stage.js';
 import type { RetrieveRequest, RetrieveResponse, Shaping, SimilarRequest, SimilarResponse } from './request.js';
-
-/** Walks predicted to be shorter run on the calling thread, far below the millisecond that it may be held. */
-const SHORT_WALK_US = 100;
 
 export interface RetrieverStatus {
   readonly ready: boolean;
@@ -109,7 +98,7 @@ export class Retriever {
 
       const depth = reranking === undefined ? request.k : Math.max(request.k, request.candidates);
       const hits = await this.inTime(
-        this.search(generation, generation.index, query.vector, depth, request, filter, exclude),
+        generation.searcher.search({ ...shape(request), query: query.vector, k: depth, filter, exclude }),
         deadline,
         'searching',
       );
@@ -235,7 +224,7 @@ export class Retriever {
     request: SimilarRequest,
     deadline: Deadline,
     generation: Generation,
-    opening: Promise<NativeIndex>,
+    opening: Promise<Searcher>,
     vector: Float32Array,
     filter: NativeFilter | undefined,
     exclude: Uint32Array,
@@ -243,9 +232,9 @@ export class Retriever {
   ): Promise<SimilarResponse> {
     const timer = new StageTimer();
     // Made at the first call: over many rows that takes longer than a request may.
-    const index = await this.inTime(opening, deadline, 'making the index');
+    const searcher = await this.inTime(opening, deadline, 'making the index');
     const hits = await this.inTime(
-      this.search(generation, index, vector, request.k, request, filter, exclude),
+      searcher.search({ ...shape(request), query: vector, filter, exclude }),
       deadline,
       'searching',
     );
@@ -259,7 +248,7 @@ export class Retriever {
       timings: timer.finish(),
       ...(request.explain
         ? {
-            explain: explanation(index, hits, {
+            explain: explanation(searcher.index, hits, {
               query: request.source.kind === 'id' ? 'stored' : 'given',
               filter,
               depth: request.k,
@@ -278,37 +267,6 @@ export class Retriever {
     if (filter === undefined) return undefined;
     const evaluating = generation.filters.evaluate(filter, () => deadline.remainingMs);
     return this.inTime(evaluating, deadline, 'filtering');
-  }
-
-  private async search(
-    generation: Generation,
-    index: NativeIndex,
-    vector: Float32Array,
-    depth: number,
-    { exact, recall, ef }: Pick<Shaping, 'exact' | 'recall' | 'ef'>,
-    filter: NativeFilter | undefined,
-    exclude: Uint32Array,
-  ): Promise<Hits> {
-    const plan = generation.plannerOf(index).plan({
-      k: depth,
-      exact,
-      recall,
-      ef,
-      share: filter === undefined ? undefined : filter.count / index.info.rows,
-    });
-    const search = {
-      queries: vector,
-      k: depth,
-      ...plan.effort,
-      ...(filter === undefined ? {} : { filter }),
-      ...(exclude.length === 0 ? {} : { exclude }),
-    };
-    // A short walk costs less than handing it to another thread and back.
-    const isShort = filter === undefined && (plan.expectedMicroseconds ?? Infinity) <= SHORT_WALK_US;
-    const inline = isShort && plan.effort.mode === 'walk' ? index.searchSync(search) : undefined;
-    const { rows, scores, counts, path, scored } = inline ?? (await index.search(search));
-    const count = counts[0] as number;
-    return { rows: rows.subarray(0, count), scores: scores.subarray(0, count), plan, path, scored };
   }
 
   /** Past its deadline with nothing to answer, a request ends with 504; the work behind it is abandoned, not aborted. */
@@ -346,4 +304,9 @@ export class Retriever {
 
 function labelOf<K extends string>(key: K, label: string | undefined): { [P in K]?: string } {
   return label === undefined ? {} : ({ [key]: label } as { [P in K]?: string });
+}
+
+/** What a request says of the search itself. */
+function shape({ k, exact, recall, ef }: Shaping): Pick<Search, 'k' | 'exact' | 'recall' | 'ef'> {
+  return { k, exact, recall, ef };
 }

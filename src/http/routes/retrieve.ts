@@ -73,8 +73,8 @@ export function toShaping(
 ): Shaping {
   return {
     k: body.k ?? LIMITS.k.default,
-    exact: body.exact === true || body.recall === 1,
-    ...(body.recall === undefined || body.recall === 1 ? {} : { recall: body.recall }),
+    exact: body.exact === true,
+    ...(body.recall === undefined ? {} : { recall: body.recall }),
     ...(body.ef === undefined ? {} : { ef: body.ef }),
     ...(body.filter === undefined ? {} : { filter: body.filter as FilterGroup }),
     exclude: body.exclude ?? [],

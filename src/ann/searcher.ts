@@ -1,0 +1,69 @@
+/**
+ * One query, the cheapest way: planned, then walked on the calling thread when that takes a moment, scanned together with
+ * other queries when all rows must be read, handed to the pool otherwise.
+ */
+import type { NativeFilter, NativeHits, NativeIndex } from './addon.js';
+import { GatheredScans } from './gathered-scans.js';
+import { type Calibration, type Plan, SearchPlanner, type Wanted } from './planner.js';
+
+export interface Search extends Pick<Wanted, 'k' | 'recall' | 'exact' | 'ef'> {
+  /** dims finite values. */
+  readonly query: Float32Array;
+  readonly filter?: NativeFilter | undefined;
+  /** Rows that are not answered. */
+  readonly exclude: Uint32Array;
+}
+
+/** Rows in the order of their scores, best first, and how they were found. */
+export interface Found {
+  readonly rows: Uint32Array;
+  readonly scores: Float32Array;
+  readonly plan: Plan;
+  readonly path: NativeHits['path'];
+  /** Rows that a walk scored. */
+  readonly scored: number;
+}
+
+/** Walks predicted to be shorter run on the calling thread, far below the millisecond that it may be held. */
+const SHORT_WALK_US = 100;
+/** The bound of `NativeIndex.searchSync`. */
+const SHORT_WALK_EF = 1024;
+
+export class Searcher {
+  readonly planner: SearchPlanner;
+  private readonly scans: GatheredScans;
+
+  constructor(
+    readonly index: NativeIndex,
+    /** Absent for an index without a graph. */
+    calibration?: Calibration,
+  ) {
+    this.planner = new SearchPlanner(index.info.rows, calibration);
+    this.scans = new GatheredScans(index);
+  }
+
+  /** Errors: those of SearchPlanner.plan and of NativeIndex.search. */
+  async search({ query, filter, exclude, ...wanted }: Search): Promise<Found> {
+    const share = filter === undefined ? undefined : filter.count / this.index.info.rows;
+    const plan = this.planner.plan({ ...wanted, share });
+    const { rows, scores, counts, path, scored } = await this.run(plan, query, wanted.k, filter, exclude);
+    const count = counts[0]!;
+    return { rows: rows.subarray(0, count), scores: scores.subarray(0, count), plan, path, scored };
+  }
+
+  private run(
+    { effort, expectedMicroseconds = Infinity }: Plan,
+    query: Float32Array,
+    k: number,
+    filter: NativeFilter | undefined,
+    exclude: Uint32Array,
+  ): Promise<NativeHits> | NativeHits {
+    const { mode, rescore } = effort;
+    if (filter === undefined && (mode === 'codes' || mode === 'exact'))
+      return this.scans.search({ query, k, mode, rescore, exclude });
+    const call = { queries: query, k, ...effort, ...(exclude.length === 0 ? {} : { exclude }) };
+    if (filter !== undefined) return this.index.search({ ...call, filter });
+    const isShort = mode === 'walk' && effort.ef! <= SHORT_WALK_EF && expectedMicroseconds <= SHORT_WALK_US;
+    return (isShort ? this.index.searchSync(call) : undefined) ?? this.index.search(call);
+  }
+}

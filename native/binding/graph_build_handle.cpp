@@ -43,8 +43,8 @@ class GraphBuildWorker final : public PromiseWorker {
       for (size_t i = 0; i < build.user_rows.size(); ++i) {
         build.users->read_row(build.user_rows[i], values->data() + i * dims);
       }
-      users = {values, reinterpret_cast<const unsigned char*>(values->data()), size_t{dims} * sizeof(float),
-               RowFormat::kF32, static_cast<uint32_t>(build.user_rows.size()), dims};
+      users = {values,          reinterpret_cast<const unsigned char*>(values->data()), size_t{dims} * sizeof(float),
+               RowFormat::kF32, static_cast<uint32_t>(build.user_rows.size()),          dims};
       options.users = &users;
     }
     const VectorSource items = Matrix::vectors(build.items, options.threads);
@@ -89,6 +89,7 @@ std::shared_ptr<RunningGraphBuild> RunningGraphBuild::read(const Napi::Object& o
   wanted.candidates = number("candidates", 8, 256, wanted.candidates);
   wanted.seed = number("seed", 0, 0xffffffffU, wanted.seed);
   if (!options.Get("notes").IsUndefined()) build->notes = read_string(options.Get("notes"), "notes");
+  check_graph_texts(build->vectors, build->notes);
   if (!options.Get("users").IsUndefined()) {
     build->users = MatrixHandle::unwrap_checked(options.Get("users"), "users");
     const Napi::Uint32Array rows = read_u32_array(options.Get("userRows"), "userRows");
@@ -114,11 +115,10 @@ std::shared_ptr<RunningGraphBuild> RunningGraphBuild::read(const Napi::Object& o
 }
 
 Napi::Function GraphBuildHandle::define(Napi::Env env) {
-  return DefineClass(env, kName,
-                     {InstanceAccessor<&GraphBuildHandle::memory_bytes>("memoryBytes"),
-                      InstanceMethod<&GraphBuildHandle::run>("run"),
-                      InstanceMethod<&GraphBuildHandle::progress>("progress"),
-                      InstanceMethod<&GraphBuildHandle::cancel>("cancel")});
+  return DefineClass(
+      env, kName,
+      {InstanceAccessor<&GraphBuildHandle::memory_bytes>("memoryBytes"), InstanceMethod<&GraphBuildHandle::run>("run"),
+       InstanceMethod<&GraphBuildHandle::progress>("progress"), InstanceMethod<&GraphBuildHandle::cancel>("cancel")});
 }
 
 Napi::Value GraphBuildHandle::memory_bytes(const Napi::CallbackInfo& call) {

@@ -145,14 +145,23 @@ std::vector<uint32_t> read_words(const IndexFile& file, const IndexSection& sect
 
 }  // namespace
 
-void write_graph(const std::string& path, const Graph& graph, const GraphIdentity& identity, const std::string& notes,
-                 size_t threads) {
-  if (identity.rows != graph.rows) {
-    throw invalid_argument("rows", std::to_string(graph.rows) + " as in the graph", std::to_string(identity.rows));
+void check_graph_texts(const std::string& vectors, const std::string& notes) {
+  if (!is_fingerprint(vectors)) {
+    throw invalid_argument("vectors",
+                           "1 to " + std::to_string(kFingerprintMax) + " printable ASCII characters without a space",
+                           std::to_string(vectors.size()) + " bytes");
   }
   if (notes.size() > kNotesBytesMax) {
     throw invalid_argument("notes", "at most " + std::to_string(kNotesBytesMax) + " bytes",
                            std::to_string(notes.size()));
+  }
+}
+
+void write_graph(const std::string& path, const Graph& graph, const GraphIdentity& identity, const std::string& notes,
+                 size_t threads) {
+  check_graph_texts(identity.vectors, notes);
+  if (identity.rows != graph.rows) {
+    throw invalid_argument("rows", std::to_string(graph.rows) + " as in the graph", std::to_string(identity.rows));
   }
   check_written(graph, threads);
   IndexHeader header;

@@ -29,6 +29,9 @@ struct LoadedGraph {
 
 inline constexpr size_t kNotesBytesMax = size_t{16} << 20;
 
+// Throws BELFRY_INVALID_ARGUMENT for texts that write_graph would refuse: better known before a long build than after.
+void check_graph_texts(const std::string& vectors, const std::string& notes);
+
 // Writes the graph and `notes` (UTF-8 text: calibration and the like) to an index file, which is there whole or not at
 // all. Throws BELFRY_DISK_SPACE, BELFRY_FILE_UNREADABLE, BELFRY_INVALID_ARGUMENT (identity or notes), BELFRY_INTERNAL
 // (a graph that read_graph would refuse).

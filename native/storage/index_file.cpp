@@ -68,11 +68,6 @@ Error corrupt_error(const std::string& name, const std::string& why) {
 
 std::string found(const char* what, uint64_t value) { return std::string(what) + " is " + std::to_string(value); }
 
-bool is_fingerprint(const std::string& text) {
-  return !text.empty() && text.size() <= kFingerprintMax &&
-         std::all_of(text.begin(), text.end(), [](char c) { return c > ' ' && c <= '~'; });
-}
-
 // What is wrong with the fields that a writer sets as well; empty: nothing.
 std::string field_fault(const IndexHeader& header) {
   if (header.rows < 1 || header.rows > kRowsMax) return found("rows", header.rows);
@@ -100,6 +95,11 @@ uint32_t checksum_of(const void* data, uint64_t bytes, size_t threads) {
 }
 
 }  // namespace
+
+bool is_fingerprint(const std::string& text) {
+  return !text.empty() && text.size() <= kFingerprintMax &&
+         std::all_of(text.begin(), text.end(), [](char c) { return c > ' ' && c <= '~'; });
+}
 
 IndexHeader parse_index_header(const unsigned char* bytes, uint64_t file_bytes, const std::string& name) {
   const auto corrupt = [&](const std::string& why) { return corrupt_error(name, why); };

@@ -24,6 +24,9 @@ inline constexpr size_t kFingerprintMax = 64;
 // Values are part of the format. A reader passes over kinds that it does not know, after checking their checksums.
 enum class SectionKind : uint32_t { kNeighbours = 1, kOrder = 2, kEntries = 3, kPartitions = 4, kNotes = 5 };
 
+// May stand for the vectors in IndexHeader: 1 .. kFingerprintMax printable ASCII characters, no space.
+bool is_fingerprint(const std::string& text);
+
 struct IndexSection {
   SectionKind kind{};
   uint32_t element_bytes = 1;  // 1, 2, 4 or 8
@@ -40,7 +43,7 @@ struct IndexHeader {
   uint64_t seed = 0;
   float alpha = 0;
   uint32_t query_edges = 0;
-  std::string vectors;  // says which vectors the index was built from: 1 .. kFingerprintMax printable ASCII characters
+  std::string vectors;  // says which vectors the index was built from: a fingerprint
   uint64_t file_bytes = 0;
   std::vector<IndexSection> sections;  // in file order
 };

@@ -154,8 +154,10 @@ TEST(what_may_not_be_written_to_an_index_file) {
     CHECK(!std::filesystem::exists(path));
   };
   expect("BELFRY_INVALID_ARGUMENT: rows: expected 40", [](Graph&, GraphIdentity& i) { i.rows = 41; });
-  expect("BELFRY_INVALID_ARGUMENT: index file", [](Graph&, GraphIdentity& i) { i.vectors = ""; });
-  expect("BELFRY_INVALID_ARGUMENT: index file", [](Graph&, GraphIdentity& i) { i.vectors.assign(65, 'x'); });
+  const char* vectors = "BELFRY_INVALID_ARGUMENT: vectors: expected 1 to 64 printable ASCII characters";
+  expect(vectors, [](Graph&, GraphIdentity& i) { i.vectors = ""; });
+  expect(vectors, [](Graph&, GraphIdentity& i) { i.vectors = "a b"; });
+  expect(vectors, [](Graph&, GraphIdentity& i) { i.vectors.assign(65, 'x'); });
   expect("BELFRY_INVALID_ARGUMENT: index file", [](Graph&, GraphIdentity& i) { i.dims = 0; });
   const char* internal = "BELFRY_INTERNAL: a graph that cannot be written";
   expect(internal, [](Graph& g, GraphIdentity&) { g.neighbours[17] = 40; });

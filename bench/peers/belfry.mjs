@@ -2,6 +2,7 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { loadAddon } from '../../dist/ann/addon.js';
+import { FILTER_OPS } from '../../dist/features/filter-program.js';
 import { readNpy } from '../datasets/npy.mjs';
 
 const version = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8')).version;
@@ -52,18 +53,23 @@ export async function open(task) {
     },
     ownBytes: () => index.info.codeBytes + (index.info.graph?.bytes ?? 0),
     report: () => ({ kernel: index.info.kernel, ...(pathTaken && { path: pathTaken }) }),
-    search({ batch, filter, mode = 'walk', ...rest }, k) {
+    async search({ batch, filter, mode = 'walk', ...rest }, k) {
       const { dims } = task;
-      const options = { k, mode, ...rest, ...(filter && { filter: readFilter(filter, task.rows) }) };
+      const options = { k, mode, ...rest, ...(filter && { filter: await evaluate(addon, filter, task.rows) }) };
       const slice = (first, count) => queries.subarray(first * dims, (first + count) * dims);
-      // A walk of up to 1,024 rows runs on the calling thread, as it does in the service.
+      // A walk of up to 1,024 rows runs on the calling thread, as it does in the service; the rare one that needs a scan
+      // is undefined there and goes to the pool.
       if (batch === undefined && mode === 'walk' && !filter && (options.ef ?? 64) <= 1024) {
+        const found = (hits) => {
+          pathTaken = hits.path;
+          return hits.rows.subarray(0, hits.counts[0]);
+        };
         return {
           one(q) {
             const hits = index.searchSync({ ...options, queries: slice(q, 1) });
-            pathTaken = hits.path;
-            return hits.rows.subarray(0, hits.counts[0]);
+            return hits && found(hits);
           },
+          oneLater: async (q) => found(await index.search({ ...options, queries: slice(q, 1) })),
         };
       }
       const size = batch ?? 1;
@@ -79,7 +85,17 @@ export async function open(task) {
   };
 }
 
-/** A bitmap of rows from an `.npy` of 32-bit words. */
-function readFilter(path, rows) {
-  return new Uint8Array(readNpy(path).buffer, 0, Math.ceil(rows / 8));
+/** The filter of a bitmap in an `.npy` of 32-bit words, evaluated once, as the service does with one that comes again. */
+async function evaluate(addon, path, rows) {
+  const words = readNpy(path);
+  const passes = Uint8Array.from({ length: rows }, (_, row) => (words[row >> 5] >> (row & 31)) & 1);
+  const builder = await addon.createColumn({ kind: 'boolean', rows });
+  for (let at = 0; at < rows; at += 1 << 20) builder.append(passes.subarray(at, at + (1 << 20)));
+  const column = await builder.finish();
+  const program = {
+    steps: Uint32Array.of(FILTER_OPS.isTrue, 0, 0, 0),
+    codes: new Uint32Array(0),
+    numbers: new Float64Array(0),
+  };
+  return addon.evaluateFilter({ rows, columns: [column], program });
 }

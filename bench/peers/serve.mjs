@@ -32,7 +32,8 @@ async function rounds(search, count, seconds) {
   let done = 0;
   let elapsed = 0n;
   while (done === 0 || elapsed < limit) {
-    if (search.one !== undefined) for (let q = 0; q < count; q++) lists[q] = search.one(q);
+    if (search.one !== undefined)
+      for (let q = 0; q < count; q++) lists[q] = search.one(q) ?? (await search.oneLater(q));
     else if (search.oneLater !== undefined) for (let q = 0; q < count; q++) lists[q] = await search.oneLater(q);
     else {
       for (let first = 0; first < count; first += search.batch) {

@@ -122,6 +122,7 @@ describe('POST /retrieve', () => {
         candidates: item_ids.length,
         exclude_seen: true,
         rerank: true,
+        exact: true, // the golden candidates are the true ones
       });
       const compared = answer.items.filter(({ id }: { id: string }) => wanted.has(id));
       expect(compared.length).toBe(item_ids.length);

@@ -1,3 +1,5 @@
+#include <algorithm>
+#include <cmath>
 #include <utility>
 #include <vector>
 
@@ -41,7 +43,12 @@ class GraphBuildWorker final : public PromiseWorker {
       const uint32_t dims = build.users->dims();
       const auto values = std::make_shared<AlignedBuffer<float>>(build.user_rows.size() * dims);
       for (size_t i = 0; i < build.user_rows.size(); ++i) {
-        build.users->read_row(build.user_rows[i], values->data() + i * dims);
+        float* row = values->data() + i * dims;
+        build.users->read_row(build.user_rows[i], row);
+        if (!std::all_of(row, row + dims, [](float value) { return std::isfinite(value); })) {
+          throw Error(codes::kBadVector, "users: row " + std::to_string(build.user_rows[i]) +
+                                             " holds NaN or an infinite value; remove or repair it in the export");
+        }
       }
       users = {values,          reinterpret_cast<const unsigned char*>(values->data()), size_t{dims} * sizeof(float),
                RowFormat::kF32, static_cast<uint32_t>(build.user_rows.size()),          dims};

@@ -19,9 +19,9 @@ constexpr size_t kQueryValuesMax = size_t{4} << 20;  // copied on the JS thread
 constexpr size_t kHitsMax = size_t{16} << 20;
 constexpr size_t kExcludedMax = kSyncValuesMax;  // likewise
 constexpr double kStopMax = 1000;
-// A walk on the JS thread stays well below 1 ms: about 300 ns a row of the pool, and the copy of the answer.
+// A walk on the JS thread stays well below 1 ms: about 300 ns a row of the pool, in which excluded rows have places of
+// their own, and the copy of the answer.
 constexpr uint32_t kSyncEfMax = 1024;
-constexpr size_t kSyncExcludedMax = 8192;  // sorting more of them alone would take too long there
 
 // A search as plain data: nothing of JS is touched off the JS thread.
 struct SearchRequest {
@@ -234,7 +234,9 @@ Napi::Value IndexHandle::search_sync(const Napi::CallbackInfo& call) {
     if (request.filter != nullptr || !request.filter_bytes.empty()) {
       throw invalid_argument("filter", "none; use search for filtered queries", "a filter");
     }
-    if (request.exclude.size() + request.exclude_rows.size() > kSyncExcludedMax) return call.Env().Undefined();
+    if (request.params.ef + request.exclude.size() + request.exclude_rows.size() > kSyncEfMax) {
+      return call.Env().Undefined();
+    }
     request.params.fall_back = false;  // a scan may take longer than the JS thread may wait
     const auto started = std::chrono::steady_clock::now();
     Hits hits = run_search(index, request);

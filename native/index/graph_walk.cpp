@@ -167,7 +167,7 @@ void ExactIndex::walk(Batch& batch) const {
   scan_failed(batch, failed);
 }
 
-// Queries whose walk did not do are scanned together, and their answers take the place of the others.
+// Queries whose walk did not do are scanned, one by one since each has rows of its own to leave out.
 void ExactIndex::scan_failed(Batch& batch, const std::vector<char>& failed) const {
   std::vector<size_t> again;
   for (size_t q = 0; q < batch.count; ++q) {

@@ -210,7 +210,8 @@ export interface NativeIndex {
   search(options: NativeSearch): Promise<NativeHits>;
   /**
    * One query in mode `walk` with ef up to 1,024 and no filter, on the calling thread: tens of microseconds. Undefined when
-   * the walk did not do and a scan must answer, or when more than 8,192 rows are excluded: work for `search`.
+   * the walk did not do and a scan must answer, or when ef and the excluded rows together are more than 1,024: work for
+   * `search`.
    */
   searchSync(options: NativeSearch): NativeHits | undefined;
   /** Scores of given rows for one query, f32, in the order of `rows`. At most 16,384 rows and 2,097,152 values. */

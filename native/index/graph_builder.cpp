@@ -96,7 +96,8 @@ size_t graph_build_memory(uint32_t rows, uint32_t dims, const GraphBuildOptions&
   const size_t partitions = partition_count(rows, options);
   // Ordering holds two copies of the codes; pruning one, the lists, the reverse edges and the graph.
   const size_t ordering = 2 * coded + n * 24;
-  const size_t joining = coded + n * (list + 4);
+  const size_t joining =
+      coded + n * (list + 4) + (n + 16 * partition_count(rows, options)) * ((dims + 3) / 4 * size_t{4});
   const size_t pruning = coded + n * (list + reverse + graph + 4);
   const size_t centres = partitions * (stride + 64) + partitions * partitions * 5;
   const size_t per_thread = size_t{32} << 20;

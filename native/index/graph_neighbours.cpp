@@ -90,58 +90,77 @@ class OrderedTasks {
   bool failed_ = false, started_ = false;
 };
 
+// All rows as columns. Blocks do not cross partitions, so that a partition is whole tiles.
+class PackedPartitions {
+ public:
+  PackedPartitions(const Context& context, const CodedRows& rows, const Partitions& partitions) : rows_(rows) {
+    for (uint32_t p = 0; p < partitions.count(); ++p) {
+      first_block_.push_back(blocks_);
+      const uint32_t size = partitions.starts[p + 1] - partitions.starts[p];
+      blocks_ += (size + kPairBlockRows - 1) / kPairBlockRows;
+    }
+    // A last tile may reach three blocks beyond its partition.
+    codes_ = AlignedBuffer<int8_t>((blocks_ + kTileBlocks) * block_bytes());
+    context.for_rows(partitions.count(), 0, [&](uint32_t first, uint32_t end) {
+      for (uint32_t p = first; p < end; ++p) {
+        const uint32_t begin = partitions.starts[p];
+        context.pairs().pack(rows.row(begin), rows.stride, rows.groups, nullptr, partitions.starts[p + 1] - begin,
+                             codes_.data() + first_block_[p] * block_bytes());
+      }
+    });
+  }
+  const int8_t* tile(uint32_t partition, uint32_t tile) const noexcept {
+    return codes_.data() + (first_block_[partition] + uint64_t{tile} * kTileBlocks) * block_bytes();
+  }
+
+ private:
+  static constexpr uint32_t kTileBlocks = kPairTileRows / kPairBlockRows;
+  size_t block_bytes() const noexcept { return size_t{rows_.groups} * 64; }
+
+  const CodedRows& rows_;
+  std::vector<uint64_t> first_block_;
+  uint64_t blocks_ = 0;
+  AlignedBuffer<int8_t> codes_;
+};
+
 // What one thread needs to join two partitions.
 class Joiner {
  public:
-  Joiner(const Context& context, const CodedRows& rows, const Partitions& partitions, NeighbourLists& lists)
+  Joiner(const Context& context, const CodedRows& rows, const Partitions& partitions, const PackedPartitions& packed,
+         NeighbourLists& lists)
       : pairs_(context.pairs()),
         rows_(rows),
         partitions_(partitions),
+        packed_(packed),
         lists_(lists),
-        block_bytes_(size_t{rows.groups} * 64),
-        signed_rows_(kJoinChunkRows * rows.stride),
         hits_(size_t{kJoinChunkRows} * kPairTileRows) {}
 
   void join(uint32_t a, uint32_t b) {
     const uint32_t begin = partitions_.starts[b], end = partitions_.starts[b + 1];
-    const uint32_t tiles = (end - begin + kPairTileRows - 1) / kPairTileRows;
-    const size_t tile_bytes = block_bytes_ * (kPairTileRows / kPairBlockRows);
-    if (columns_.size() < tiles * tile_bytes) columns_ = AlignedBuffer<uint8_t>(tiles * tile_bytes);
-    // From the partition's first row on: the kernels want row numbers only to find codes.
-    pairs_.pack(rows_.row(begin), rows_.stride, rows_.groups, nullptr, end - begin, columns_.data());
     for (uint32_t first = partitions_.starts[a]; first < partitions_.starts[a + 1]; first += kJoinChunkRows) {
       const uint32_t count = std::min(kJoinChunkRows, partitions_.starts[a + 1] - first);
-      load_rows(first, count);
-      for (uint32_t tile = 0; tile < tiles; ++tile) {
-        const uint32_t column = begin + tile * kPairTileRows;
+      for (uint32_t column = begin; column < end; column += kPairTileRows) {
         const uint32_t columns = std::min(kPairTileRows, end - column);
         if (a == b && column + columns <= first + 1) continue;  // met from the other side
-        join_tile(first, count, column, columns, columns_.data() + tile * tile_bytes, a == b);
+        join_tile(first, count, column, columns, packed_.tile(b, (column - begin) / kPairTileRows), a == b);
       }
     }
   }
 
  private:
-  void load_rows(uint32_t first, uint32_t count) {
-    const uint8_t* from = rows_.row(first);
-    for (size_t i = 0; i < count * rows_.stride; ++i) signed_rows_[i] = static_cast<int8_t>(from[i] ^ 0x80U);
-  }
-
-  void join_tile(uint32_t first, uint32_t count, uint32_t column, uint32_t columns, const uint8_t* blocks, bool same) {
+  void join_tile(uint32_t first, uint32_t count, uint32_t column, uint32_t columns, const int8_t* blocks, bool same) {
     alignas(64) float scale[kPairTileRows] = {}, norm[kPairTileRows] = {}, limit[kPairTileRows] = {};
+    alignas(64) int32_t offset[kPairTileRows] = {};
     std::memcpy(scale, rows_.scale.data() + column, columns * sizeof(float));
     std::memcpy(norm, rows_.norm.data() + column, columns * sizeof(float));
     std::memcpy(limit, lists_.limit.data() + column, columns * sizeof(float));
+    std::memcpy(offset, rows_.offset.data() + column, columns * sizeof(int32_t));
     JoinJob job{};
-    job.groups = rows_.groups;
-    job.blocks = blocks;
-    job.present = columns == 64 ? ~uint64_t{0} : (uint64_t{1} << columns) - 1;
-    job.column_scale = scale;
-    job.column_norm = norm;
+    job.columns = {rows_.groups, blocks, scale, norm, offset};
     job.column_limit = limit;
-    job.rows = signed_rows_.data();
+    job.present = columns == 64 ? ~uint64_t{0} : (uint64_t{1} << columns) - 1;
+    job.rows = rows_.row(first);
     job.stride = rows_.stride;
-    job.offset = rows_.offset.data() + first;
     job.scale = rows_.scale.data() + first;
     job.norm = rows_.norm.data() + first;
     job.limit = lists_.limit.data() + first;
@@ -158,10 +177,8 @@ class Joiner {
   const PairKernels& pairs_;
   const CodedRows& rows_;
   const Partitions& partitions_;
+  const PackedPartitions& packed_;
   NeighbourLists& lists_;
-  size_t block_bytes_;
-  AlignedBuffer<uint8_t> columns_;
-  AlignedBuffer<int8_t> signed_rows_;
   std::vector<JoinHit> hits_;
 };
 
@@ -186,17 +203,20 @@ JoinPlan plan_joins(const Context& context, const Partitions& partitions) {
   std::vector<uint32_t> near(size_t{count} * width);
   const CodedRows& centres = partitions.centres;
   const uint32_t blocks = (count + kPairBlockRows - 1) / kPairBlockRows;
-  AlignedBuffer<uint8_t> codes(size_t{blocks} * centres.groups * 64);
+  AlignedBuffer<int8_t> codes(size_t{blocks} * centres.groups * 64);
   AlignedBuffer<float> scale(size_t{blocks} * kPairBlockRows), norm(size_t{blocks} * kPairBlockRows);
+  AlignedBuffer<int32_t> offset(size_t{blocks} * kPairBlockRows);
   context.pairs().pack(centres.codes.data(), centres.stride, centres.groups, nullptr, count, codes.data());
   std::copy_n(centres.scale.data(), count, scale.data());
   std::copy_n(centres.norm.data(), count, norm.data());
+  std::copy_n(centres.offset.data(), count, offset.data());
   context.for_rows(count, 0, [&](uint32_t first, uint32_t end) {
     AlignedBuffer<float> distance(scale.size());
     std::vector<uint32_t> by_distance(count);
     for (uint32_t p = first; p < end; ++p) {
-      context.pairs().distances(centres.row(p), centres.offset[p], centres.scale[p], centres.norm[p], centres.groups,
-                                codes.data(), scale.data(), norm.data(), blocks, distance.data());
+      context.pairs().distances(centres.row(p), centres.scale[p], centres.norm[p],
+                                {centres.groups, codes.data(), scale.data(), norm.data(), offset.data()}, blocks,
+                                distance.data());
       distance[p] = -1;  // itself first
       std::iota(by_distance.begin(), by_distance.end(), 0U);
       std::partial_sort(
@@ -223,9 +243,10 @@ JoinPlan plan_joins(const Context& context, const Partitions& partitions) {
 NeighbourLists find_neighbours(const Context& context, const CodedRows& rows, const Partitions& partitions,
                                const JoinPlan& plan) {
   NeighbourLists lists(rows.rows, context.options.candidates);
+  const PackedPartitions packed(context, rows, partitions);
   OrderedTasks tasks(plan, partitions.count());
   ThreadPool::instance().parallel_for(context.options.threads, context.options.threads, [&](size_t) {
-    Joiner joiner(context, rows, partitions, lists);
+    Joiner joiner(context, rows, partitions, packed, lists);
     tasks.work([&](uint32_t task) {
       context.check();
       const auto [a, b] = plan.tasks[task];

@@ -28,25 +28,28 @@ class CentreBlocks {
         blocks_((centres.rows + kPairBlockRows - 1) / kPairBlockRows),
         codes_(size_t{blocks_} * groups_ * 64),
         scale_(size_t{blocks_} * kPairBlockRows),
-        norm_(size_t{blocks_} * kPairBlockRows) {
+        norm_(size_t{blocks_} * kPairBlockRows),
+        offset_(size_t{blocks_} * kPairBlockRows) {
     pairs_.pack(centres.codes.data(), centres.stride, groups_, nullptr, centres.rows, codes_.data());
     for (uint32_t c = 0; c < scale_.size(); ++c) {
       const uint32_t from = std::min(c, centres.rows - 1);  // as pack repeats the last one, which never wins then
       scale_[c] = centres.scale[from];
       norm_[c] = centres.norm[from];
+      offset_[c] = centres.offset[from];
     }
   }
   size_t padded() const noexcept { return scale_.size(); }
   void distances(const CodedRows& rows, uint32_t row, float* out) const {
-    pairs_.distances(rows.row(row), rows.offset[row], rows.scale[row], rows.norm[row], groups_, codes_.data(),
-                     scale_.data(), norm_.data(), blocks_, out);
+    pairs_.distances(rows.row(row), rows.scale[row], rows.norm[row],
+                     {groups_, codes_.data(), scale_.data(), norm_.data(), offset_.data()}, blocks_, out);
   }
 
  private:
   const PairKernels& pairs_;
   uint32_t groups_, blocks_;
-  AlignedBuffer<uint8_t> codes_;
+  AlignedBuffer<int8_t> codes_;
   AlignedBuffer<float> scale_, norm_;
+  AlignedBuffer<int32_t> offset_;
 };
 
 // The nearest centre, and its distance, of rows[i].

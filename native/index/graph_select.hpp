@@ -26,8 +26,7 @@ class Selector {
   // Squared distances of a row to `count` others.
   const float* distances(uint32_t row, const uint32_t* others, uint32_t count) {
     pack(others, count);
-    context_.pairs().distances(rows_.row(row), rows_.offset[row], rows_.scale[row], rows_.norm[row], rows_.groups,
-                               blocks_.data(), scale_.data(), norm_.data(),
+    context_.pairs().distances(rows_.row(row), rows_.scale[row], rows_.norm[row], columns(),
                                (count + kPairBlockRows - 1) / kPairBlockRows, distance_.data());
     return distance_.data();
   }
@@ -40,11 +39,7 @@ class Selector {
     for (uint32_t i = 0; i < count; ++i) distance_[i] = distance[i];
     for (uint32_t i = count; i % kPairBlockRows != 0; ++i) distance_[i] = 0;
     SelectJob job{};
-    job.groups = rows_.groups;
-    job.blocks = blocks_.data();
-    job.scale = scale_.data();
-    job.norm = norm_.data();
-    job.offset = offset_.data();
+    job.candidates = columns();
     job.distance = distance_.data();
     job.count = count;
     job.wanted = wanted;
@@ -58,6 +53,9 @@ class Selector {
   }
 
  private:
+  PairColumns columns() const noexcept {
+    return {rows_.groups, blocks_.data(), scale_.data(), norm_.data(), offset_.data()};
+  }
   void pack(const uint32_t* rows, uint32_t count) {
     context_.pairs().pack(rows_.codes.data(), rows_.stride, rows_.groups, rows, count, blocks_.data());
     for (uint32_t i = 0; i < count; ++i) {
@@ -65,12 +63,12 @@ class Selector {
       norm_[i] = rows_.norm[rows[i]];
       offset_[i] = rows_.offset[rows[i]];
     }
-    for (uint32_t i = count; i % kPairBlockRows != 0; ++i) scale_[i] = norm_[i] = 0;
+    for (uint32_t i = count; i % kPairBlockRows != 0; ++i) scale_[i] = norm_[i] = 0, offset_[i] = 0;
   }
 
   const Context& context_;
   const CodedRows& rows_;
-  AlignedBuffer<uint8_t> blocks_;
+  AlignedBuffer<int8_t> blocks_;
   AlignedBuffer<float> scale_, norm_, distance_;
   AlignedBuffer<int32_t> offset_;
   AlignedBuffer<uint32_t> selected_;

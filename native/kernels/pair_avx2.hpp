@@ -14,78 +14,77 @@ struct PairAvx2 {
   static constexpr uint32_t kJoinRows = 2;  // 8 accumulators, 4 widened loads and 2 spread codes fit 16 registers
 
   static void pack(const uint8_t* codes, size_t stride, uint32_t groups, const uint32_t* rows, uint32_t count,
-                   uint8_t* blocks) {
+                   int8_t* blocks) {
     PairPortable::pack(codes, stride, groups, rows, count, blocks);
   }
 
   template <uint32_t kRows>
   [[gnu::noinline]] static void tile(const JoinJob& job, uint32_t first, int32_t (*out)[kPairTileRows]) {
-    const size_t block_bytes = size_t{job.groups} * 64;
+    const size_t block_bytes = size_t{job.columns.groups} * 64;
     for (uint32_t b = 0; b < kPairTileRows / kPairBlockRows; ++b) {
-      const uint8_t* codes = job.blocks + b * block_bytes;
-      const int8_t* row = job.rows + first * job.stride;
+      const int8_t* codes = job.columns.blocks + b * block_bytes;
+      const uint8_t* row = job.rows + first * job.stride;
       __m256i pairs[kRows][4];
       unroll<kRows>([&](auto r) BELFRY_INLINE_BODY {
         unroll<4>([&](auto i) BELFRY_INLINE_BODY { pairs[r.value][i.value] = _mm256_setzero_si256(); });
       });
-      for (const uint8_t* const end = codes + block_bytes; codes != end; codes += 64, row += 4) {
+      for (const int8_t* const end = codes + block_bytes; codes != end; codes += 64, row += 4) {
         __m256i x[4];
         widen(codes, x);
         unroll<kRows>([&](auto r) BELFRY_INLINE_BODY {
-          const __m256i four = spread(row + r.value * job.stride);
+          const __m256i four = spread(row + r.value * job.stride, 0);
           unroll<4>([&](auto i) BELFRY_INLINE_BODY {
             pairs[r.value][i.value] = _mm256_add_epi32(pairs[r.value][i.value], _mm256_madd_epi16(x[i.value], four));
           });
         });
       }
       unroll<kRows>([&](auto r) BELFRY_INLINE_BODY {
-        const __m256i offset = _mm256_set1_epi32(job.offset[first + r.value]);
         unroll<2>([&](auto half) BELFRY_INLINE_BODY {
-          _mm256_store_si256(
-              reinterpret_cast<__m256i*>(&out[r.value][16 * b + 8 * half.value]),
-              _mm256_add_epi32(fold(pairs[r.value][2 * half.value], pairs[r.value][2 * half.value + 1]), offset));
+          const auto* offset = reinterpret_cast<const __m256i*>(job.columns.offset + 16 * b + 8 * half.value);
+          _mm256_store_si256(reinterpret_cast<__m256i*>(&out[r.value][16 * b + 8 * half.value]),
+                             _mm256_add_epi32(fold(pairs[r.value][2 * half.value], pairs[r.value][2 * half.value + 1]),
+                                              _mm256_load_si256(offset)));
         });
       });
     }
   }
 
-  static uint64_t near(const JoinJob& job, uint32_t row, const int32_t* sums, float* out) {
+  static uint64_t near(const JoinJob& job, uint32_t row, const float*, const int32_t* sums, float* out) {
     const __m256 scale = _mm256_set1_ps(-2 * job.scale[row]), norm = _mm256_set1_ps(job.norm[row]);
     const __m256 limit = _mm256_set1_ps(job.limit[row]);
     uint64_t mask = 0;
     for (uint32_t c = 0; c < kPairTileRows; c += 8) {
       const __m256 d =
-          distance(_mm256_load_si256(reinterpret_cast<const __m256i*>(sums + c)), _mm256_loadu_ps(job.column_scale + c),
-                   _mm256_loadu_ps(job.column_norm + c), scale, norm);
-      const __m256 either = _mm256_max_ps(limit, _mm256_loadu_ps(job.column_limit + c));
+          distance(_mm256_load_si256(reinterpret_cast<const __m256i*>(sums + c)), _mm256_load_ps(job.columns.scale + c),
+                   _mm256_load_ps(job.columns.norm + c), scale, norm);
+      const __m256 either = _mm256_max_ps(limit, _mm256_load_ps(job.column_limit + c));
       mask |= uint64_t{static_cast<uint32_t>(_mm256_movemask_ps(_mm256_cmp_ps(d, either, _CMP_LT_OQ)))} << c;
       _mm256_store_ps(out + c, d);
     }
     return mask;
   }
 
-  static void strip(const uint8_t* row, size_t step, int32_t offset, float scale, float norm, uint32_t groups,
-                    const uint8_t* codes, const float* scales, const float* norms, uint32_t blocks, float* out) {
+  static void strip(const uint8_t* row, size_t step, uint32_t flip, float scale, float norm, const PairColumns& columns,
+                    uint32_t blocks, float* out) {
     const __m256 s = _mm256_set1_ps(-2 * scale), n = _mm256_set1_ps(norm);
-    const __m256i start = _mm256_set1_epi32(offset);
+    const int8_t* codes = columns.blocks;
     for (uint32_t b = 0; b < blocks; ++b) {
       __m256i pairs[4];
       for (__m256i& pair : pairs) pair = _mm256_setzero_si256();
-      for (uint32_t g = 0; g < groups; ++g, codes += 64) {
+      for (uint32_t g = 0; g < columns.groups; ++g, codes += 64) {
         __m256i x[4];
         widen(codes, x);
-        uint32_t bytes;
-        __builtin_memcpy(&bytes, row + g * step, sizeof bytes);
-        const auto four = static_cast<int32_t>(bytes ^ 0x80808080U);
-        const __m256i wide = _mm256_cvtepi8_epi16(_mm_set1_epi32(four));
+        const __m256i four = spread(row + g * step, flip);
         unroll<4>([&](auto i) BELFRY_INLINE_BODY {
-          pairs[i.value] = _mm256_add_epi32(pairs[i.value], _mm256_madd_epi16(x[i.value], wide));
+          pairs[i.value] = _mm256_add_epi32(pairs[i.value], _mm256_madd_epi16(x[i.value], four));
         });
       }
       unroll<2>([&](auto half) BELFRY_INLINE_BODY {
         const uint32_t at = 16 * b + 8 * half.value;
-        const __m256i sums = _mm256_add_epi32(fold(pairs[2 * half.value], pairs[2 * half.value + 1]), start);
-        _mm256_store_ps(out + at, distance(sums, _mm256_load_ps(scales + at), _mm256_load_ps(norms + at), s, n));
+        const __m256i sums = _mm256_add_epi32(fold(pairs[2 * half.value], pairs[2 * half.value + 1]),
+                                              _mm256_load_si256(reinterpret_cast<const __m256i*>(columns.offset + at)));
+        _mm256_store_ps(out + at,
+                        distance(sums, _mm256_load_ps(columns.scale + at), _mm256_load_ps(columns.norm + at), s, n));
       });
     }
   }
@@ -124,15 +123,13 @@ struct PairAvx2 {
   }
 
  private:
-  static inline void widen(const uint8_t* codes, __m256i (&x)[4]) {
+  static inline void widen(const int8_t* codes, __m256i (&x)[4]) {
     const auto* four_rows = reinterpret_cast<const __m128i*>(codes);
     unroll<4>([&](auto i)
-                  BELFRY_INLINE_BODY { x[i.value] = _mm256_cvtepu8_epi16(_mm_load_si128(four_rows + i.value)); });
+                  BELFRY_INLINE_BODY { x[i.value] = _mm256_cvtepi8_epi16(_mm_load_si128(four_rows + i.value)); });
   }
-  static inline __m256i spread(const int8_t* from) {
-    int32_t four;
-    __builtin_memcpy(&four, from, sizeof four);
-    return _mm256_cvtepi8_epi16(_mm_set1_epi32(four));
+  static inline __m256i spread(const uint8_t* from, uint32_t flip) {
+    return _mm256_cvtepu8_epi16(_mm_set1_epi32(static_cast<int32_t>(PairPortable::load_four(from) ^ flip)));
   }
   // hadd works inside 128-bit lanes: rows 0 1 4 5 | 2 3 6 7; the permutation restores the order.
   static inline __m256i fold(__m256i low, __m256i high) {

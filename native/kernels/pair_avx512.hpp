@@ -15,7 +15,7 @@ struct PairAvx512 {
 
   // 16 rows x 16 groups at a time: a transposition of 16 x 16 dwords in registers.
   static void pack(const uint8_t* codes, size_t stride, uint32_t groups, const uint32_t* rows, uint32_t count,
-                   uint8_t* blocks) {
+                   int8_t* blocks) {
     for (uint32_t first = 0; first < count; first += kPairBlockRows, blocks += size_t{groups} * 64) {
       const uint8_t* from[kPairBlockRows];
       for (uint32_t i = 0; i < kPairBlockRows; ++i) {
@@ -32,24 +32,24 @@ struct PairAvx512 {
   // Sums of kRows rows with 64 columns; see tile_dots of the scan for why this is a function of its own.
   template <uint32_t kRows>
   [[gnu::noinline]] static void tile(const JoinJob& job, uint32_t first, int32_t (*out)[kPairTileRows]) {
-    const size_t block_bytes = size_t{job.groups} * 64, stride = job.stride;
-    const uint8_t* codes = job.blocks;
-    const uint8_t* const end = codes + block_bytes;
-    const int8_t* row = job.rows + first * stride;
+    const size_t block_bytes = size_t{job.columns.groups} * 64, stride = job.stride;
+    const int8_t* codes = job.columns.blocks;
+    const int8_t* const end = codes + block_bytes;
+    const uint8_t* row = job.rows + first * stride;
     __m512i sums[kRows][4];
-    unroll<kRows>([&](auto r) BELFRY_INLINE_BODY {
-      const __m512i offset = _mm512_set1_epi32(job.offset[first + r.value]);
-      unroll<4>([&](auto b) BELFRY_INLINE_BODY { sums[r.value][b.value] = offset; });
+    unroll<4>([&](auto b) BELFRY_INLINE_BODY {
+      const __m512i offset = _mm512_load_si512(job.columns.offset + 16 * b.value);
+      unroll<kRows>([&](auto r) BELFRY_INLINE_BODY { sums[r.value][b.value] = offset; });
     });
     for (; codes != end; codes += 64, row += 4) {
       const __m512i x0 = _mm512_load_si512(codes), x1 = _mm512_load_si512(codes + block_bytes);
       const __m512i x2 = _mm512_load_si512(codes + 2 * block_bytes), x3 = _mm512_load_si512(codes + 3 * block_bytes);
       unroll<kRows>([&](auto r) BELFRY_INLINE_BODY {
-        const __m512i four = spread(row + r.value * stride);
-        sums[r.value][0] = _mm512_dpbusd_epi32(sums[r.value][0], x0, four);
-        sums[r.value][1] = _mm512_dpbusd_epi32(sums[r.value][1], x1, four);
-        sums[r.value][2] = _mm512_dpbusd_epi32(sums[r.value][2], x2, four);
-        sums[r.value][3] = _mm512_dpbusd_epi32(sums[r.value][3], x3, four);
+        const __m512i four = spread(row + r.value * stride, 0);
+        sums[r.value][0] = _mm512_dpbusd_epi32(sums[r.value][0], four, x0);
+        sums[r.value][1] = _mm512_dpbusd_epi32(sums[r.value][1], four, x1);
+        sums[r.value][2] = _mm512_dpbusd_epi32(sums[r.value][2], four, x2);
+        sums[r.value][3] = _mm512_dpbusd_epi32(sums[r.value][3], four, x3);
       });
     }
     unroll<kRows>([&](auto r) BELFRY_INLINE_BODY {
@@ -58,44 +58,46 @@ struct PairAvx512 {
     });
   }
 
-  [[gnu::always_inline]] static inline uint64_t near(const JoinJob& job, uint32_t row, const int32_t* sums,
-                                                     float* out) {
-    const __m512 scale = _mm512_set1_ps(-2 * job.scale[row]), norm = _mm512_set1_ps(job.norm[row]);
-    const __m512 limit = _mm512_set1_ps(job.limit[row]);
-    __m512 d[4];
-    uint64_t mask = 0;
+  // Nearly every tile has nothing near. That is found out with half the work: distance - limit, fused, less the slack
+  // that makes up for other rounding, and one comparison for four blocks.
+  [[gnu::always_inline]] static inline uint64_t near(const JoinJob& job, uint32_t row, const float* reach,
+                                                     const int32_t* sums, float* out) {
+    const __m512 scale = _mm512_set1_ps(-2 * job.scale[row]), limit = _mm512_set1_ps(job.limit[row]);
+    __m512 excess[4];
     unroll<4>([&](auto b) BELFRY_INLINE_BODY {
       constexpr uint32_t at = 16 * decltype(b)::value;
-      d[b.value] = distance(_mm512_load_si512(sums + at), _mm512_loadu_ps(job.column_scale + at),
-                            _mm512_loadu_ps(job.column_norm + at), scale, norm);
-      const __m512 either = _mm512_max_ps(limit, _mm512_loadu_ps(job.column_limit + at));
-      mask |= uint64_t{_mm512_cmp_ps_mask(d[b.value], either, _CMP_LT_OQ)} << at;
+      const __m512 either = _mm512_max_ps(limit, _mm512_load_ps(job.column_limit + at));
+      const __m512 dots =
+          _mm512_mul_ps(_mm512_cvtepi32_ps(_mm512_load_si512(sums + at)), _mm512_load_ps(job.columns.scale + at));
+      excess[b.value] = _mm512_fmadd_ps(dots, scale, _mm512_sub_ps(_mm512_load_ps(reach + at), either));
     });
-    if (__builtin_expect(mask != 0, 0)) {
-      unroll<4>([&](auto b) BELFRY_INLINE_BODY { _mm512_store_ps(out + 16 * b.value, d[b.value]); });
-    }
-    return mask;
+    const __m512 least = _mm512_min_ps(_mm512_min_ps(excess[0], excess[1]), _mm512_min_ps(excess[2], excess[3]));
+    const __m512 bar = _mm512_set1_ps(job.norm[row] * (kReachSlack - 1));
+    if (__builtin_expect(_mm512_cmp_ps_mask(least, bar, _CMP_LE_OQ) == 0, 1)) return 0;
+    return near_exactly(job, row, sums, out);
   }
 
-  static void strip(const uint8_t* row, size_t step, int32_t offset, float scale, float norm, uint32_t groups,
-                    const uint8_t* codes, const float* scales, const float* norms, uint32_t blocks, float* out) {
+  static void strip(const uint8_t* row, size_t step, uint32_t flip, float scale, float norm, const PairColumns& columns,
+                    uint32_t blocks, float* out) {
+    const uint32_t groups = columns.groups;
     const size_t block_bytes = size_t{groups} * 64;
-    const __m512i start = _mm512_set1_epi32(offset);
+    const int8_t* codes = columns.blocks;
     const __m512 s = _mm512_set1_ps(-2 * scale), n = _mm512_set1_ps(norm);
+    const auto start = [&](uint32_t b) { return _mm512_load_si512(columns.offset + 16 * b); };
     const auto finish = [&](uint32_t b, __m512i sums) {
-      _mm512_store_ps(out + 16 * b,
-                      distance(sums, _mm512_load_ps(scales + 16 * b), _mm512_load_ps(norms + 16 * b), s, n));
+      _mm512_store_ps(out + 16 * b, distance(sums, _mm512_load_ps(columns.scale + 16 * b),
+                                             _mm512_load_ps(columns.norm + 16 * b), s, n));
     };
     uint32_t b = 0;
     for (; b + 4 <= blocks; b += 4, codes += 4 * block_bytes) {
-      __m512i s0 = start, s1 = start, s2 = start, s3 = start;
-      const uint8_t* at = codes;
+      __m512i s0 = start(b), s1 = start(b + 1), s2 = start(b + 2), s3 = start(b + 3);
+      const int8_t* at = codes;
       for (uint32_t g = 0; g < groups; ++g, at += 64) {
-        const __m512i four = spread_signed(row + g * step);
-        s0 = _mm512_dpbusd_epi32(s0, _mm512_load_si512(at), four);
-        s1 = _mm512_dpbusd_epi32(s1, _mm512_load_si512(at + block_bytes), four);
-        s2 = _mm512_dpbusd_epi32(s2, _mm512_load_si512(at + 2 * block_bytes), four);
-        s3 = _mm512_dpbusd_epi32(s3, _mm512_load_si512(at + 3 * block_bytes), four);
+        const __m512i four = spread(row + g * step, flip);
+        s0 = _mm512_dpbusd_epi32(s0, four, _mm512_load_si512(at));
+        s1 = _mm512_dpbusd_epi32(s1, four, _mm512_load_si512(at + block_bytes));
+        s2 = _mm512_dpbusd_epi32(s2, four, _mm512_load_si512(at + 2 * block_bytes));
+        s3 = _mm512_dpbusd_epi32(s3, four, _mm512_load_si512(at + 3 * block_bytes));
       }
       finish(b, s0);
       finish(b + 1, s1);
@@ -103,15 +105,15 @@ struct PairAvx512 {
       finish(b + 3, s3);
     }
     for (; b < blocks; ++b, codes += block_bytes) {
-      __m512i sum = start, other = _mm512_setzero_si512();  // two chains hide the latency
+      __m512i sum = start(b), other = _mm512_setzero_si512();  // two chains hide the latency
       uint32_t g = 0;
       for (; g + 2 <= groups; g += 2) {
-        sum = _mm512_dpbusd_epi32(sum, _mm512_load_si512(codes + size_t{g} * 64), spread_signed(row + g * step));
-        other = _mm512_dpbusd_epi32(other, _mm512_load_si512(codes + size_t{g} * 64 + 64),
-                                    spread_signed(row + (g + 1) * step));
+        const int8_t* at = codes + size_t{g} * 64;
+        sum = _mm512_dpbusd_epi32(sum, spread(row + g * step, flip), _mm512_load_si512(at));
+        other = _mm512_dpbusd_epi32(other, spread(row + (g + 1) * step, flip), _mm512_load_si512(at + 64));
       }
       if (g < groups) {
-        sum = _mm512_dpbusd_epi32(sum, _mm512_load_si512(codes + size_t{g} * 64), spread_signed(row + g * step));
+        sum = _mm512_dpbusd_epi32(sum, spread(row + g * step, flip), _mm512_load_si512(codes + size_t{g} * 64));
       }
       finish(b, _mm512_add_epi32(sum, other));
     }
@@ -165,16 +167,23 @@ struct PairAvx512 {
   }
 
  private:
-  [[gnu::always_inline]] static inline __m512i spread(const int8_t* from) {
-    int32_t four;
-    __builtin_memcpy(&four, from, sizeof four);
-    return _mm512_set1_epi32(four);
-  }
-  // Bytes c + 128 as signed codes.
-  [[gnu::always_inline]] static inline __m512i spread_signed(const uint8_t* from) {
+  [[gnu::always_inline]] static inline __m512i spread(const uint8_t* from, uint32_t flip) {
     uint32_t four;
     __builtin_memcpy(&four, from, sizeof four);
-    return _mm512_set1_epi32(static_cast<int32_t>(four ^ 0x80808080U));
+    return _mm512_set1_epi32(static_cast<int32_t>(four ^ flip));
+  }
+  [[gnu::noinline]] static uint64_t near_exactly(const JoinJob& job, uint32_t row, const int32_t* sums, float* out) {
+    const __m512 scale = _mm512_set1_ps(-2 * job.scale[row]), norm = _mm512_set1_ps(job.norm[row]);
+    const __m512 limit = _mm512_set1_ps(job.limit[row]);
+    uint64_t mask = 0;
+    for (uint32_t at = 0; at < kPairTileRows; at += 16) {
+      const __m512 d = distance(_mm512_load_si512(sums + at), _mm512_load_ps(job.columns.scale + at),
+                                _mm512_load_ps(job.columns.norm + at), scale, norm);
+      const __m512 either = _mm512_max_ps(limit, _mm512_load_ps(job.column_limit + at));
+      mask |= uint64_t{_mm512_cmp_ps_mask(d, either, _CMP_LT_OQ)} << at;
+      _mm512_store_ps(out + at, d);
+    }
+    return mask;
   }
   [[gnu::always_inline]] static inline __m512 distance(__m512i dots, __m512 column_scale, __m512 column_norm,
                                                        __m512 scale, __m512 norm) {
@@ -185,7 +194,8 @@ struct PairAvx512 {
   }
 
   [[gnu::always_inline]] static inline void transpose(const uint8_t* const (&from)[16], size_t at, __mmask16 groups,
-                                                      uint32_t present, uint8_t* block) {
+                                                      uint32_t present, int8_t* block) {
+    const __m512i flip = _mm512_set1_epi32(static_cast<int32_t>(0x80808080U));
     __m512i a[16], b[16];
     unroll<16>([&](auto i) BELFRY_INLINE_BODY { a[i.value] = _mm512_maskz_loadu_epi32(groups, from[i.value] + at); });
     unroll<8>([&](auto i) BELFRY_INLINE_BODY {
@@ -216,7 +226,7 @@ struct PairAvx512 {
       a[k + 12] = _mm512_shuffle_i32x4(b[k + 4], b[k + 12], 0xdd);
     });
     unroll<16>([&](auto i) BELFRY_INLINE_BODY {
-      if (i.value < present) _mm512_store_si512(block + size_t{i.value} * 64, a[i.value]);
+      if (i.value < present) _mm512_store_si512(block + size_t{i.value} * 64, _mm512_xor_si512(a[i.value], flip));
     });
   }
 };

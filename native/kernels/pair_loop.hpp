@@ -5,9 +5,10 @@
 // Level provides, with the same bits on every level:
 //   kJoinRows                                  rows that `tile` handles at the most
 //   template <uint32_t kRows> tile(job, first, sums)      integer dots of kRows rows with the 64 columns
-//   near(job, row, sums, distances)            distances of one row; returns the mask of those within a limit
-//   strip(row, step, offset, scale, norm, groups, codes, scales, norms, blocks, out)
-//                                              one row, 4 bytes every `step`, with whole blocks
+//   near(job, row, reach, sums, distances)     distances of one row; returns the mask of those within a limit.
+//                                              reach = norm * (1 - kReachSlack) is for a quick test before
+//   strip(row, step, flip, scale, norm, columns, blocks, out)   distances of one row, which has 4 bytes every `step`
+//                                              that xor with `flip` makes bytes c + 128
 //   drop_covered(between, to_row, alpha, blocks, left)    clears the bits of candidates that a taken one covers
 //   pack, cut                                  as in PairKernels
 
@@ -16,14 +17,17 @@
 namespace belfry {
 namespace {
 
+// Far more than f32 can lose of a distance, in parts of the two norms.
+inline constexpr float kReachSlack = 1e-5F;
+
 template <class Level, uint32_t kRows>
-inline uint32_t join_rows(const JoinJob& job, uint32_t first, JoinHit* hits, uint32_t count) {
+inline uint32_t join_rows(const JoinJob& job, const float* reach, uint32_t first, JoinHit* hits, uint32_t count) {
   alignas(64) int32_t sums[kRows][kPairTileRows];
   alignas(64) float distances[kPairTileRows];
   Level::template tile<kRows>(job, first, sums);
   for (uint32_t i = 0; i < kRows; ++i) {
     const uint32_t row = first + i;
-    uint64_t mask = Level::near(job, row, sums[i], distances) & job.present;
+    uint64_t mask = Level::near(job, row, reach, sums[i], distances) & job.present;
     const int64_t skipped = int64_t{row} - job.diagonal + 1;  // columns up to the row itself
     if (skipped > 0) mask &= skipped >= int64_t{kPairTileRows} ? 0 : ~uint64_t{0} << skipped;
     for (; mask != 0; mask &= mask - 1) {
@@ -35,34 +39,39 @@ inline uint32_t join_rows(const JoinJob& job, uint32_t first, JoinHit* hits, uin
 }
 
 template <class Level, uint32_t kRows = Level::kJoinRows>
-inline uint32_t join_rest(const JoinJob& job, uint32_t first, JoinHit* hits, uint32_t count) {
+inline uint32_t join_rest(const JoinJob& job, const float* reach, uint32_t first, JoinHit* hits, uint32_t count) {
   if constexpr (kRows == 0) {
     return count;
   } else {
-    return job.count - first >= kRows ? join_rows<Level, kRows>(job, first, hits, count)
-                                      : join_rest<Level, kRows - 1>(job, first, hits, count);
+    return job.count - first >= kRows ? join_rows<Level, kRows>(job, reach, first, hits, count)
+                                      : join_rest<Level, kRows - 1>(job, reach, first, hits, count);
   }
 }
 
 template <class Level>
 uint32_t join(const JoinJob& job, JoinHit* hits) {
+  alignas(64) float reach[kPairTileRows];
+  for (uint32_t c = 0; c < kPairTileRows; ++c) reach[c] = job.columns.norm[c] * (1 - kReachSlack);
   uint32_t count = 0, first = 0;
   for (; first + Level::kJoinRows <= job.count; first += Level::kJoinRows) {
-    count = join_rows<Level, Level::kJoinRows>(job, first, hits, count);
+    count = join_rows<Level, Level::kJoinRows>(job, reach, first, hits, count);
   }
-  return first < job.count ? join_rest<Level>(job, first, hits, count) : count;
+  return first < job.count ? join_rest<Level>(job, reach, first, hits, count) : count;
 }
 
 template <class Level>
-void distances(const uint8_t* row, int32_t offset, float scale, float norm, uint32_t groups, const uint8_t* block_codes,
-               const float* block_scale, const float* block_norm, uint32_t blocks, float* out) {
-  Level::strip(row, 4, offset, scale, norm, groups, block_codes, block_scale, block_norm, blocks, out);
+void distances(const uint8_t* row, float scale, float norm, const PairColumns& columns, uint32_t blocks, float* out) {
+  Level::strip(row, 4, 0, scale, norm, columns, blocks, out);
+}
+
+inline PairColumns columns_from(const PairColumns& all, uint32_t block) {
+  const size_t column = size_t{block} * kPairBlockRows;
+  return {all.groups, all.blocks + column * all.groups * 4, all.scale + column, all.norm + column, all.offset + column};
 }
 
 template <class Level>
 uint32_t select(const SelectJob& job) {
   const uint32_t blocks = (job.count + kPairBlockRows - 1) / kPairBlockRows;
-  const size_t block_bytes = size_t{job.groups} * 64;
   alignas(64) float between[kSelectMax];
   uint16_t left[kSelectMax / kPairBlockRows];
   for (uint32_t b = 0; b < blocks; ++b) left[b] = 0xffff;
@@ -77,10 +86,11 @@ uint32_t select(const SelectJob& job) {
       left[b] = static_cast<uint16_t>(left[b] & (left[b] - 1));
       job.selected[taken++] = at;
       if (taken == job.wanted) return taken;
-      const uint32_t first = b * kPairBlockRows;
-      Level::strip(job.blocks + b * block_bytes + lane * 4, 64, job.offset[at], job.scale[at], job.norm[at], job.groups,
-                   job.blocks + b * block_bytes, job.scale + first, job.norm + first, blocks - b, between);
-      Level::drop_covered(between, job.distance + first, job.alpha, blocks - b, left + b);
+      // Those in earlier blocks are taken or covered already.
+      const PairColumns rest = columns_from(job.candidates, b);
+      Level::strip(reinterpret_cast<const uint8_t*>(rest.blocks) + lane * 4, 64, 0x80808080U, job.candidates.scale[at],
+                   job.candidates.norm[at], rest, blocks - b, between);
+      Level::drop_covered(between, job.distance + b * kPairBlockRows, job.alpha, blocks - b, left + b);
     }
   }
   return taken;

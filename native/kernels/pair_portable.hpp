@@ -19,17 +19,26 @@ struct PairPortable {
   static constexpr uint32_t kJoinRows = 1;
 
   static void pack(const uint8_t* codes, size_t stride, uint32_t groups, const uint32_t* rows, uint32_t count,
-                   uint8_t* blocks) {
+                   int8_t* blocks) {
     const uint32_t padded = (count + kPairBlockRows - 1) / kPairBlockRows * kPairBlockRows;
     for (uint32_t i = 0; i < padded; ++i) {
       const uint32_t at = i < count ? i : count - 1;
       const uint8_t* from = codes + (rows == nullptr ? at : rows[at]) * stride;
-      uint8_t* to = blocks + i / kPairBlockRows * size_t{groups} * 64 + i % kPairBlockRows * 4;
-      for (uint32_t g = 0; g < groups; ++g) __builtin_memcpy(to + size_t{g} * 64, from + size_t{g} * 4, 4);
+      int8_t* to = blocks + i / kPairBlockRows * size_t{groups} * 64 + i % kPairBlockRows * 4;
+      for (uint32_t g = 0; g < groups; ++g) {
+        const uint32_t four = load_four(from + size_t{g} * 4) ^ 0x80808080U;
+        __builtin_memcpy(to + size_t{g} * 64, &four, sizeof four);
+      }
     }
   }
 
-  static void block_sums(const uint8_t* block, const int8_t* row, uint32_t groups, int32_t* sums) {
+  static uint32_t load_four(const uint8_t* from) {
+    uint32_t four;
+    __builtin_memcpy(&four, from, sizeof four);
+    return four;
+  }
+
+  static void block_sums(const int8_t* block, const uint8_t* row, uint32_t groups, int32_t* sums) {
     for (uint32_t g = 0; g < groups; ++g, block += 64, row += 4) {
       for (uint32_t c = 0; c < kPairBlockRows; ++c) {
         for (uint32_t b = 0; b < 4; ++b) sums[c] += int32_t{block[c * 4 + b]} * int32_t{row[b]};
@@ -40,37 +49,39 @@ struct PairPortable {
   template <uint32_t kRows>
   static void tile(const JoinJob& job, uint32_t first, int32_t (*sums)[kPairTileRows]) {
     for (uint32_t r = 0; r < kRows; ++r) {
-      for (int32_t& sum : *(sums + r)) sum = job.offset[first + r];
+      __builtin_memcpy(*(sums + r), job.columns.offset, sizeof *sums);
       for (uint32_t b = 0; b < kPairTileRows / kPairBlockRows; ++b) {
-        block_sums(job.blocks + size_t{b} * job.groups * 64, job.rows + (first + r) * job.stride, job.groups,
-                   *(sums + r) + b * kPairBlockRows);
+        block_sums(job.columns.blocks + size_t{b} * job.columns.groups * 64, job.rows + (first + r) * job.stride,
+                   job.columns.groups, *(sums + r) + b * kPairBlockRows);
       }
     }
   }
 
-  static uint64_t near(const JoinJob& job, uint32_t row, const int32_t* sums, float* out) {
+  static uint64_t near(const JoinJob& job, uint32_t row, const float*, const int32_t* sums, float* out) {
     uint64_t mask = 0;
     for (uint32_t c = 0; c < kPairTileRows; ++c) {
-      out[c] = pair_distance(sums[c], job.column_scale[c], job.column_norm[c], job.scale[row], job.norm[row]);
+      out[c] = pair_distance(sums[c], job.columns.scale[c], job.columns.norm[c], job.scale[row], job.norm[row]);
       const float limit = job.limit[row] > job.column_limit[c] ? job.limit[row] : job.column_limit[c];
       mask |= uint64_t{out[c] < limit ? 1U : 0U} << c;
     }
     return mask;
   }
 
-  static void strip(const uint8_t* row, size_t step, int32_t offset, float scale, float norm, uint32_t groups,
-                    const uint8_t* codes, const float* scales, const float* norms, uint32_t blocks, float* out) {
-    for (uint32_t b = 0; b < blocks; ++b, codes += size_t{groups} * 64) {
+  static void strip(const uint8_t* row, size_t step, uint32_t flip, float scale, float norm, const PairColumns& columns,
+                    uint32_t blocks, float* out) {
+    const int8_t* block = columns.blocks;
+    for (uint32_t b = 0; b < blocks; ++b) {
       int32_t sums[kPairBlockRows];
-      for (int32_t& sum : sums) sum = offset;
-      for (uint32_t g = 0; g < groups; ++g) {
-        int8_t four[4];
-        for (uint32_t i = 0; i < 4; ++i) four[i] = static_cast<int8_t>(row[g * step + i] - 128);
-        block_sums(codes + size_t{g} * 64, four, 1, sums);
+      __builtin_memcpy(sums, columns.offset + b * kPairBlockRows, sizeof sums);
+      for (uint32_t g = 0; g < columns.groups; ++g, block += 64) {
+        const uint32_t four = load_four(row + g * step) ^ flip;
+        uint8_t bytes[4];
+        __builtin_memcpy(bytes, &four, sizeof bytes);
+        block_sums(block, bytes, 1, sums);
       }
       for (uint32_t c = 0; c < kPairBlockRows; ++c) {
         const uint32_t at = b * kPairBlockRows + c;
-        out[at] = pair_distance(sums[c], scales[at], norms[at], scale, norm);
+        out[at] = pair_distance(sums[c], columns.scale[at], columns.norm[at], scale, norm);
       }
     }
   }

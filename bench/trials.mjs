@@ -1,6 +1,8 @@
 // The trials of the index bench, as data. Per engine: the builds, and for each the grid of search parameters. The last list
 // of a grid grows from cheap to dear and is followed until the highest recall asked for is reached.
-//   runtime: 'node' | 'python' | 'process'   package: where it comes from   adapter: the module under bench/peers
+//   runtime: 'node' or 'python'     adapter: the module under bench/peers     package: on npm or PyPI
+//   path: instead of a package, the flag that says where the user built it     rebuilt: not cached
+//   builds: params of a build, the metrics it is for (all by default), the grid of searches
 
 /** Beam widths; those below k are left out. */
 const EF = [10, 20, 30, 40, 50, 60, 80, 100, 130, 160, 200, 260, 340, 450, 600, 800, 1200, 2000, 3200];
@@ -74,8 +76,8 @@ export const ENGINES = {
     package: 'faiss-cpu',
     builds: [
       {
-        // Two dims a sub-vector, 4 bits each, f32 re-ranking of k_factor_rf times k.
-        params: { factory: 'IVF1024,PQ{halfDims}x4fs,RFlat' },
+        // About 1.7 lists a root of the items; two dims a sub-vector, 4 bits each; f32 re-ranking of k_factor_rf times k.
+        params: { factory: 'IVF{lists},PQ{halfDims}x4fs,RFlat' },
         search: { k_factor_rf: [4, 10, 30], nprobe: [4, 8, 16, 32, 64, 128, 256, 512] },
       },
     ],

@@ -1,3 +1,5 @@
+import math
+
 import faiss
 
 from engine import Base
@@ -15,7 +17,8 @@ class Engine(Base):
         faiss.omp_set_num_threads(self.threads)
         dims = items.shape[1]
         metric = faiss.METRIC_L2 if self.metric == "l2" else faiss.METRIC_INNER_PRODUCT
-        factory = self.params["factory"].replace("{halfDims}", str(dims // 2))
+        lists = 2 ** round(math.log2(1.7 * math.sqrt(len(items))))
+        factory = self.params["factory"].replace("{halfDims}", str(dims // 2)).replace("{lists}", str(lists))
         self.index = faiss.index_factory(dims, factory, metric)
         if "efConstruction" in self.params:
             self.index.hnsw.efConstruction = self.params["efConstruction"]

@@ -102,6 +102,8 @@ SearchRequest read_request(const Napi::Object& options, const ExactIndex& index)
     request.params.ef = static_cast<uint32_t>(
         read_optional_integer(options, "ef", request.params.k, kEfMax).value_or(std::max(request.params.k, 64U)));
     request.params.stop = read_stop(options.Get("stop"), request.params.stop);
+    request.params.stop_rank = static_cast<uint32_t>(
+        read_optional_integer(options, "stopRank", request.params.k, request.params.ef).value_or(request.params.k));
   }
 
   const Napi::Value filter = options.Get("filter");
@@ -129,8 +131,14 @@ SearchRequest read_request(const Napi::Object& options, const ExactIndex& index)
                              std::to_string(request.exclude_offsets.size()));
     }
   }
-  // Last, so that nothing is copied for a request that is refused.
-  request.queries.assign(queries.Data(), queries.Data() + values);
+  // Last, so that nothing is copied for a request that is refused. Looked up again: reading an option may have run code
+  // of the caller, which may have resized or detached the buffer.
+  const Napi::Float32Array now(options.Env(), queries);
+  if (now.ElementLength() != values) {
+    throw invalid_argument("queries", "an array that keeps its " + std::to_string(values) + " values",
+                           std::to_string(now.ElementLength()));
+  }
+  request.queries.assign(now.Data(), now.Data() + values);
   return request;
 }
 
@@ -214,32 +222,37 @@ Napi::Value IndexHandle::info(const Napi::CallbackInfo& call) {
 
 Napi::Value IndexHandle::search(const Napi::CallbackInfo& call) {
   return promise(call.Env(), [&] {
-    const std::shared_ptr<const ExactIndex>& index = held();
+    const std::shared_ptr<const ExactIndex> index = held();  // an option's getter may close the handle
     return std::make_shared<SearchWorker>(call.Env(), index, read_request(read_object(call, 0, "options"), *index));
   });
 }
 
 Napi::Value IndexHandle::search_sync(const Napi::CallbackInfo& call) {
   return guarded(call.Env(), [&]() -> Napi::Value {
-    const ExactIndex& index = *held();
-    SearchRequest request = read_request(read_object(call, 0, "options"), index);
+    const std::shared_ptr<const ExactIndex> index = held();  // an option's getter may close the handle
+    SearchRequest request = read_request(read_object(call, 0, "options"), *index);
     if (request.count != 1) {
       throw invalid_argument("queries", "one query; use search for more", std::to_string(request.count));
     }
-    if (request.params.mode != SearchMode::kWalk || request.params.ef > kSyncEfMax) {
-      throw invalid_argument("mode",
-                             "\"walk\" with ef up to " + std::to_string(kSyncEfMax) + "; use search for the rest",
-                             show(read_object(call, 0, "options").Get("mode")));
+    if (request.params.mode != SearchMode::kWalk) {
+      throw invalid_argument("mode", "\"walk\"; use search for the rest", "another mode");
+    }
+    if (request.params.ef > kSyncEfMax) {
+      throw invalid_argument("ef", "at most " + std::to_string(kSyncEfMax) + " (k without one); use search for more",
+                             std::to_string(request.params.ef));
     }
     if (request.filter != nullptr || !request.filter_bytes.empty()) {
       throw invalid_argument("filter", "none; use search for filtered queries", "a filter");
     }
-    if (request.params.ef + request.exclude.size() + request.exclude_rows.size() > kSyncEfMax) {
+    // More than that, and the millisecond is gone: on long rescoring, on sorting exclusions, on a scan of a tiny index.
+    const size_t excluded = request.exclude.size() + request.exclude_rows.size();
+    if (request.params.ef + excluded > kSyncEfMax || request.params.rescore > kSyncEfMax ||
+        request.params.rescore >= index->rows()) {
       return call.Env().Undefined();
     }
     request.params.fall_back = false;  // a scan may take longer than the JS thread may wait
     const auto started = std::chrono::steady_clock::now();
-    Hits hits = run_search(index, request);
+    Hits hits = run_search(*index, request);
     if (hits.fallbacks > 0) return call.Env().Undefined();
     const std::chrono::duration<double, std::milli> took = std::chrono::steady_clock::now() - started;
     return answer(call.Env(), std::move(hits), 0, took.count());

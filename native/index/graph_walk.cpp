@@ -92,7 +92,7 @@ bool ExactIndex::walk_one(Batch& batch, size_t q, const QueryCodes& codes, const
   graph_->fill(job);
   codes.fill(job, q);
   job.ef = static_cast<uint32_t>(room);
-  job.stop_at = static_cast<uint32_t>(params.k - 1 + hidden);
+  job.stop_at = static_cast<uint32_t>(std::max(params.k, params.stop_rank) - 1 + hidden);
   // The stop rule compares squared distances `base - key`, in units of keys.
   const double base = codes.distance_base(q, largest_norm_);
   job.stop_slope = params.stop;

@@ -28,11 +28,13 @@ enum class SearchPath : uint8_t {
 struct SearchParams {
   uint32_t k = 10;
   SearchMode mode = SearchMode::kExact;
-  uint32_t rescore = 30;                   // modes codes and walk; at least k
-  uint32_t ef = 64;                        // mode walk: rows kept while walking; at least k
-  // Mode walk: ends when the best row not looked at is this many times as far (squared) as the k-th so far; at least 1.
+  uint32_t rescore = 30;  // modes codes and walk; at least k
+  uint32_t ef = 64;       // mode walk: rows kept while walking; at least k
+  // Mode walk: ends when the best row not looked at is this many times as far (squared) as the stop_rank-th so far (the
+  // k-th, if that is a later one); at least 1.
   float stop = 1.12F;
-  bool fall_back = true;  // mode walk: false leaves a query whose walk did not do without an answer
+  uint32_t stop_rank = 0;                  // at most ef
+  bool fall_back = true;                   // mode walk: false leaves a query whose walk did not do without an answer
   const RowFilter* filter = nullptr;       // null: every row may be returned
   const Exclusions* exclusions = nullptr;  // rows that single queries, or all of them, must not return; null: none
 };

@@ -136,6 +136,8 @@ export interface NativeSearch {
    * inner product that of the lifted vectors) as the k-th row so far; from 1 to 1000, default 1.12. See arXiv 2505.15636.
    */
   readonly stop?: number;
+  /** Mode `walk`: the place of the row that `stop` compares with, from k (the default) to ef. */
+  readonly stopRank?: number;
   /**
    * Rows that may be returned, shared by all queries: an evaluated filter, or a bitmap in which bit r (byte r>>3, bit
    * r&7) of row r is set, of length ceil(rows/8). A bitmap is copied on the JS thread, an evaluated filter is not.

@@ -61,7 +61,7 @@ export interface Wanted {
   readonly share?: number | undefined;
 }
 
-export type Effort = Pick<NativeSearch, 'mode' | 'ef' | 'stop' | 'rescore'>;
+export type Effort = Pick<NativeSearch, 'mode' | 'ef' | 'stop' | 'stopRank' | 'rescore'>;
 
 export interface Plan {
   readonly effort: Effort;
@@ -127,7 +127,11 @@ export class SearchPlanner {
       };
     }
     return {
-      effort: this.walk(wanted.k, Math.ceil(point.ef * factor), point.stop),
+      // It stops by the row that it stopped by in the calibration: by an earlier one, a smaller k would be found worse.
+      effort: {
+        ...this.walk(wanted.k, Math.ceil(point.ef * factor), point.stop),
+        stopRank: Math.max(point.k, wanted.k),
+      },
       target,
       expectedRecall: point.recall,
       expectedMicroseconds: cost,
@@ -145,7 +149,7 @@ export class SearchPlanner {
     return bulkMicroseconds + Math.max(0, scanMicroseconds - bulkMicroseconds) / batch;
   }
 
-  /** Points of the smallest calibrated k that is not below; a smaller k is never harder. */
+  /** Points of the smallest calibrated k that is not below; the best of an answer are never harder to find than its rest. */
   private pointFor(k: number, target: number): CalibrationPoint | undefined {
     const { points } = this.calibration!;
     const table = Math.min(...points.filter((point) => point.k >= Math.min(k, this.rows)).map((point) => point.k));

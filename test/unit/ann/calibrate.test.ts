@@ -222,11 +222,19 @@ describe('a calibration', () => {
       expect(few.memoryBytes).toBeGreaterThan(3000 * 64 * 4);
     });
 
-    it('is planned for by what it measured', () => {
-      const planner = new SearchPlanner(3000, calibration);
-      for (const recall of [0.8, 0.9, 0.95]) {
-        const plan = planner.plan({ k: 10, recall });
-        expect(plan.expectedRecall).toBeGreaterThanOrEqual(recall);
+    it('keeps the recall that is asked for at any k, on users that were not calibrated on', async () => {
+      const free = { ...calibration, costs: { scanMicroseconds: 1e9, bulkMicroseconds: 1e9 } }; // walks, wherever they reach
+      const planner = new SearchPlanner(3000, free);
+      const others = users.subarray(300 * dims);
+      for (const k of [1, 3, 7, 10, 11, 30, 40, 100]) {
+        const exact = await index.search({ queries: others, k, mode: 'exact' });
+        const truth = Float32Array.from(exact.counts, (_, q) => exact.scores[q * k + k - 1]!);
+        for (const recall of [0.9, 0.95]) {
+          const { effort } = planner.plan({ k, recall });
+          expect(effort.mode, `k ${k}`).toBe('walk');
+          const hits = await index.search({ queries: others, k, ...effort });
+          expect(recallOf(hits, k, truth).recall, `k ${k}`).toBeGreaterThanOrEqual(recall - 0.01);
+        }
       }
     });
   });

@@ -37,7 +37,13 @@ const calibration: Calibration = {
 };
 const planner = new SearchPlanner(100_000, calibration);
 const plan = (wanted: Partial<Wanted>) => planner.plan({ k: 10, ...wanted });
-const walk = (k: number, ef: number, stop = 1.1) => ({ mode: 'walk', ef, stop, rescore: walkRescore(k) });
+const walk = (k: number, ef: number) => ({
+  mode: 'walk',
+  ef,
+  stop: 1.1,
+  stopRank: k <= 10 ? 10 : 100, // as in the calibration, whatever k is,
+  rescore: walkRescore(k),
+});
 const scan = (k: number) => ({ mode: 'codes', rescore: defaultRescore(k) });
 
 describe('a recall', () => {
@@ -165,7 +171,11 @@ describe('what a caller may ask for', () => {
   });
   it('an effort, of which no recall is known', () => {
     const chosen = plan({ ef: 200 });
-    expect(chosen).toEqual({ effort: walk(10, 200, ANN_BOUNDS.stop.default), target: 0, why: 'ef 200 was asked for' });
+    expect(chosen).toEqual({
+      effort: { mode: 'walk', ef: 200, stop: ANN_BOUNDS.stop.default, rescore: walkRescore(10) },
+      target: 0,
+      why: 'ef 200 was asked for',
+    });
     expect(plan({ k: 100, ef: 20 }).effort.ef).toBe(100); // no fewer than are wanted
     expect(plan({ ef: 1e6 }).effort.ef).toBe(ANN_BOUNDS.ef.max);
   });

@@ -117,12 +117,22 @@ struct PairAvx2 {
       four = _mm_add_epi32(four, _mm_unpackhi_epi64(four, four));
       auto below = static_cast<uint32_t>(_mm_cvtsi128_si32(_mm_add_epi32(four, _mm_shuffle_epi32(four, 1))));
       for (; i < count; ++i) below += PairPortable::bits_of(distances[i]) < static_cast<uint32_t>(tried) ? 1 : 0;
+      if (below == keep)
+        return PairPortable::keep_up_to(largest_below(tried, distances, count), distances, rows, count, keep);
       if (below < keep) limit |= bit;
     }
     return PairPortable::keep_up_to(limit, distances, rows, count, keep);
   }
 
  private:
+  static uint32_t largest_below(int32_t bar, const float* distances, uint32_t count) {
+    uint32_t largest = 0;
+    for (uint32_t i = 0; i < count; ++i) {
+      const uint32_t bits = PairPortable::bits_of(distances[i]);
+      if (bits < static_cast<uint32_t>(bar) && bits > largest) largest = bits;
+    }
+    return largest;
+  }
   static inline void widen(const int8_t* codes, __m256i (&x)[4]) {
     const auto* four_rows = reinterpret_cast<const __m128i*>(codes);
     unroll<4>([&](auto i)

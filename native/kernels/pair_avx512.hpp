@@ -140,9 +140,20 @@ struct PairAvx512 {
       const __m512i tail = _mm512_maskz_load_epi32(rest, distances + 16 * size_t{whole});
       return total + static_cast<uint32_t>(__builtin_popcount(_mm512_mask_cmplt_epi32_mask(rest, tail, value)));
     };
-    uint32_t limit = 0;
-    for (uint32_t bit = 1U << 30; bit != 0; bit >>= 1) {
-      if (below(_mm512_set1_epi32(static_cast<int32_t>(limit | bit))) < keep) limit |= bit;
+    uint32_t limit = 0, parts = 0;
+    for (uint32_t bit = 1U << 30; bit != 0 && parts == 0; bit >>= 1) {
+      const uint32_t there = below(_mm512_set1_epi32(static_cast<int32_t>(limit | bit)));
+      if (there == keep) parts = limit | bit;
+      if (there < keep) limit |= bit;
+    }
+    if (parts != 0) {
+      const __m512i bar = _mm512_set1_epi32(static_cast<int32_t>(parts));
+      __m512i most = _mm512_setzero_si512();
+      for (uint32_t v = 0; v <= whole; ++v) {
+        const __m512i d = _mm512_maskz_load_epi32(v < whole ? __mmask16{0xffff} : rest, distances + 16 * size_t{v});
+        most = _mm512_mask_max_epi32(most, _mm512_cmplt_epi32_mask(d, bar), most, d);
+      }
+      limit = static_cast<uint32_t>(_mm512_reduce_max_epi32(most));
     }
     const __m512i largest = _mm512_set1_epi32(static_cast<int32_t>(limit));
     uint32_t equal = keep - below(largest), kept = 0;

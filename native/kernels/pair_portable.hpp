@@ -102,12 +102,18 @@ struct PairPortable {
     return bits;
   }
 
-  // The limit is the `keep`-th smallest; found bit by bit, since floats from 0 up order like their bits.
+  // The limit is the `keep`-th smallest; found bit by bit, since floats from 0 up order like their bits, until a tried
+  // value parts exactly `keep` from the others.
   static float cut(float* distances, uint32_t* rows, uint32_t count, uint32_t keep) {
-    uint32_t limit = 0;  // grows to the largest value with fewer than `keep` distances below it
+    uint32_t limit = 0;  // fewer than `keep` are below it
     for (uint32_t bit = 1U << 30; bit != 0; bit >>= 1) {
-      uint32_t below = 0;
-      for (uint32_t i = 0; i < count; ++i) below += bits_of(distances[i]) < (limit | bit) ? 1 : 0;
+      uint32_t below = 0, largest = 0;
+      for (uint32_t i = 0; i < count; ++i) {
+        if (bits_of(distances[i]) >= (limit | bit)) continue;
+        ++below;
+        largest = bits_of(distances[i]) > largest ? bits_of(distances[i]) : largest;
+      }
+      if (below == keep) return keep_up_to(largest, distances, rows, count, keep);
       if (below < keep) limit |= bit;
     }
     return keep_up_to(limit, distances, rows, count, keep);

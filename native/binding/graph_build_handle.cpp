@@ -7,6 +7,7 @@
 #include "binding/arguments.hpp"
 #include "binding/handles.hpp"
 #include "binding/promise_worker.hpp"
+#include "storage/file.hpp"
 #include "storage/graph_file.hpp"
 
 namespace belfry::binding {
@@ -37,6 +38,7 @@ class GraphBuildWorker final : public PromiseWorker {
   void execute() override {
     RunningGraphBuild& build = *running_;
     GraphBuildOptions options = build.options;
+    { const NewFile writable(build.path); }  // a path that cannot be written is told before the work, not after it
     // The users that are wanted, as f32; the rest of their file is never read.
     VectorSource users;
     if (build.users != nullptr && !build.user_rows.empty()) {
@@ -99,12 +101,18 @@ std::shared_ptr<RunningGraphBuild> RunningGraphBuild::read(const Napi::Object& o
   check_graph_texts(build->vectors, build->notes);
   if (!options.Get("users").IsUndefined()) {
     build->users = MatrixHandle::unwrap_checked(options.Get("users"), "users");
-    const Napi::Uint32Array rows = read_u32_array(options.Get("userRows"), "userRows");
+    const Napi::Value wanted_rows = options.Get("userRows");
+    if (wanted_rows.IsUndefined()) {  // as many as may be, spread over all
+      const uint64_t all = build->users->rows(), count = std::min<uint64_t>(all, wanted.users_max);
+      for (uint64_t i = 0; i < count; ++i) build->user_rows.push_back(static_cast<uint32_t>(i * all / count));
+    }
+    const Napi::Uint32Array rows =
+        wanted_rows.IsUndefined() ? Napi::Uint32Array::New(options.Env(), 0) : read_u32_array(wanted_rows, "userRows");
     if (rows.ElementLength() > wanted.users_max) {
       throw invalid_argument("userRows", "at most " + std::to_string(wanted.users_max) + " rows",
                              std::to_string(rows.ElementLength()));
     }
-    build->user_rows.assign(rows.Data(), rows.Data() + rows.ElementLength());
+    build->user_rows.insert(build->user_rows.end(), rows.Data(), rows.Data() + rows.ElementLength());
     for (uint32_t row : build->user_rows) {
       if (row >= build->users->rows()) {
         throw invalid_argument("userRows", "row numbers below " + std::to_string(build->users->rows()),

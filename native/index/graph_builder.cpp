@@ -38,12 +38,28 @@ void check_options(const VectorSource& vectors, const GraphBuildOptions& options
   }
 }
 
+void check_users(const Context& context) {
+  if (!context.has_users()) return;
+  const VectorSource& users = *context.options.users;
+  std::vector<float> u(users.dims);
+  for (uint32_t row = 0; row < users.rows; ++row) {
+    read_vector(context, users, row, u.data());
+    for (const float value : u) {
+      if (!std::isfinite(value)) {
+        throw Error(codes::kBadVector, "users: row " + std::to_string(row) +
+                                           " of those given holds NaN or an infinite value; leave it out");
+      }
+    }
+  }
+}
+
 }  // namespace
 
 Graph build_graph(const VectorSource& vectors, Metric metric, const KernelTable& kernel,
                   const GraphBuildOptions& options, BuildProgress& progress) {
   check_options(vectors, options);
   const Context context{vectors, metric, kernel, options, progress};
+  check_users(context);
   const uint64_t rows = vectors.rows;
   progress.phase = BuildPhase::kOrder;
   progress.done = 0;
@@ -101,11 +117,11 @@ size_t graph_build_memory(uint32_t rows, uint32_t dims, const GraphBuildOptions&
   const size_t pruning = coded + n * (list + reverse + graph + 4);
   const size_t centres = partitions * (stride + 64) + partitions * partitions * 5;
   const size_t per_thread = size_t{32} << 20;
+  const size_t threads = std::min(options.threads, n / kChunkRows + 1);
   // Finding the users' answers holds the codes twice, the graph, and the answers.
   const size_t users = options.users == nullptr ? 0 : options.users->rows;
-  const size_t answering =
-      users == 0 ? 0 : 2 * coded + n * (graph + 40) + users * kAnswers * 24 + options.threads * n * 4;
-  return std::max({ordering, joining, pruning, answering}) + centres + options.threads * per_thread;
+  const size_t answering = users == 0 ? 0 : 2 * coded + n * (graph + 40) + users * kAnswers * 24 + threads * n * 4;
+  return std::max({ordering, joining, pruning, answering}) + centres + threads * per_thread;
 }
 
 }  // namespace belfry

@@ -252,6 +252,7 @@ describe('other commands', () => {
       'models folder',
       'data folder',
       'embeddings',
+      'exclusions',
       'models',
       'port',
     ]);

@@ -102,6 +102,8 @@ SearchRequest read_request(const Napi::Object& options, const ExactIndex& index)
     request.params.ef = static_cast<uint32_t>(
         read_optional_integer(options, "ef", request.params.k, kEfMax).value_or(std::max(request.params.k, 64U)));
     request.params.stop = read_stop(options.Get("stop"), request.params.stop);
+    request.params.stop_rank = static_cast<uint32_t>(
+        read_optional_integer(options, "stopRank", request.params.k, request.params.ef).value_or(request.params.k));
   }
 
   const Napi::Value filter = options.Get("filter");

@@ -40,9 +40,10 @@ SearchMode read_mode(const Napi::Value& value) {
     if (text == "codes") return SearchMode::kCodes;
     if (text == "exact") return SearchMode::kExact;
     if (text == "f32") return SearchMode::kF32;
+    if (text == "probe") return SearchMode::kProbe;
     if (text == "walk") return SearchMode::kWalk;
   }
-  throw invalid_argument("mode", "\"codes\", \"exact\", \"f32\" or \"walk\"", show(value));
+  throw invalid_argument("mode", "\"codes\", \"exact\", \"f32\", \"probe\" or \"walk\"", show(value));
 }
 
 float read_stop(const Napi::Value& value, float otherwise) {
@@ -56,6 +57,7 @@ const char* path_name(SearchPath path) {
   switch (path) {
     case SearchPath::kScan: return "scan";
     case SearchPath::kList: return "list";
+    case SearchPath::kProbe: return "probe";
     case SearchPath::kWalk: return "walk";
     case SearchPath::kFilteredWalk: return "filtered walk";
   }
@@ -98,6 +100,10 @@ SearchRequest read_request(const Napi::Object& options, const ExactIndex& index)
   request.params.rescore = static_cast<uint32_t>(
       read_optional_integer(options, "rescore", request.params.k, 10 * uint64_t{kKMax}).value_or(enough));
 
+  if (request.params.mode == SearchMode::kProbe && index.graph() != nullptr) {  // without one, the search says so
+    request.params.probes =
+        static_cast<uint32_t>(read_integer(options.Get("probes"), "probes", 1, index.graph()->partitions()));
+  }
   if (request.params.mode == SearchMode::kWalk) {
     request.params.ef = static_cast<uint32_t>(
         read_optional_integer(options, "ef", request.params.k, kEfMax).value_or(std::max(request.params.k, 64U)));
@@ -212,6 +218,7 @@ Napi::Value IndexHandle::info(const Napi::CallbackInfo& call) {
       Napi::Object graph = Napi::Object::New(call.Env());
       graph.Set("degree", index.graph()->graph().degree);
       graph.Set("entries", static_cast<double>(index.graph()->graph().entries.size()));
+      graph.Set("partitions", index.graph()->partitions());
       graph.Set("queryEdges", index.graph()->graph().query_edges);
       graph.Set("bytes", static_cast<double>(index.graph()->bytes()));
       info.Set("graph", graph);

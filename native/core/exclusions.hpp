@@ -51,15 +51,20 @@ class Exclusions {
   Exclusions& operator=(const Exclusions&) = delete;
   Exclusions(Exclusions&&) noexcept = default;
 
-  // Those of one query, for a search of that query alone.
-  Exclusions only(size_t q) const {
-    Exclusions one;
-    one.common_ = common_;
-    if (!lists_.empty()) {
-      one.rows_.assign(lists_[q].begin(), lists_[q].end());
-      one.lists_.emplace_back(one.rows_.data(), one.rows_.size());
+  // Those of some queries, for a search of these alone.
+  Exclusions only(const std::vector<size_t>& queries) const {
+    Exclusions some;
+    some.common_ = common_;
+    if (lists_.empty()) return some;
+    size_t total = 0;
+    for (size_t q : queries) total += lists_[q].size();
+    some.rows_.reserve(total);  // so that the lists stay where they are
+    for (size_t q : queries) {
+      const uint32_t* const at = some.rows_.data() + some.rows_.size();
+      some.rows_.insert(some.rows_.end(), lists_[q].begin(), lists_[q].end());
+      some.lists_.emplace_back(at, lists_[q].size());
     }
-    return one;
+    return some;
   }
 
   bool empty() const noexcept { return common_.empty() && lists_.empty(); }

@@ -27,11 +27,12 @@ inline float packed_key(uint64_t packed) noexcept {
 }
 
 // The survivor lists of one scan task. Two disciplines:
-//   best:   the `keep` best keys; a full list is cut back to them
+//   best:   the `keep` best keys and up to half as many more; a full list is cut back to them
 //   bounds: every row whose upper bound reaches the k-th best lower bound; may outgrow its limit, and then says so
 class CandidateLists {
  public:
-  // `order` must outlive the lists. They hold internal rows, and decide ties by external ones.
+  // `order` must outlive the lists. They hold internal rows, and decide ties by external ones. The heads that `fill`
+  // hands out may be copied, scanned with, and copied back.
   CandidateLists(const RowOrder& order, size_t queries, uint32_t keep);
   CandidateLists(const RowOrder& order, const QueryCodes& codes, const CodeView& items, size_t first, size_t queries,
                  uint32_t k);
@@ -50,11 +51,12 @@ class CandidateLists {
   }
   // The bound discipline gave up on this query: too many rows are within the bound.
   bool overflowed(size_t q) const noexcept { return lists_[q].overflowed; }
-  // Appends the survivors of query q, packed with their external rows.
-  void collect(size_t q, std::vector<uint64_t>& out) const;
+  // Appends the survivors of query q, packed with their external rows; of the best discipline, about `keep` of them.
+  void collect(size_t q, std::vector<uint64_t>& out);
 
  private:
   struct List {
+    CandidateLists* owner = nullptr;
     std::vector<float> keys;
     std::vector<uint32_t> rows;
     std::vector<uint64_t> packed;  // scratch of prune
@@ -63,12 +65,13 @@ class CandidateLists {
     bool overflowed = false;
   };
 
-  void reserve(size_t q, uint32_t capacity);
-  void drop_excluded(size_t q) noexcept;
+  static void reserve(Candidates& head, uint32_t capacity);
+  void drop_excluded(Candidates& head) const noexcept;
+  void collect(const Candidates& head, std::vector<uint64_t>& out) const;
   float admits_from(float key) const noexcept;
-  float cut_to_best(size_t q);
-  float cut_to_bounds(size_t q);
-  double lower_bound(size_t q, size_t entry) const noexcept;
+  float cut_to_best(Candidates& head) const;
+  float cut_to_bounds(Candidates& head) const;
+  double lower_bound(const Candidates& head, size_t entry) const noexcept;
 
   const RowOrder& order_;
   uint32_t keep_;

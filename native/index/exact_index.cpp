@@ -8,6 +8,7 @@
 
 #include "core/error.hpp"
 #include "index/exact_batch.hpp"
+#include "index/partition_means.hpp"
 
 namespace belfry {
 
@@ -19,6 +20,11 @@ constexpr size_t kGatherCostSingle = 16;
 constexpr size_t kGatherCostBatch = 48;
 constexpr size_t kBatchQueries = 8;
 constexpr size_t kGatherAlways = 256;
+
+// Whether the best `rescore` rows by code are scored from the vectors, and no proof is asked for.
+bool approximate(SearchMode mode) {
+  return mode == SearchMode::kCodes || mode == SearchMode::kProbe || mode == SearchMode::kWalk;
+}
 
 RowScore row_score_of(Metric metric) {
   switch (metric) {
@@ -47,17 +53,24 @@ ExactIndex::ExactIndex(VectorSource vectors, Metric metric, const KernelTable& k
                        std::optional<Graph> graph)
     : ExactIndex(std::move(vectors), metric, kernel, threads,
                  graph ? std::move(graph->order) : std::vector<uint32_t>()) {
-  if (graph) graph_.emplace(std::move(*graph), item_codes_.view().rows);
+  if (!graph) return;
+  partition_means_ = partition_means(graph->partition_starts, item_codes_.view(), metric, kernel, threads);
+  graph_.emplace(std::move(*graph), item_codes_.view().rows);
 }
 
 void ExactIndex::check(const float* queries, size_t count, const SearchParams& params) const {
   if (params.k < 1 || params.k > kKMax) {
     throw invalid_argument("k", "an integer from 1 to " + std::to_string(kKMax), std::to_string(params.k));
   }
-  if (params.mode == SearchMode::kWalk && !graph_) {
-    throw invalid_argument("mode", "\"codes\", \"exact\" or \"f32\" for an index without a graph", "\"walk\"");
+  if ((params.mode == SearchMode::kProbe || params.mode == SearchMode::kWalk) && !graph_) {
+    throw invalid_argument("mode", "\"codes\", \"exact\" or \"f32\" for an index without a graph",
+                           params.mode == SearchMode::kProbe ? "\"probe\"" : "\"walk\"");
   }
-  if ((params.mode == SearchMode::kCodes || params.mode == SearchMode::kWalk) && params.rescore < params.k) {
+  if (params.mode == SearchMode::kProbe && (params.probes < 1 || params.probes > graph_->partitions())) {
+    throw invalid_argument("probes", "an integer from 1 to " + std::to_string(graph_->partitions()),
+                           std::to_string(params.probes));
+  }
+  if (approximate(params.mode) && params.rescore < params.k) {
     throw invalid_argument("rescore", "an integer of at least k (" + std::to_string(params.k) + ")",
                            std::to_string(params.rescore));
   }
@@ -88,14 +101,15 @@ Hits ExactIndex::search(const float* queries, size_t count, const SearchParams& 
   std::vector<size_t> all(count);
   for (size_t q = 0; q < count; ++q) all[q] = q;
   const size_t gather_cost = count < kBatchQueries ? kGatherCostSingle : kGatherCostBatch;
-  const bool approximate = params.mode == SearchMode::kCodes || params.mode == SearchMode::kWalk;
-  const size_t scored = approximate ? params.rescore : params.k;
+  const size_t scored = approximate(params.mode) ? params.rescore : params.k;
   if (params.filter != nullptr && (allowed <= kGatherAlways || allowed * gather_cost <= vectors_.rows)) {
     const std::vector<uint32_t> rows = params.filter->to_rows();
     batch.hits.path = SearchPath::kList;
     scan_rows(batch, all, &rows);
   } else if (params.mode == SearchMode::kF32 || scored * 2 >= allowed) {
     scan_rows(batch, all, nullptr);
+  } else if (params.mode == SearchMode::kProbe) {
+    probe(batch);
   } else {
     scan_codes(batch);
   }

@@ -19,8 +19,8 @@ namespace belfry {
 
 class QueryCodes;
 
-
-// Search over 8-bit codes: exact scans, scans of the vectors themselves, and walks over a graph when one was given.
+// Search over 8-bit codes: exact scans, scans of the vectors themselves, and, when a graph was given, walks over it and
+// scans of some of its partitions.
 // Immutable after construction, so any number of threads
 // may search it. Answers do not depend on the number of threads or on the kernel level:
 //   scores are f64 sums in a fixed order, rounded to f32 at the end; order is by the f64 score, then by smaller row.
@@ -32,7 +32,8 @@ class ExactIndex {
   ExactIndex(VectorSource vectors, Metric metric, const KernelTable& kernel, size_t threads,
              std::vector<uint32_t> order = {});
   // In the order of the graph, which must be one of these vectors (read_graph checks that); none: as above.
-  ExactIndex(VectorSource vectors, Metric metric, const KernelTable& kernel, size_t threads, std::optional<Graph> graph);
+  ExactIndex(VectorSource vectors, Metric metric, const KernelTable& kernel, size_t threads,
+             std::optional<Graph> graph);
 
   // Checked door: throws BELFRY_INVALID_ARGUMENT or BELFRY_INVALID_QUERY_VECTOR.
   Hits search(const float* queries, size_t count, const SearchParams& params) const;
@@ -53,6 +54,8 @@ class ExactIndex {
 
  private:
   struct Batch;
+  struct ProbePlan;
+  class ProbeGroup;
   struct WalkPlan;
   struct WalkWork;
 
@@ -61,6 +64,7 @@ class ExactIndex {
   void rescore(Batch& batch, size_t q, std::vector<uint64_t>& survivors, const QueryCodes& codes) const;
   // Scores all allowed rows, or `rows` when it is not null, for the given queries.
   void scan_rows(Batch& batch, const std::vector<size_t>& queries, const std::vector<uint32_t>* rows) const;
+  void probe(Batch& batch) const;
   void walk(Batch& batch) const;
   WalkPlan plan_walk(const RowFilter* allowed) const;
   // False when a scan must answer: the walk gave up, or found fewer rows than there are.
@@ -79,6 +83,7 @@ class ExactIndex {
   ItemCodes item_codes_;
   float largest_norm_ = 0;  // of all rows, in the units of ItemCodes
   std::optional<WalkGraph> graph_;
+  ItemCodes partition_means_;
 };
 
 }  // namespace belfry

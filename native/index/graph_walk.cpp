@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <atomic>
 #include <cmath>
-#include <optional>
 #include <vector>
 
 #include "core/thread_pool.hpp"
@@ -165,28 +164,6 @@ void ExactIndex::walk(Batch& batch) const {
   batch.hits.scored = scored;
   batch.hits.expanded = expanded;
   scan_failed(batch, failed);
-}
-
-// Queries whose walk did not do are scanned, one by one since each has rows of its own to leave out.
-void ExactIndex::scan_failed(Batch& batch, const std::vector<char>& failed) const {
-  std::vector<size_t> again;
-  for (size_t q = 0; q < batch.count; ++q) {
-    if (failed[q] != 0) again.push_back(q);
-  }
-  batch.hits.fallbacks = static_cast<uint32_t>(again.size());
-  if (!batch.params.fall_back) return;
-  for (size_t q : again) {
-    SearchParams params = batch.params;
-    params.mode = SearchMode::kCodes;
-    std::optional<Exclusions> own;
-    if (params.exclusions != nullptr) params.exclusions = &own.emplace(params.exclusions->only(q));
-    const Hits hits = search(batch.queries + q * vectors_.dims, 1, params);
-    std::copy(hits.rows.begin(), hits.rows.end(), batch.hits.rows.begin() + static_cast<std::ptrdiff_t>(q * params.k));
-    std::copy(hits.scores.begin(), hits.scores.end(),
-              batch.hits.scores.begin() + static_cast<std::ptrdiff_t>(q * params.k));
-    batch.hits.counts[q] = hits.counts[0];
-    if (batch.count == 1) batch.hits.path = hits.path;
-  }
 }
 
 }  // namespace belfry

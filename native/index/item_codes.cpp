@@ -52,7 +52,7 @@ float largest_magnitude(const float* x, uint32_t dims) {
 }  // namespace
 
 ItemCodes::ItemCodes(const VectorSource& vectors, Metric metric, const KernelTable& kernel, size_t threads,
-                     const uint32_t* order)
+                     const uint32_t* order, std::optional<int> exponent)
     : dims_(vectors.dims), padded_rows_((vectors.rows + kTileRows - 1) / kTileRows * kTileRows) {
   const uint32_t dims = vectors.dims;
   const size_t chunks = (size_t{vectors.rows} + kChunkRows - 1) / kChunkRows;
@@ -75,6 +75,7 @@ ItemCodes::ItemCodes(const VectorSource& vectors, Metric metric, const KernelTab
   float largest = 0;
   for (float value : chunk_largest) largest = std::max(largest, value);
   if (metric != Metric::kCosine && largest > 0) (void)std::frexp(largest, &exponent_);
+  exponent_ = exponent.value_or(exponent_);
 
   const size_t stride = code_stride(dims);
   codes_ = AlignedBuffer<uint8_t>(padded_rows_ * stride);

@@ -2,6 +2,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 
 #include "core/aligned_buffer.hpp"
 #include "core/metric.hpp"
@@ -25,9 +26,10 @@ class ItemCodes {
  public:
   ItemCodes() = default;
   // Reads every row, in parallel. Row i of the codes is row order[i] of the vectors; null: row i. Throws
-  // BELFRY_BAD_VECTOR, which names the row of the vectors, for one that is not finite.
+  // BELFRY_BAD_VECTOR, which names the row of the vectors, for one that is not finite. `exponent`: use this one, not
+  // the one that suits these vectors, so that keys compare with those of other codes.
   ItemCodes(const VectorSource& vectors, Metric metric, const KernelTable& kernel, size_t threads,
-            const uint32_t* order = nullptr);
+            const uint32_t* order = nullptr, std::optional<int> exponent = {});
 
   CodeView view() const noexcept;
   int exponent() const noexcept { return exponent_; }

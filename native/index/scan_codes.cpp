@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "core/aligned_buffer.hpp"
@@ -120,6 +121,34 @@ void ExactIndex::scan_codes(Batch& batch) const {
     if (overflowed[q] != 0) again.push_back(q);
   }
   if (!again.empty()) scan_rows(batch, again, nullptr);
+}
+
+// Queries whose walk or probes did not do are scanned together, and the answers take the place of theirs.
+void ExactIndex::scan_failed(Batch& batch, const std::vector<char>& failed) const {
+  std::vector<size_t> again;
+  for (size_t q = 0; q < batch.count; ++q) {
+    if (failed[q] != 0) again.push_back(q);
+  }
+  batch.hits.fallbacks = static_cast<uint32_t>(again.size());
+  if (again.empty() || !batch.params.fall_back) return;
+  SearchParams params = batch.params;
+  params.mode = SearchMode::kCodes;
+  std::optional<Exclusions> own;
+  if (params.exclusions != nullptr) params.exclusions = &own.emplace(params.exclusions->only(again));
+  std::vector<float> queries;
+  queries.reserve(again.size() * vectors_.dims);
+  for (size_t q : again) {
+    const float* query = batch.queries + q * vectors_.dims;
+    queries.insert(queries.end(), query, query + vectors_.dims);
+  }
+  const Hits hits = search(queries.data(), again.size(), params);
+  for (size_t i = 0; i < again.size(); ++i) {
+    const size_t from = i * params.k, to = again[i] * params.k;
+    std::copy_n(hits.rows.data() + from, params.k, batch.hits.rows.data() + to);
+    std::copy_n(hits.scores.data() + from, params.k, batch.hits.scores.data() + to);
+    batch.hits.counts[again[i]] = hits.counts[i];
+  }
+  if (batch.count == 1) batch.hits.path = hits.path;
 }
 
 void ExactIndex::rescore(Batch& batch, size_t q, std::vector<uint64_t>& survivors, const QueryCodes& codes) const {

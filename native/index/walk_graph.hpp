@@ -14,6 +14,7 @@ class WalkGraph {
   WalkGraph(Graph graph, const CodeRows& items);
 
   const Graph& graph() const noexcept { return graph_; }
+  uint32_t partitions() const noexcept { return static_cast<uint32_t>(graph_.partition_starts.size() - 1); }
   size_t bytes() const noexcept { return graph_.neighbours.bytes() + codes_.bytes() + tails_.bytes(); }
   // The graph's side of a job.
   void fill(WalkJob& job) const noexcept;

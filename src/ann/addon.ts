@@ -92,12 +92,14 @@ export interface NativeIndexInfo {
   readonly threads: number;
   /** Bytes held by codes, scales and norms (the vectors themselves stay mapped). */
   readonly codeBytes: number;
-  /** Present when the index was opened with a graph, which mode `walk` needs. */
+  /** Present when the index was opened with a graph, which modes `probe` and `walk` need. */
   readonly graph?: {
     /** Slots per row. */
     readonly degree: number;
     /** Rows that every walk looks at first. */
     readonly entries: number;
+    /** Groups of near rows; the most that `probes` may ask for. */
+    readonly partitions: number;
     /** Slots per row that were kept for edges found through user vectors. */
     readonly queryEdges: number;
     readonly bytes: number;
@@ -122,13 +124,18 @@ export interface NativeSearch {
    * `f32`: scan of the vectors themselves, the judge of the other two.
    * Rescored and f32 scores are summed in f64 in a fixed order and rounded to f32 at the end: the same bits on every
    * kernel set and number of threads, and within 1e-6 of NumPy's f32. The order is that of the f64 scores.
+   * `probe`: as `codes`, but only over the `probes` partitions of the graph whose means are best for the query. Approximate;
+   * much is shared between the queries of a batch, so it is made for batches of hundreds. With all partitions it gives the
+   * answer of `codes`. Always k hits when k allowed rows exist: a query that comes back with fewer is followed by a scan.
    * `walk`: the graph is walked; approximate, by far the fastest for single queries. Always k hits when k allowed rows
    * exist: a walk that comes back with fewer, or that costs more than a scan, is followed by a scan. A filter that leaves
    * few rows makes it score these one by one.
    */
-  readonly mode: 'codes' | 'exact' | 'f32' | 'walk';
-  /** Rows to rescore in modes `codes` and `walk`; at least k. */
+  readonly mode: 'codes' | 'exact' | 'f32' | 'probe' | 'walk';
+  /** Rows to rescore in modes `codes`, `probe` and `walk`; at least k. */
   readonly rescore?: number;
+  /** Mode `probe`: partitions that each query is compared with, from 1 to `info.graph.partitions`. */
+  readonly probes?: number;
   /** Mode `walk`: rows kept while walking, from k to 16,384; larger is slower and finds more. Default 64 or k. */
   readonly ef?: number;
   /**
@@ -197,8 +204,11 @@ export interface NativeHits {
   /** Scores in the metric's larger-is-better form, f32. */
   readonly scores: Float32Array;
   readonly counts: Uint32Array;
-  readonly path: 'scan' | 'list' | 'walk' | 'filtered walk';
-  /** Mode `walk`: rows scored and expanded by all queries together, and queries that a scan had to answer in the end. */
+  readonly path: 'scan' | 'list' | 'probe' | 'walk' | 'filtered walk';
+  /**
+   * Modes `probe` and `walk`: rows scored (`probe`: passed over) and expanded by all queries together, and queries that a
+   * scan had to answer in the end.
+   */
   readonly scored: number;
   readonly expanded: number;
   readonly fallbacks: number;

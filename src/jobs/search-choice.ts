@@ -24,6 +24,7 @@ const PATHS = {
   exact: 'scan, proven exact',
   codes: 'scan, f32 rescoring',
   f32: 'scan of f32 vectors',
+  probe: 'scan of partitions',
   walk: 'walk',
 } as const satisfies Record<Effort['mode'], string>;
 

@@ -183,7 +183,7 @@ describe('arguments are read by name and refused with field, expectation and val
     ['k 2.5', { ...search, k: 2.5 }, 'k: expected an integer from 1 to 10000, received 2.5'],
     ['k 1e9', { ...search, k: 1e9 }, 'k: expected an integer from 1 to 10000, received 1000000000'],
     ['k text', { ...search, k: '3' }, 'k: expected an integer from 1 to 10000, received "3"'],
-    ['mode', { ...search, mode: 'fast' }, 'mode: expected "codes", "exact", "f32" or "walk", received "fast"'],
+    ['mode', { ...search, mode: 'fast' }, 'mode: expected "codes", "exact", "f32", "probe" or "walk", received "fast"'],
     [
       'rescore below k',
       { ...search, mode: 'codes', rescore: 2 },

@@ -2,9 +2,10 @@
  * A graph over item vectors, and what effort on it gives what recall: built with a sample of the users, calibrated on users
  * that the build has not seen.
  */
+import { rm } from 'node:fs/promises';
 import { BelfryError } from '../errors.js';
 import type { Metric } from '../types.js';
-import { type KernelName, loadAddon, type NativeMatrix } from './addon.js';
+import { type GraphBuildOptions, type KernelName, loadAddon, type NativeMatrix } from './addon.js';
 import { calibrate } from './calibrate.js';
 import type { Calibration } from './planner.js';
 import { readRows } from './read-rows.js';
@@ -45,11 +46,11 @@ const CALIBRATION_QUERIES = 2000;
 const HELD_OUT_SHARE = 0.2;
 const POLL_MS = 100;
 
-/** Errors: those of NativeGraphBuild.run; the reason of `signal` when it stops the build. */
+/** Errors: those of NativeGraphBuild.run; the reason of `signal` when it stops the build. A build that ends early leaves no file. */
 export async function buildGraph(options: GraphBuild): Promise<BuiltGraph> {
   const { items, users, metric, out: path, vectors, signal } = options;
   const addon = loadAddon();
-  const machine = {
+  const machine: Machine = {
     ...(options.kernel === undefined ? {} : { kernel: options.kernel }),
     ...(options.threads === undefined ? {} : { threads: options.threads }),
   };
@@ -76,18 +77,8 @@ export async function buildGraph(options: GraphBuild): Promise<BuiltGraph> {
     signal?.throwIfAborted(); // its reason says more than that the build was cancelled
   });
 
-  const index = await addon.createIndex({ matrix: items, metric, ...machine, graph: { path, vectors } });
   try {
-    const isUsers = users !== undefined && heldOut.length >= CALIBRATION_QUERIES / 10;
-    const [from, rows] = isUsers ? [users, heldOut] : [items, standIns(items.rows, options.skippedItems ?? [])];
-    const calibration = await calibrate({
-      index,
-      queries: await readRows(from, rows),
-      source: isUsers ? 'users' : 'items',
-      exclude: Uint32Array.from(options.skippedItems ?? []),
-      onProgress: (done, total) => options.onProgress?.('calibrate', done, total),
-      signal,
-    });
+    const calibration = await calibrateGraph(options, machine, heldOut);
     return {
       degree: built.degree,
       entries: built.entries,
@@ -97,6 +88,31 @@ export async function buildGraph(options: GraphBuild): Promise<BuiltGraph> {
       memoryBytes: build.memoryBytes,
       calibration,
     };
+  } catch (error) {
+    await rm(path, { force: true }); // nobody would know how to search it
+    throw error;
+  }
+}
+
+type Machine = Pick<GraphBuildOptions, 'kernel' | 'threads'>;
+
+async function calibrateGraph(
+  { items, users, metric, out: path, vectors, skippedItems = [], onProgress, signal }: GraphBuild,
+  machine: Machine,
+  heldOut: Uint32Array,
+): Promise<Calibration> {
+  const index = await loadAddon().createIndex({ matrix: items, metric, ...machine, graph: { path, vectors } });
+  try {
+    const isUsers = users !== undefined && heldOut.length >= CALIBRATION_QUERIES / 10;
+    const [from, rows] = isUsers ? [users, heldOut] : [items, standIns(items.rows, skippedItems)];
+    return await calibrate({
+      index,
+      queries: await readRows(from, rows),
+      source: isUsers ? 'users' : 'items',
+      exclude: Uint32Array.from(skippedItems),
+      onProgress: (done, total) => onProgress?.('calibrate', done, total),
+      signal,
+    });
   } finally {
     index.close();
   }

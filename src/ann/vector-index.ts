@@ -214,15 +214,27 @@ async function vectorsName(path: string): Promise<string> {
 
 async function readBuilt(graph: string): Promise<BuiltGraph> {
   const path = `${graph}.json`;
+  const unusable = (code: 'BELFRY_FILE_UNREADABLE' | 'BELFRY_FILE_CORRUPT', why: string, cause?: unknown) =>
+    new BelfryError(code, `${path}: the calibration of the graph ${why}; build the graph again`, {
+      field: 'graph',
+      cause,
+    });
+  let text: string;
   try {
-    return JSON.parse(await readFile(path, 'utf8')) as BuiltGraph;
+    text = await readFile(path, 'utf8');
   } catch (error) {
-    throw new BelfryError(
-      'BELFRY_FILE_UNREADABLE',
-      `${path}: the calibration of the graph cannot be read (${(error as Error).message}); build the graph again`,
-      { field: 'graph', cause: error },
-    );
+    throw unusable('BELFRY_FILE_UNREADABLE', `cannot be read (${(error as Error).message})`, error);
   }
+  let built: Partial<BuiltGraph> | null;
+  try {
+    built = JSON.parse(text) as Partial<BuiltGraph> | null;
+  } catch (error) {
+    throw unusable('BELFRY_FILE_CORRUPT', `is no JSON (${(error as Error).message})`, error);
+  }
+  const { costs, points, filters }: Partial<Calibration> = built?.calibration ?? {};
+  if (costs === undefined || !Array.isArray(points) || !Array.isArray(filters))
+    throw unusable('BELFRY_FILE_CORRUPT', 'is not what a build writes');
+  return built as BuiltGraph;
 }
 
 function dimsMismatch(dims: number, received: number | string): BelfryError {

@@ -2,9 +2,9 @@
  * Learns, on held-out queries against exact truth, what effort gives what recall at what cost. Recall counts by score: a
  * returned row whose score reaches the k-th true score is a hit, so ties are no misses.
  */
-import type { NativeIndex } from './addon.js';
-import { ANN_BOUNDS } from './params.js';
-import { type Calibration, type CalibrationPoint, type FilterEffort, walkRescore } from './planner.js';
+import type { NativeIndex, NativeSearch } from './addon.js';
+import { ANN_BOUNDS, defaultRescore } from './params.js';
+import { type Calibration, type CalibrationPoint, type FilterEffort, type ProbePoint, walkRescore } from './planner.js';
 
 export interface CalibrateOptions {
   readonly index: NativeIndex;
@@ -33,6 +33,10 @@ const POOLS = [1, 1.6, 2.5, 4, 6, 9, 14, 22, 35, 55];
 /** A k is calibrated when the rows are at least this many times as many; a smaller index is scanned. */
 const ROWS_PER_K = 20;
 const ENOUGH_RECALL = 0.999;
+/** Partitions scanned; beyond half of the rows a scan of all is as good. */
+const PROBES = [1, 2, 3, 4, 6, 8, 11, 15, 20, 27, 36, 48, 64, 85, 112, 150, 200, 270, 360, 480, 640, 850];
+const PROBED_SHARE = 0.5;
+const SINGLE_QUERIES = 24;
 const FILTER_SHARES = [0.5, 0.2, 0.05, 0.02];
 const FILTER_FACTORS = [1, 1.5, 2, 3, 4, 6];
 /** Hits of one call and values of one call stay small, so that progress shows and cancelling works. */
@@ -55,7 +59,7 @@ export async function calibrate(options: CalibrateOptions): Promise<Calibration>
   const { rows, dims } = index.info;
   const count = queries.length / dims;
   const grid = GRID.filter(({ k }) => k * ROWS_PER_K <= rows);
-  const total = grid.reduce((sum, { stops }) => sum + stops.length, 0) + FILTER_SHARES.length;
+  const total = grid.reduce((sum, { stops }) => sum + stops.length + 1, 0) + FILTER_SHARES.length;
   let done = 0;
   const step = (): void => {
     options.signal?.throwIfAborted();
@@ -66,6 +70,8 @@ export async function calibrate(options: CalibrateOptions): Promise<Calibration>
   const costs = await scanCosts(options);
   const kept: (Trial & Effort)[] = [];
   const prices: number[] = [];
+  const probes: ProbePoint[] = [];
+  const single = await singleProbePrice(options);
   for (const { k, queries: wanted, stops } of grid) {
     const sample = spreadQueries(queries, dims, wanted);
     const truth = await thresholds(options, sample, k);
@@ -85,6 +91,8 @@ export async function calibrate(options: CalibrateOptions): Promise<Calibration>
       step();
     }
     kept.push(...front(found));
+    probes.push(...(await probeSweep(options, sample, k, truth, single)));
+    step();
   }
   const price = median(prices);
   const points = kept.map(({ k, ef, stop, recall, recallLow, work }) => ({
@@ -96,7 +104,7 @@ export async function calibrate(options: CalibrateOptions): Promise<Calibration>
     microseconds: work * price,
   }));
   const filters = await filterEfforts(options, points, step);
-  return { source: options.source, queries: count, kernel: index.info.kernel, costs, points, filters };
+  return { source: options.source, queries: count, kernel: index.info.kernel, costs, points, probes, filters };
 }
 
 /** At most `wanted` of the queries, evenly spaced: those that come first in a file are often unlike the others. */
@@ -109,6 +117,50 @@ export function spreadQueries(queries: Float32Array, dims: number, wanted: numbe
     taken.set(queries.subarray(q * dims, (q + 1) * dims), i * dims);
   }
   return taken;
+}
+
+/** Recall by the number of partitions scanned. Rows passed are the same on every run; their price is measured. */
+async function probeSweep(
+  options: CalibrateOptions,
+  queries: Float32Array,
+  k: number,
+  truth: Float32Array,
+  single: number,
+): Promise<ProbePoint[]> {
+  const { rows, graph } = options.index.info;
+  const found: (Trial & { readonly probes: number })[] = [];
+  for (const probes of PROBES.filter((count) => count <= graph!.partitions)) {
+    const effort = { mode: 'probe', probes, rescore: defaultRescore(k) } as const;
+    const trial = await measure(options, queries, k, effort, truth);
+    found.push({ probes, ...trial });
+    if (trial.recall >= ENOUGH_RECALL || trial.work > PROBED_SHARE * rows) break;
+  }
+  const bulk = median(found.map(({ microseconds, work }) => microseconds / work));
+  return front(found).map(({ probes, recall, recallLow, work }) => ({
+    k,
+    probes,
+    recall,
+    recallLow,
+    microseconds: work * Math.max(single, bulk),
+    bulkMicroseconds: work * bulk,
+  }));
+}
+
+/** Microseconds for each row that a query alone passes. */
+async function singleProbePrice({ index, queries }: CalibrateOptions): Promise<number> {
+  const { dims, graph } = index.info;
+  const probes = Math.max(1, Math.floor(graph!.partitions / 16));
+  const prices: number[] = [];
+  for (let q = 0; q < Math.min(SINGLE_QUERIES, queries.length / dims); q++) {
+    const { runMs, scored } = await index.search({
+      queries: queries.subarray(q * dims, (q + 1) * dims),
+      k: 10,
+      mode: 'probe',
+      probes,
+    });
+    prices.push((runMs * 1000) / Math.max(1, scored));
+  }
+  return median(prices);
 }
 
 interface Effort {
@@ -177,12 +229,24 @@ async function thresholds(
   return truth;
 }
 
-async function walk(
-  { index, exclude, signal }: CalibrateOptions,
+function walk(
+  options: CalibrateOptions,
   queries: Float32Array,
   k: number,
   ef: number,
   stop: number,
+  truth: Float32Array,
+  filter?: Uint8Array,
+): Promise<Trial> {
+  const effort = { mode: 'walk', ef, stop, rescore: walkRescore(k) } as const;
+  return measure(options, queries, k, effort, truth, filter);
+}
+
+async function measure(
+  { index, exclude, signal }: CalibrateOptions,
+  queries: Float32Array,
+  k: number,
+  effort: Pick<NativeSearch, 'mode' | 'ef' | 'stop' | 'probes' | 'rescore'>,
   truth: Float32Array,
   filter?: Uint8Array,
 ): Promise<Trial> {
@@ -192,17 +256,17 @@ async function walk(
   const counts = new Uint32Array(count);
   const times: number[] = [];
   let scored = 0;
-  const step = Math.max(1, Math.min(Math.floor(HITS_PER_CALL / k), Math.ceil(count / 5)));
+  const step = Math.max(
+    1,
+    Math.min(Math.floor(HITS_PER_CALL / k), effort.mode === 'walk' ? Math.ceil(count / 5) : count),
+  );
   for (let first = 0; first < count; first += step) {
     signal?.throwIfAborted();
     const end = Math.min(count, first + step);
     const hits = await index.search({
       queries: queries.subarray(first * dims, end * dims),
       k,
-      mode: 'walk',
-      ef,
-      stop,
-      rescore: walkRescore(k),
+      ...effort,
       ...(filter === undefined ? {} : { filter }),
       ...(exclude === undefined ? {} : { exclude }),
     });
@@ -211,11 +275,8 @@ async function walk(
     scored += hits.scored;
     times.push((hits.runMs * 1000 * index.info.threads) / (end - first));
   }
-  return {
-    ...recallOf({ scores, counts }, k, truth),
-    work: scored / count + POOL_COST * ef,
-    microseconds: median(times),
-  };
+  const upkeep = effort.mode === 'walk' ? POOL_COST * effort.ef! : 0;
+  return { ...recallOf({ scores, counts }, k, truth), work: scored / count + upkeep, microseconds: median(times) };
 }
 
 async function scanCosts({ index, queries, exclude }: CalibrateOptions): Promise<Calibration['costs']> {

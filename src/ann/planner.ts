@@ -24,6 +24,18 @@ export interface CalibrationPoint {
   readonly microseconds: number;
 }
 
+/** Some partitions scanned instead of all rows, and what that gave. */
+export interface ProbePoint {
+  readonly k: number;
+  /** Partitions scanned for a query. */
+  readonly probes: number;
+  readonly recall: number;
+  readonly recallLow: number;
+  /** One query on one thread: rows passed at the median price measured, alone and in a large batch. */
+  readonly microseconds: number;
+  readonly bulkMicroseconds: number;
+}
+
 /** How much more effort a filtered walk needs for the recall of an unfiltered one, by the share of rows allowed. */
 export interface FilterEffort {
   readonly share: number;
@@ -46,6 +58,7 @@ export interface Calibration {
   readonly costs: SearchCosts;
   /** By k, then by cost; only points that no other beats in both recall and cost. */
   readonly points: readonly CalibrationPoint[];
+  readonly probes: readonly ProbePoint[];
   readonly filters: readonly FilterEffort[];
 }
 
@@ -61,7 +74,7 @@ export interface Wanted {
   readonly share?: number | undefined;
 }
 
-export type Effort = Pick<NativeSearch, 'mode' | 'ef' | 'stop' | 'stopRank' | 'rescore'>;
+export type Effort = Pick<NativeSearch, 'mode' | 'ef' | 'stop' | 'stopRank' | 'probes' | 'rescore'>;
 
 export interface Plan {
   readonly effort: Effort;
@@ -105,37 +118,45 @@ export class SearchPlanner {
 
     const target = wanted.recall ?? this.defaultRecall;
     const scanCost = this.scanCost(wanted.batch ?? 1);
-    const point = this.pointFor(wanted.k, target);
-    if (point === undefined) {
-      return {
-        effort: scan,
-        target,
-        expectedRecall: 1,
-        expectedMicroseconds: scanCost,
-        why: `no calibrated walk reaches recall ${target} at k ${wanted.k}`,
-      };
+    const choices = [this.walkPlan(wanted, target), this.probePlan(wanted, target)].filter(
+      (plan) => plan !== undefined,
+    );
+    const cheapest = choices.sort((a, b) => a.expectedMicroseconds - b.expectedMicroseconds)[0];
+    const scanned = { effort: scan, target, expectedRecall: 1, expectedMicroseconds: scanCost };
+    if (cheapest === undefined)
+      return { ...scanned, why: `nothing calibrated reaches recall ${target} at k ${wanted.k}` };
+    const { mode } = cheapest.effort;
+    if (cheapest.expectedMicroseconds >= scanCost) {
+      const cost = cheapest.expectedMicroseconds.toFixed(0);
+      return { ...scanned, why: `a scan (${scanCost.toFixed(0)} us) costs less than a ${mode} (${cost} us)` };
     }
-    const factor = wanted.share === undefined ? 1 : this.filterFactor(wanted.share);
-    const cost = point.microseconds * factor;
-    if (cost >= scanCost) {
-      return {
-        effort: scan,
-        target,
-        expectedRecall: 1,
-        expectedMicroseconds: scanCost,
-        why: `a scan (${scanCost.toFixed(0)} us) costs less than a walk (${cost.toFixed(0)} us)`,
-      };
-    }
+    const least = `the cheapest ${mode} whose recall is surely at least ${target}`;
+    return { ...cheapest, target, why: `${least}; a scan costs ${scanCost.toFixed(0)} us` };
+  }
+
+  private walkPlan({ k, share }: Wanted, target: number): Choice | undefined {
+    const point = cheapestPoint(this.pointsOf(this.calibration!.points, k), target, ({ microseconds }) => microseconds);
+    if (point === undefined) return undefined;
+    const factor = share === undefined ? 1 : this.filterFactor(share);
     return {
       // It stops by the row that it stopped by in the calibration: by an earlier one, a smaller k would be found worse.
-      effort: {
-        ...this.walk(wanted.k, Math.ceil(point.ef * factor), point.stop),
-        stopRank: Math.max(point.k, wanted.k),
-      },
-      target,
+      effort: { ...this.walk(k, Math.ceil(point.ef * factor), point.stop), stopRank: Math.max(point.k, k) },
       expectedRecall: point.recall,
-      expectedMicroseconds: cost,
-      why: `the cheapest walk whose recall is surely at least ${target}; a scan costs ${scanCost.toFixed(0)} us`,
+      expectedMicroseconds: point.microseconds * factor,
+    };
+  }
+
+  /** Under a filter the best rows lie further away, and nobody has measured how many partitions that takes. */
+  private probePlan({ k, share, batch = 1 }: Wanted, target: number): Choice | undefined {
+    if (share !== undefined) return undefined;
+    const cost = ({ microseconds, bulkMicroseconds }: ProbePoint): number =>
+      shared(microseconds, bulkMicroseconds, batch);
+    const point = cheapestPoint(this.pointsOf(this.calibration!.probes, k), target, cost);
+    if (point === undefined) return undefined;
+    return {
+      effort: { mode: 'probe', probes: point.probes, rescore: defaultRescore(k) },
+      expectedRecall: point.recall,
+      expectedMicroseconds: cost(point),
     };
   }
 
@@ -143,22 +164,15 @@ export class SearchPlanner {
     return { mode: 'walk', ef: Math.min(Math.max(ef, k), ANN_BOUNDS.ef.max), stop, rescore: walkRescore(k) };
   }
 
-  /** Cost of a query in a scan of `batch` queries: the codes are read once for all of them. */
   private scanCost(batch: number): number {
     const { scanMicroseconds, bulkMicroseconds } = this.calibration!.costs;
-    return bulkMicroseconds + Math.max(0, scanMicroseconds - bulkMicroseconds) / batch;
+    return shared(scanMicroseconds, bulkMicroseconds, batch);
   }
 
   /** Points of the smallest calibrated k that is not below; the best of an answer are never harder to find than its rest. */
-  private pointFor(k: number, target: number): CalibrationPoint | undefined {
-    const { points } = this.calibration!;
+  private pointsOf<Point extends { readonly k: number }>(points: readonly Point[], k: number): Point[] {
     const table = Math.min(...points.filter((point) => point.k >= Math.min(k, this.rows)).map((point) => point.k));
-    let best: CalibrationPoint | undefined;
-    for (const point of points) {
-      if (point.k !== table || point.recallLow < target) continue;
-      if (best === undefined || point.microseconds < best.microseconds) best = point;
-    }
-    return best;
+    return points.filter((point) => point.k === table);
   }
 
   /** The factor of the nearest calibrated share that is not above. */
@@ -170,6 +184,25 @@ export class SearchPlanner {
     }
     return nearest < 0 ? Math.max(1, ...this.calibration!.filters.map(({ factor }) => factor)) : found;
   }
+}
+
+type Choice = Pick<Plan, 'effort'> & Required<Pick<Plan, 'expectedRecall' | 'expectedMicroseconds'>>;
+
+/** Cost of a query when `batch` of them share what is read. */
+function shared(alone: number, inBulk: number, batch: number): number {
+  return inBulk + Math.max(0, alone - inBulk) / batch;
+}
+
+function cheapestPoint<Point extends { readonly recallLow: number }>(
+  points: readonly Point[],
+  target: number,
+  cost: (point: Point) => number,
+): Point | undefined {
+  let best: Point | undefined;
+  for (const point of points) {
+    if (point.recallLow >= target && (best === undefined || cost(point) < cost(best))) best = point;
+  }
+  return best;
 }
 
 /**

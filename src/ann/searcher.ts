@@ -20,7 +20,7 @@ export interface Found {
   readonly scores: Float32Array;
   readonly plan: Plan;
   readonly path: NativeHits['path'];
-  /** Rows that a walk scored. */
+  /** Rows that a walk scored, or that a probe passed. */
   readonly scored: number;
 }
 

@@ -231,8 +231,8 @@ async function readBuilt(graph: string): Promise<BuiltGraph> {
   } catch (error) {
     throw unusable('BELFRY_FILE_CORRUPT', `is no JSON (${(error as Error).message})`, error);
   }
-  const { costs, points, filters }: Partial<Calibration> = built?.calibration ?? {};
-  if (costs === undefined || !Array.isArray(points) || !Array.isArray(filters))
+  const { costs, points, probes, filters }: Partial<Calibration> = built?.calibration ?? {};
+  if (costs === undefined || ![points, probes, filters].every(Array.isArray))
     throw unusable('BELFRY_FILE_CORRUPT', 'is not what a build writes');
   return built as BuiltGraph;
 }

@@ -85,11 +85,14 @@ export function explanation(
 ): Explanation {
   const { effort, expectedRecall, why } = hits.plan;
   const isWalk = hits.path === 'walk' || hits.path === 'filtered walk';
+  const readsAll = hits.path === 'scan' || hits.path === 'list';
   return {
     path: hits.path,
     plan: why,
-    ...(isWalk ? { ef: effort.ef!, stop: effort.stop!, scored: hits.scored } : {}),
-    ...(expectedRecall === undefined ? {} : { expected_recall: isWalk ? expectedRecall : 1 }),
+    ...(isWalk ? { ef: effort.ef!, stop: effort.stop! } : {}),
+    ...(hits.path === 'probe' ? { probes: effort.probes! } : {}),
+    ...(readsAll ? {} : { scored: hits.scored }),
+    ...(expectedRecall === undefined ? {} : { expected_recall: readsAll ? 1 : expectedRecall }),
     kernel: index.info.kernel,
     query: found.query,
     rows: index.info.rows,

@@ -51,15 +51,17 @@ export interface RetrievedItem {
 export type Timings = Readonly<Record<string, number>>;
 
 export interface Explanation {
-  /** What answered: `scan`, `list` (of the rows that a filter leaves), `walk` or `filtered walk`. */
+  /** What answered: `scan`, `list` (of the rows that a filter leaves), `walk`, `filtered walk` or `probe`. */
   readonly path: string;
   /** Why that one, and with what effort. */
   readonly plan: string;
   readonly ef?: number;
   readonly stop?: number;
+  /** Partitions scanned. */
+  readonly probes?: number;
   /** What the effort gave on the queries of the calibration; 1 for a scan. */
   readonly expected_recall?: number;
-  /** Rows that a walk scored. */
+  /** Rows that a walk scored, or that a probe passed. */
   readonly scored?: number;
   readonly kernel: string;
   readonly query: string;

@@ -76,8 +76,8 @@ describe('options are read by name and refused with field, expectation and value
     expect(await refused({ kernel: 'sse' })).toBe(
       `BELFRY_INVALID_ARGUMENT kernel: expected a kernel set of this CPU (${addon.kernels.join(', ')}), received "sse"`,
     );
-    expect(await refused({ users })).toBe(
-      'BELFRY_INVALID_ARGUMENT userRows: expected a Uint32Array, received undefined',
+    expect(await refused({ users, userRows: [1, 2] as unknown as Uint32Array })).toBe(
+      'BELFRY_INVALID_ARGUMENT userRows: expected a Uint32Array, received an array',
     );
     expect(await refused({ users, userRows: Uint32Array.of(5, 600) })).toBe(
       'BELFRY_INVALID_ARGUMENT userRows: expected row numbers below 600, received 600',

@@ -224,16 +224,8 @@ describe('arguments', () => {
       'queries: expected one query; use search for more, received 2',
     ],
     ['no query', { queries: new Float32Array() }, 'queries: expected one query; use search for more, received 0'],
-    [
-      'a scan',
-      { mode: 'codes' },
-      'mode: expected "walk" with ef up to 1024; use search for the rest, received "codes"',
-    ],
-    [
-      'ef above 1,024',
-      { ef: 1025 },
-      'mode: expected "walk" with ef up to 1024; use search for the rest, received "walk"',
-    ],
+    ['a scan', { mode: 'codes' }, 'mode: expected "walk"; use search for the rest, received another mode'],
+    ['ef above 1,024', { ef: 1025 }, 'ef: expected at most 1024 (k without one); use search for more, received 1025'],
     [
       'a filter',
       { filter: new Uint8Array(ROWS / 8) },

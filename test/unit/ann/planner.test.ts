@@ -29,6 +29,7 @@ const calibration: Calibration = {
     point(100, 400, 0.99, 300),
     point(100, 1000, 0.999, 2000),
   ],
+  probes: [],
   filters: [
     { share: 0.5, factor: 1.5 },
     { share: 0.2, factor: 2 },
@@ -70,7 +71,7 @@ describe('a recall', () => {
   it('that no walk was measured to reach is a scan', () => {
     const chosen = plan({ recall: 0.999 });
     expect(chosen.effort).toEqual(scan(10));
-    expect(chosen).toMatchObject({ expectedRecall: 1, why: 'no calibrated walk reaches recall 0.999 at k 10' });
+    expect(chosen).toMatchObject({ expectedRecall: 1, why: 'nothing calibrated reaches recall 0.999 at k 10' });
   });
 
   it('of 1 is the same as exact, whatever was measured', () => {
@@ -131,6 +132,41 @@ describe('costs', () => {
     const odd = { ...calibration, costs: { scanMicroseconds: 30, bulkMicroseconds: 40 } };
     for (const batch of [1, 100])
       expect(new SearchPlanner(9, odd).plan({ k: 10, recall: 0.99, batch }).expectedMicroseconds).toBe(40);
+  });
+});
+
+describe('probes of partitions', () => {
+  const probe = (k: number, probes: number, recall: number, microseconds: number, bulkMicroseconds: number) => ({
+    k,
+    probes,
+    recall,
+    recallLow: recall - 0.005,
+    microseconds,
+    bulkMicroseconds,
+  });
+  const probing = new SearchPlanner(100_000, {
+    ...calibration,
+    probes: [probe(10, 4, 0.93, 60, 5), probe(10, 9, 0.97, 90, 12), probe(10, 30, 0.995, 200, 50)],
+  });
+
+  it('are chosen where they cost less than walks and scans: in batches', () => {
+    expect(probing.plan({ k: 10, recall: 0.9 }).effort).toEqual(walk(10, 25));
+    // 5 + 55 / batch against 20 us.
+    expect(probing.plan({ k: 10, recall: 0.9, batch: 3 }).effort.mode).toBe('walk');
+    const chosen = probing.plan({ k: 10, recall: 0.9, batch: 5 });
+    expect(chosen.effort).toEqual({ mode: 'probe', probes: 4, rescore: defaultRescore(10) });
+    expect(chosen).toMatchObject({ expectedRecall: 0.93, expectedMicroseconds: 16 });
+    expect(chosen.why).toBe('the cheapest probe whose recall is surely at least 0.9; a scan costs 280 us');
+  });
+  it('reach their target surely, as walks do', () => {
+    expect(probing.plan({ k: 10, recall: 0.93, batch: 1000 }).effort).toMatchObject({ mode: 'probe', probes: 9 });
+    expect(probing.plan({ k: 10, recall: 0.99, batch: 1000 }).effort).toMatchObject({ mode: 'probe', probes: 30 });
+    expect(probing.plan({ k: 10, recall: 0.9925, batch: 1000 }).effort.mode).toBe('walk');
+    expect(probing.plan({ k: 10, recall: 0.999, batch: 1000 }).effort).toEqual(scan(10));
+    expect(probing.plan({ k: 100, recall: 0.9, batch: 1000 }).effort).toEqual(scan(100)); // not calibrated at k 100
+  });
+  it('are not chosen under a filter, which nobody has measured', () => {
+    expect(probing.plan({ k: 10, recall: 0.9, batch: 1000, share: 0.5 }).effort.mode).toBe('walk');
   });
 });
 
@@ -228,5 +264,37 @@ describe('the table of parameters', () => {
     expect(addon).toContain(`from k to ${ANN_BOUNDS.ef.max.toLocaleString('en')}; larger`);
     expect(addon).toContain(`from 1 to ${ANN_BOUNDS.stop.max}, default ${ANN_BOUNDS.stop.default}.`);
     expect(addon).toContain(`Default ${ANN_BOUNDS.ef.default} or k.`);
+  });
+});
+
+describe('probes', () => {
+  const probing = new SearchPlanner(100_000, {
+    ...calibration,
+    probes: [
+      { k: 10, probes: 40, recall: 0.985, recallLow: 0.982, microseconds: 400, bulkMicroseconds: 30 },
+      { k: 10, probes: 90, recall: 0.9995, recallLow: 0.9993, microseconds: 900, bulkMicroseconds: 60 },
+      { k: 100, probes: 60, recall: 0.98, recallLow: 0.975, microseconds: 700, bulkMicroseconds: 250 },
+    ],
+  });
+
+  it('win in large batches, where a partition is read once for all', () => {
+    expect(probing.plan({ k: 10, recall: 0.98 }).effort.mode).toBe('walk');
+    const { effort, expectedMicroseconds, why } = probing.plan({ k: 10, recall: 0.98, batch: 1000 });
+    expect(effort).toEqual({ mode: 'probe', probes: 40, rescore: defaultRescore(10) });
+    expect(expectedMicroseconds).toBeCloseTo(30 + 370 / 1000);
+    expect(why).toBe('the cheapest probe whose recall is surely at least 0.98; a scan costs 101 us');
+  });
+
+  it('reach what no walk reaches, when a scan costs more', () => {
+    expect(probing.plan({ k: 10, recall: 0.999 })).toMatchObject({
+      effort: { mode: 'probe', probes: 90 },
+      expectedRecall: 0.9995,
+      expectedMicroseconds: 900,
+    });
+  });
+
+  it('are not taken under a filter, and lose to a cheaper walk at any batch', () => {
+    expect(probing.plan({ k: 10, recall: 0.999, share: 0.9 }).effort.mode).toBe('codes');
+    expect(probing.plan({ k: 100, recall: 0.9, batch: 1000 }).effort.mode).toBe('walk');
   });
 });

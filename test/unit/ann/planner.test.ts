@@ -164,7 +164,7 @@ describe('probes of partitions', () => {
     // A walk reaches this for 120 us, a scan costs 101.
     expect(probing.plan({ k: 10, recall: 0.9925, batch: 1000 }).effort).toEqual(scan(10));
     expect(probing.plan({ k: 10, recall: 0.999, batch: 1000 }).effort).toEqual(scan(10));
-    expect(probing.plan({ k: 100, recall: 0.9, batch: 1000 }).effort).toEqual(scan(100)); // not calibrated at k 100
+    expect(probing.plan({ k: 100, recall: 0.9, batch: 1000 }).effort).toEqual(walk(100, 100)); // no probe at k 100
   });
   it('answer what no walk reaches, when a scan costs more', () => {
     const deep = new SearchPlanner(100_000, { ...calibration, probes: [probe(10, 90, 0.9999, 900, 60)] });

@@ -34,9 +34,10 @@ struct Graph {
 struct GraphBuildOptions {
   uint32_t degree = 64;      // slots per row, 8 .. kDegreeMax, a multiple of 8
   uint32_t candidates = 64;  // nearest neighbours searched per row, 8 .. 256
-  float alpha = 1.2F;        // on squared distances; larger keeps more and longer edges
-  uint32_t fill = 0;
-  uint32_t partitions = 0;   // 0: about sqrt(rows)
+  // Edges are chosen as by robust prune with alpha 1 on squared distances; while a list is not full, its own alpha
+  // grows up to this: near rows are added although nearer ones stand in for them.
+  float alpha = 4;
+  uint32_t partitions = 0;  // 0: about sqrt(rows)
   // How many pairs of rows are compared for each row, nearest partitions first: all of them up to twice as many rows.
   uint64_t pairs_per_row = 200'000;
   uint64_t seed = 1;

@@ -140,7 +140,7 @@ void link_answers(const Context& context, const CodedRows& rows, Graph& graph) {
         others.push_back(other);
       }
       uint32_t taken = 0;
-      const uint32_t* selected = selector.select(distance.data(), others.data(), count, graph.degree / 2, 0, taken);
+      const uint32_t* selected = selector.select(distance.data(), others.data(), count, graph.degree / 2, taken);
       added.clear();
       for (uint32_t i = 0; i < taken; ++i) added.push_back(others[selected[i]]);
       merge(graph.neighbours.data() + size_t{row} * graph.degree, graph.degree, added, merged);

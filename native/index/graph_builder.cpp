@@ -24,8 +24,8 @@ void check_options(const VectorSource& vectors, const GraphBuildOptions& options
     throw invalid_argument("degree", "a multiple of 8", std::to_string(options.degree));
   }
   within("candidates", options.candidates, kCandidatesMin, kCandidatesMax);
-  if (!(options.alpha >= 1 && options.alpha <= 2)) {
-    throw invalid_argument("alpha", "a number from 1 to 2", std::to_string(options.alpha));
+  if (!(options.alpha >= 1 && options.alpha <= 16)) {
+    throw invalid_argument("alpha", "a number from 1 to 16", std::to_string(options.alpha));
   }
   if (vectors.rows < 1 || uint64_t{vectors.rows} > kRowsMax) {
     throw invalid_argument("rows", "from 1 to " + std::to_string(kRowsMax), std::to_string(vectors.rows));

@@ -52,25 +52,11 @@ ReverseEdges reverse(const Context& context, NeighbourLists& lists, const std::v
   return edges;
 }
 
-// Moves the selected entries to the front, in order, and keeps the order of the others behind them.
-void bring_forward(float* distance, uint32_t* rows, uint32_t count, const uint32_t* selected, uint32_t taken) {
-  Edge others[kSelectMax];
-  uint32_t front = 0, behind = 0;
-  for (uint32_t i = 0; i < count; ++i) {
-    if (front < taken && selected[front] == i) {
-      distance[front] = distance[i];
-      rows[front++] = rows[i];
-    } else {
-      others[behind++] = {distance[i], rows[i]};
-    }
-  }
-  for (uint32_t i = 0; i < behind; ++i) std::tie(distance[front + i], rows[front + i]) = others[i];
-}
-
 }  // namespace
 
 void prune_lists(const Context& context, const CodedRows& rows, NeighbourLists& lists, Graph& graph) {
-  const uint32_t degree = context.options.degree, filled = std::min(degree, context.options.fill);
+  // The first prune leaves room for reverse edges.
+  const uint32_t degree = context.options.degree, first_degree = degree / 4 * 3;
   // First prune: the chosen ones move to the front of each list, in order.
   std::vector<uint32_t> chosen(rows.rows);
   context.for_rows(rows.rows, kPruneWorkPerRow / 2, [&](uint32_t first, uint32_t end) {
@@ -79,8 +65,11 @@ void prune_lists(const Context& context, const CodedRows& rows, NeighbourLists& 
       if (lists.size[row] == 0) continue;
       float* distance = lists.distances_of(row);
       uint32_t* others = lists.rows_of(row);
-      const uint32_t* selected = selector.select(distance, others, lists.size[row], degree, degree / 2, chosen[row]);
-      bring_forward(distance, others, lists.size[row], selected, chosen[row]);
+      const uint32_t* selected = selector.select(distance, others, lists.size[row], first_degree, chosen[row]);
+      for (uint32_t i = 0; i < chosen[row]; ++i) {
+        distance[i] = distance[selected[i]];
+        others[i] = others[selected[i]];
+      }
     }
   });
   const ReverseEdges edges = reverse(context, lists, chosen);
@@ -104,9 +93,8 @@ void prune_lists(const Context& context, const CodedRows& rows, NeighbourLists& 
       if (count == 0) continue;
       for (uint32_t i = 0; i < count; ++i) std::tie(distance[i], others[i]) = candidates[i];
       uint32_t taken = 0;
-      const uint32_t* selected = selector.select(distance.data(), others.data(), count, degree, degree / 2, taken);
-      bring_forward(distance.data(), others.data(), count, selected, taken);
-      std::copy_n(others.data(), std::max(taken, std::min(count, filled)), &graph.neighbours[size_t{row} * degree]);
+      const uint32_t* selected = selector.select(distance.data(), others.data(), count, degree, taken);
+      for (uint32_t i = 0; i < taken; ++i) graph.neighbours[size_t{row} * degree + i] = others[selected[i]];
     }
   });
 }

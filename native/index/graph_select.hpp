@@ -2,7 +2,6 @@
 
 // Choosing the edges of one row; shared by the stages of build_graph that do so.
 
-#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 
@@ -31,9 +30,8 @@ class Selector {
     return distance_.data();
   }
 
-  // Positions of the chosen among `count` candidates, at most kSelectMax, nearest first. When fewer than `low` are
-  // chosen, alpha grows: rows whose candidates cover each other (heavy-tailed norms) would keep two or three edges.
-  const uint32_t* select(const float* distance, const uint32_t* rows, uint32_t count, uint32_t wanted, uint32_t low,
+  // Positions of the chosen among `count` candidates, at most kSelectMax, nearest first.
+  const uint32_t* select(const float* distance, const uint32_t* rows, uint32_t count, uint32_t wanted,
                          uint32_t& taken) {
     pack(rows, count);
     for (uint32_t i = 0; i < count; ++i) distance_[i] = distance[i];
@@ -42,13 +40,10 @@ class Selector {
     job.candidates = columns();
     job.distance = distance_.data();
     job.count = count;
+    job.alpha = context_.options.alpha;
     job.wanted = wanted;
     job.selected = selected_.data();
-    for (const float growth : {1.0F, 1.15F, 1.35F, 1.6F, 2.0F}) {
-      job.alpha = context_.options.alpha * growth;
-      taken = context_.pairs().select(job);
-      if (taken >= std::min(low, count)) break;
-    }
+    taken = context_.pairs().select(job);
     return selected_.data();
   }
 

@@ -89,14 +89,27 @@ struct PairAvx2 {
     }
   }
 
-  static void drop_covered(const float* between, const float* to_row, float alpha, uint32_t blocks, uint16_t* left) {
-    const __m256 factor = _mm256_set1_ps(alpha);
-    const auto covered = [&](uint32_t at) {
-      return static_cast<uint32_t>(_mm256_movemask_ps(
-          _mm256_cmp_ps(_mm256_mul_ps(factor, _mm256_load_ps(between + at)), _mm256_load_ps(to_row + at), _CMP_LE_OQ)));
-    };
-    for (uint32_t b = 0; b < blocks; ++b) {
-      left[b] = static_cast<uint16_t>(left[b] & ~(covered(16 * b) | covered(16 * b + 8) << 8));
+  static void raise_cover(const float* between, const float* to_row, uint32_t blocks, float* cover) {
+    const __m256 never = _mm256_set1_ps(std::numeric_limits<float>::infinity());
+    for (uint32_t i = 0; i < blocks * kPairBlockRows; i += 8) {
+      const __m256 d = _mm256_load_ps(between + i);
+      const __m256 apart = _mm256_cmp_ps(d, _mm256_setzero_ps(), _CMP_GT_OQ);
+      const __m256 factor = _mm256_blendv_ps(never, _mm256_div_ps(_mm256_load_ps(to_row + i), d), apart);
+      _mm256_store_ps(cover + i, _mm256_max_ps(_mm256_load_ps(cover + i), factor));
+    }
+  }
+
+  static uint32_t least(const float* cover, uint32_t blocks) {
+    __m256 least = _mm256_load_ps(cover);
+    for (uint32_t i = 8; i < blocks * kPairBlockRows; i += 8) least = _mm256_min_ps(least, _mm256_load_ps(cover + i));
+    alignas(32) float lanes[8];
+    _mm256_store_ps(lanes, least);
+    for (uint32_t i = 1; i < 8; ++i) lanes[0] = lanes[i] < lanes[0] ? lanes[i] : lanes[0];
+    const __m256 wanted = _mm256_set1_ps(lanes[0]);
+    for (uint32_t i = 0;; i += 8) {
+      const auto equal =
+          static_cast<uint32_t>(_mm256_movemask_ps(_mm256_cmp_ps(_mm256_load_ps(cover + i), wanted, _CMP_EQ_OQ)));
+      if (equal != 0) return i + static_cast<uint32_t>(__builtin_ctz(equal));
     }
   }
 

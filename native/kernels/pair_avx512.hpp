@@ -119,12 +119,23 @@ struct PairAvx512 {
     }
   }
 
-  static void drop_covered(const float* between, const float* to_row, float alpha, uint32_t blocks, uint16_t* left) {
-    const __m512 factor = _mm512_set1_ps(alpha);
-    for (uint32_t b = 0; b < blocks; ++b) {
-      const __mmask16 covered = _mm512_cmp_ps_mask(_mm512_mul_ps(factor, _mm512_load_ps(between + 16 * b)),
-                                                   _mm512_load_ps(to_row + 16 * b), _CMP_LE_OQ);
-      left[b] = static_cast<uint16_t>(left[b] & ~covered);
+  static void raise_cover(const float* between, const float* to_row, uint32_t blocks, float* cover) {
+    const __m512 never = _mm512_set1_ps(std::numeric_limits<float>::infinity());
+    for (uint32_t i = 0; i < blocks * kPairBlockRows; i += 16) {
+      const __m512 d = _mm512_load_ps(between + i);
+      const __mmask16 apart = _mm512_cmp_ps_mask(d, _mm512_setzero_ps(), _CMP_GT_OQ);
+      const __m512 factor = _mm512_mask_div_ps(never, apart, _mm512_load_ps(to_row + i), d);
+      _mm512_store_ps(cover + i, _mm512_max_ps(_mm512_load_ps(cover + i), factor));
+    }
+  }
+
+  static uint32_t least(const float* cover, uint32_t blocks) {
+    __m512 least = _mm512_load_ps(cover);
+    for (uint32_t b = 1; b < blocks; ++b) least = _mm512_min_ps(least, _mm512_load_ps(cover + 16 * b));
+    const __m512 wanted = _mm512_set1_ps(_mm512_reduce_min_ps(least));
+    for (uint32_t b = 0;; ++b) {
+      const uint32_t equal = _mm512_cmp_ps_mask(_mm512_load_ps(cover + 16 * b), wanted, _CMP_EQ_OQ);
+      if (equal != 0) return 16 * b + static_cast<uint32_t>(__builtin_ctz(equal));
     }
   }
 

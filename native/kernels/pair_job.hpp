@@ -64,8 +64,11 @@ struct PairKernels {
   // Squared distances of one row (bytes c + 128) to all columns of `blocks` blocks.
   void (*distances)(const uint8_t* row, float scale, float norm, const PairColumns& columns, uint32_t blocks,
                     float* out);
-  // Robust prune (Vamana, NeurIPS 2019, on squared distances): takes the nearest candidate that is left and drops those
-  // v with alpha * d(taken, v) <= d(row, v), until `wanted` are taken or none is left. Returns how many were taken.
+  // Chooses up to `wanted` candidates that do not stand in for each other. A chosen t covers each farther v by the
+  // factor d(row, v) / d(t, v), a v that equals it without limit; the cover of v is the largest such factor. First all
+  // are chosen, nearest first, that no chosen one covers by 1 or more: the relative neighbourhood graph, or robust
+  // prune (Vamana, NeurIPS 2019) with alpha 1. Then the least covered one, again and again, while its cover is at most
+  // alpha: so alpha grows for each row by itself until its list is full. Returns how many were chosen.
   uint32_t (*select)(const SelectJob& job);
   // Keeps the `keep` smallest of `count` distances, equal ones by position; returns the largest that is kept. Arrays
   // are 64-byte aligned and padded to whole 16s.

@@ -9,8 +9,11 @@
 //                                              reach = norm * (1 - kReachSlack) is for a quick test before
 //   strip(row, step, flip, scale, norm, columns, blocks, out)   distances of one row, which has 4 bytes every `step`
 //                                              that xor with `flip` makes bytes c + 128
-//   drop_covered(between, to_row, alpha, blocks, left)    clears the bits of candidates that a taken one covers
+//   raise_cover(between, to_row, blocks, cover)            covers by a chosen candidate, see PairKernels::select
+//   least(cover, blocks)                       position of the first smallest
 //   pack, cut                                  as in PairKernels
+
+#include <limits>
 
 #include "kernels/pair_job.hpp"
 
@@ -71,29 +74,40 @@ inline PairColumns columns_from(const PairColumns& all, uint32_t block) {
 
 template <class Level>
 uint32_t select(const SelectJob& job) {
+  constexpr float kNever = std::numeric_limits<float>::infinity();
   const uint32_t blocks = (job.count + kPairBlockRows - 1) / kPairBlockRows;
-  alignas(64) float between[kSelectMax];
-  uint16_t left[kSelectMax / kPairBlockRows];
-  for (uint32_t b = 0; b < blocks; ++b) left[b] = 0xffff;
-  if (job.count % kPairBlockRows != 0) {
-    left[blocks - 1] = static_cast<uint16_t>((1U << (job.count % kPairBlockRows)) - 1);
+  alignas(64) float between[kSelectMax], cover[kSelectMax];
+  uint64_t chosen[kSelectMax / 64] = {};
+  for (uint32_t i = 0; i < blocks * kPairBlockRows; ++i) cover[i] = i < job.count ? 0 : kNever;
+  uint32_t count = 0;
+  const auto choose = [&](uint32_t at) {
+    chosen[at / 64] |= uint64_t{1} << (at % 64);
+    ++count;
+    if (count == job.wanted) return;
+    // Only farther candidates are covered: those from the same block on, less the nearer ones in it.
+    const uint32_t block = at / kPairBlockRows, first = block * kPairBlockRows, lane = at - first;
+    const PairColumns rest = columns_from(job.candidates, block);
+    Level::strip(reinterpret_cast<const uint8_t*>(rest.blocks) + lane * 4, 64, 0x80808080U, job.candidates.scale[at],
+                 job.candidates.norm[at], rest, blocks - block, between);
+    for (uint32_t i = 0; i < lane; ++i) between[i] = kNever;
+    Level::raise_cover(between, job.distance + first, blocks - block, cover + first);
+    cover[at] = kNever;
+  };
+  for (uint32_t at = 0; at < job.count && count < job.wanted; ++at) {
+    if (cover[at] < 1) choose(at);
   }
-  uint32_t taken = 0;
-  for (uint32_t b = 0; b < blocks; ++b) {
-    while (left[b] != 0) {
-      const auto lane = static_cast<uint32_t>(__builtin_ctz(left[b]));
-      const uint32_t at = b * kPairBlockRows + lane;
-      left[b] = static_cast<uint16_t>(left[b] & (left[b] - 1));
-      job.selected[taken++] = at;
-      if (taken == job.wanted) return taken;
-      // Those in earlier blocks are taken or covered already.
-      const PairColumns rest = columns_from(job.candidates, b);
-      Level::strip(reinterpret_cast<const uint8_t*>(rest.blocks) + lane * 4, 64, 0x80808080U, job.candidates.scale[at],
-                   job.candidates.norm[at], rest, blocks - b, between);
-      Level::drop_covered(between, job.distance + b * kPairBlockRows, job.alpha, blocks - b, left + b);
+  while (count < job.wanted) {
+    const uint32_t at = Level::least(cover, blocks);
+    if (cover[at] > job.alpha) break;
+    choose(at);
+  }
+  uint32_t* out = job.selected;
+  for (uint32_t word = 0; word * 64 < job.count; ++word) {
+    for (uint64_t bits = chosen[word]; bits != 0; bits &= bits - 1) {
+      *out++ = word * 64 + static_cast<uint32_t>(__builtin_ctzll(bits));
     }
   }
-  return taken;
+  return count;
 }
 
 template <class Level>

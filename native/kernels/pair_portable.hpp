@@ -86,14 +86,17 @@ struct PairPortable {
     }
   }
 
-  static void drop_covered(const float* between, const float* to_row, float alpha, uint32_t blocks, uint16_t* left) {
-    for (uint32_t b = 0; b < blocks; ++b) {
-      uint32_t covered = 0;
-      for (uint32_t c = 0; c < kPairBlockRows; ++c) {
-        covered |= (alpha * between[b * kPairBlockRows + c] <= to_row[b * kPairBlockRows + c] ? 1U : 0U) << c;
-      }
-      left[b] = static_cast<uint16_t>(left[b] & ~covered);
+  static void raise_cover(const float* between, const float* to_row, uint32_t blocks, float* cover) {
+    for (uint32_t i = 0; i < blocks * kPairBlockRows; ++i) {
+      const float factor = between[i] > 0 ? to_row[i] / between[i] : std::numeric_limits<float>::infinity();
+      cover[i] = factor > cover[i] ? factor : cover[i];
     }
+  }
+
+  static uint32_t least(const float* cover, uint32_t blocks) {
+    uint32_t best = 0;
+    for (uint32_t i = 1; i < blocks * kPairBlockRows; ++i) best = cover[i] < cover[best] ? i : best;
+    return best;
   }
 
   static uint32_t bits_of(float value) {

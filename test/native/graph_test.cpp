@@ -235,7 +235,7 @@ TEST(bad_options_and_vectors_are_refused) {
   CHECK(refused(good, options) == "BELFRY_INVALID_ARGUMENT candidates: expected an integer from 8 to 256, received 4");
   options = {};
   options.alpha = 0.5F;
-  CHECK(refused(good, options).starts_with("BELFRY_INVALID_ARGUMENT alpha: expected a number from 1 to 2"));
+  CHECK(refused(good, options).starts_with("BELFRY_INVALID_ARGUMENT alpha: expected a number from 1 to 16"));
   options = {};
   const VectorSource users = make_vectors(Data::kNormal, 10, 9, 1);
   options.users = &users;

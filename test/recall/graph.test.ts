@@ -44,22 +44,25 @@ describe('the sample', () => {
     expect(found / (300 * k)).toBeGreaterThanOrEqual(recall - SLACK);
   });
 
-  it('walks alone keep it too, where a scan would be as cheap', async () => {
+  it('walks alone keep it too, and probes alone, where something else would be as cheap', async () => {
     const { index, users, manifest } = service.generation;
-    const free = { ...manifest.graph!.calibration, costs: { scanMicroseconds: 1e9, bulkMicroseconds: 1e9 } };
-    const planner = new SearchPlanner(index.info.rows, free);
+    const costs = { scanMicroseconds: 1e9, bulkMicroseconds: 1e9 };
     const queries = users!.readRows(rows());
-    for (const k of [1, 5, 10, 50, 100, 500]) {
-      const exact = await index.search({ queries, k, mode: 'exact' });
-      const truth = Float32Array.from(exact.counts, (_, q) => exact.scores[q * k + k - 1]!);
-      for (const recall of TARGETS) {
-        const { effort } = planner.plan({ k, recall });
-        if (effort.mode !== 'walk') continue; // no effort reached it: a scan does
-        const hits = await index.search({ queries, k, ...effort });
-        expect(recallOf(hits, k, truth).recall, `k ${k}, recall ${recall}`).toBeGreaterThanOrEqual(recall - SLACK);
+    for (const less of [{ probes: [] }, { points: [] }]) {
+      const planner = new SearchPlanner(index.info.rows, { ...manifest.graph!.calibration, costs, ...less });
+      for (const k of [1, 5, 10, 50, 100, 500]) {
+        const exact = await index.search({ queries, k, mode: 'exact' });
+        const truth = Float32Array.from(exact.counts, (_, q) => exact.scores[q * k + k - 1]!);
+        for (const recall of TARGETS) {
+          const { effort } = planner.plan({ k, recall });
+          if (effort.mode === 'codes') continue; // no effort reached it: a scan does
+          const hits = await index.search({ queries, k, ...effort });
+          const got = recallOf(hits, k, truth).recall;
+          expect(got, `${effort.mode}, k ${k}, recall ${recall}`).toBeGreaterThanOrEqual(recall - SLACK);
+        }
       }
+      expect(planner.plan({ k: 10 }).effort.mode).toBe('points' in less ? 'probe' : 'walk');
     }
-    expect(planner.plan({ k: 10 }).effort.mode).toBe('walk');
   });
 });
 

@@ -204,6 +204,10 @@ void set_error_factory(const Napi::CallbackInfo& call) {
   AddonState::of(call.Env()).set_error_factory(call[0].As<Napi::Function>());
 }
 
+void set_hits_factory(const Napi::CallbackInfo& call) {
+  AddonState::of(call.Env()).set_hits_factory(call[0].As<Napi::Function>());
+}
+
 }  // namespace
 
 Napi::Object define_exports(Napi::Env env, Napi::Object exports) {
@@ -240,6 +244,7 @@ Napi::Object define_exports(Napi::Env env, Napi::Object exports) {
   exports.Set("createColumn", Napi::Function::New<create_column>(env, "createColumn"));
   exports.Set("evaluateFilter", Napi::Function::New<evaluate_filter_of>(env, "evaluateFilter"));
   exports.Set("prepareGraph", Napi::Function::New<prepare_graph>(env, "prepareGraph"));
+  exports.Set("setHitsFactory", Napi::Function::New<set_hits_factory>(env, "setHitsFactory"));
   exports.Set("setErrorFactory", Napi::Function::New<set_error_factory>(env, "setErrorFactory"));
   return exports;
 }

@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cstring>
+#include <iterator>
 #include <optional>
 #include <utility>
 #include <vector>
@@ -51,17 +52,6 @@ float read_stop(const Napi::Value& value, float otherwise) {
   const double stop = value.IsNumber() ? value.As<Napi::Number>().DoubleValue() : 0;
   if (!(stop >= 1 && stop <= kStopMax)) throw invalid_argument("stop", "a number from 1 to 1000", show(value));
   return static_cast<float>(stop);
-}
-
-const char* path_name(SearchPath path) {
-  switch (path) {
-    case SearchPath::kScan: return "scan";
-    case SearchPath::kList: return "list";
-    case SearchPath::kProbe: return "probe";
-    case SearchPath::kWalk: return "walk";
-    case SearchPath::kFilteredWalk: return "filtered walk";
-  }
-  return "unknown";
 }
 
 std::vector<uint32_t> copy_rows(const Napi::Value& value, const char* field) {
@@ -161,18 +151,18 @@ Hits run_search(const ExactIndex& index, SearchRequest& request) {
   return index.search(request.queries.data(), request.count, params);
 }
 
-Napi::Object answer(Napi::Env env, Hits&& hits, double queue_ms, double run_ms) {
-  Napi::Object out = Napi::Object::New(env);
-  out.Set("rows", hand_over<Napi::Uint32Array>(env, std::move(hits.rows)));
-  out.Set("scores", hand_over<Napi::Float32Array>(env, std::move(hits.scores)));
-  out.Set("counts", hand_over<Napi::Uint32Array>(env, std::move(hits.counts)));
-  out.Set("path", path_name(hits.path));
-  out.Set("scored", static_cast<double>(hits.scored));
-  out.Set("expanded", static_cast<double>(hits.expanded));
-  out.Set("fallbacks", hits.fallbacks);
-  out.Set("queueMs", queue_ms);
-  out.Set("runMs", run_ms);
-  return out;
+Napi::Value answer(Napi::Env env, Hits&& hits, double queue_ms, double run_ms) {
+  const Napi::Value values[] = {hand_over<Napi::Uint32Array>(env, std::move(hits.rows)),
+                                hand_over<Napi::Float32Array>(env, std::move(hits.scores)),
+                                hand_over<Napi::Uint32Array>(env, std::move(hits.counts)),
+                                Napi::Number::New(env, static_cast<double>(hits.path)),
+                                Napi::Number::New(env, static_cast<double>(hits.scored)),
+                                Napi::Number::New(env, static_cast<double>(hits.expanded)),
+                                Napi::Number::New(env, hits.fallbacks),
+                                Napi::Number::New(env, queue_ms),
+                                Napi::Number::New(env, run_ms)};
+  std::vector<napi_value> arguments(std::begin(values), std::end(values));
+  return AddonState::of(env).hits_factory().Call(arguments);
 }
 
 class SearchWorker final : public PromiseWorker {

@@ -23,7 +23,9 @@ struct BetterHit {
 // Keeps the best `k` of the hits offered, in a buffer of 2k + 64 that is cut back when full.
 class TopHits {
  public:
-  explicit TopHits(size_t k) : k_(k) {}
+  explicit TopHits(size_t k) : k_(k) {
+    if (k <= kReserved) hits_.reserve(2 * k + 64);
+  }
 
   void offer(double score, uint32_t row) {
     if (score < threshold_) return;
@@ -50,6 +52,8 @@ class TopHits {
   }
 
  private:
+  static constexpr size_t kReserved = 1024;
+
   size_t k_;
   double threshold_ = -std::numeric_limits<double>::infinity();
   std::vector<Hit> hits_;

@@ -19,12 +19,12 @@ enum class SearchMode : uint8_t {
 };
 
 // How a search was answered.
-enum class SearchPath : uint8_t {
-  kScan,          // all rows
-  kProbe,         // the rows of some partitions
-  kList,          // the few rows that the filter allows, one by one
-  kWalk,          // the graph
-  kFilteredWalk,  // the graph, across rows that the filter forbids
+enum class SearchPath : uint8_t {  // src/ann/addon.ts names them in this order
+  kScan,                           // all rows
+  kProbe,                          // the rows of some partitions
+  kList,                           // the few rows that the filter allows, one by one
+  kWalk,                           // the graph
+  kFilteredWalk,                   // the graph, across rows that the filter forbids
 };
 
 struct SearchParams {

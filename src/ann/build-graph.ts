@@ -120,26 +120,30 @@ async function calibrateGraph(
 
 /** Users to learn edges from, and users to measure on: disjoint, both spread over the file. */
 function splitUsers(count: number, skipped: readonly number[]): { training: Uint32Array; heldOut: Uint32Array } {
-  const rows = rowsWithout(count, skipped);
-  const heldOut = spread(rows, Math.min(CALIBRATION_QUERIES, Math.floor(rows.length * HELD_OUT_SHARE)));
-  const taken = new Set(heldOut);
-  const rest = rows.filter((row) => !taken.has(row));
-  return { training: spread(rest, Math.min(TRAINING_USERS, rest.length)), heldOut };
+  const left = count - skipped.length;
+  const heldOut = spread(count, skipped, Math.min(CALIBRATION_QUERIES, Math.floor(left * HELD_OUT_SHARE)));
+  const wanted = Math.min(TRAINING_USERS, left - heldOut.length);
+  return { training: spread(count, [...skipped, ...heldOut], wanted), heldOut };
 }
 
 /** Items that stand in for users. */
 function standIns(count: number, skipped: readonly number[]): Uint32Array {
-  const rows = rowsWithout(count, skipped);
-  if (rows.length === 0)
+  const left = count - skipped.length;
+  if (left === 0)
     throw new BelfryError('BELFRY_EXPORT_INVALID', 'item vectors: every row was left out, so nothing can be served');
-  return spread(rows, Math.min(CALIBRATION_QUERIES, rows.length));
+  return spread(count, skipped, Math.min(CALIBRATION_QUERIES, left));
 }
 
-function rowsWithout(count: number, skipped: readonly number[]): Uint32Array {
-  const gone = new Set(skipped);
-  return Uint32Array.from({ length: count }, (_, row) => row).filter((row) => !gone.has(row));
-}
-
-function spread(rows: Uint32Array, count: number): Uint32Array {
-  return Uint32Array.from({ length: count }, (_, i) => rows[Math.floor(((i + 0.5) * rows.length) / count)]!);
+/** `wanted` of `count` rows, evenly spaced, `without` some; no list of all rows is made, which would hold up the event loop. */
+export function spread(count: number, without: readonly number[], wanted: number): Uint32Array {
+  const gone = Uint32Array.from(without).sort();
+  const left = count - gone.length;
+  const taken = new Uint32Array(wanted);
+  let passed = 0;
+  for (let i = 0; i < wanted; i++) {
+    const at = Math.floor(((i + 0.5) * left) / wanted); // among the rows that are left
+    while (passed < gone.length && gone[passed]! <= at + passed) passed++;
+    taken[i] = at + passed;
+  }
+  return taken;
 }

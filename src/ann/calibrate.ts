@@ -2,6 +2,7 @@
  * Learns, on held-out queries against exact truth, what effort gives what recall at what cost. Recall counts by score: a
  * returned row whose score reaches the k-th true score is a hit, so ties are no misses.
  */
+import { setImmediate as nextTurn } from 'node:timers/promises';
 import type { NativeIndex, NativeSearch } from './addon.js';
 import { ANN_BOUNDS, defaultRescore } from './params.js';
 import { type Calibration, type CalibrationPoint, type FilterEffort, type ProbePoint, walkRescore } from './planner.js';
@@ -41,6 +42,8 @@ const FILTER_SHARES = [0.5, 0.2, 0.05, 0.02];
 const FILTER_FACTORS = [1, 1.5, 2, 3, 4, 6];
 /** Hits of one call and values of one call stay small, so that progress shows and cancelling works. */
 const HITS_PER_CALL = 1 << 18;
+/** Rows drawn between two turns of the event loop: about half a millisecond. */
+const ROWS_PER_TURN = 1 << 15;
 
 /** Keeping one row in the pool costs about as much as scoring this many; measured on GloVe from ef 60 to 240. */
 const POOL_COST = 4;
@@ -313,7 +316,7 @@ async function filterEfforts(
   for (const share of FILTER_SHARES) {
     if (base !== undefined) {
       const sample = spreadQueries(queries, dims, 300);
-      const filter = randomBits(rows, share);
+      const filter = await randomBits(rows, share);
       const truth = await thresholds(options, sample, 10, filter);
       let chosen = FILTER_FACTORS.at(-1)!;
       for (const factor of FILTER_FACTORS) {
@@ -331,12 +334,13 @@ async function filterEfforts(
 }
 
 /** The same rows every time: a small linear congruential generator (Numerical Recipes). */
-function randomBits(rows: number, share: number): Uint8Array {
+async function randomBits(rows: number, share: number): Promise<Uint8Array> {
   const bits = new Uint8Array(Math.ceil(rows / 8));
   let state = 12345;
   for (let row = 0; row < rows; row++) {
     state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
     if (state / 2 ** 32 < share) bits[row >> 3]! |= 1 << (row & 7);
+    if (row % ROWS_PER_TURN === ROWS_PER_TURN - 1) await nextTurn();
   }
   return bits;
 }

@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { loadAddon, type NativeIndex, type NativeMatrix } from '../../../src/ann/addon.js';
-import { buildGraph } from '../../../src/ann/build-graph.js';
+import { buildGraph, spread } from '../../../src/ann/build-graph.js';
 import { calibrate, front, recallOf, spreadQueries } from '../../../src/ann/calibrate.js';
 import { type Calibration, SearchPlanner } from '../../../src/ann/planner.js';
 import { matrixOf } from '../../support/matrix.js';
@@ -92,6 +92,28 @@ describe('spreadQueries', () => {
     expect(spreadQueries(queries, 2, 11)).toBe(queries);
     expect([...spreadQueries(queries, 2, 5)]).toEqual([2, 3, 6, 7, 10, 11, 14, 15, 18, 19]);
     expect([...spreadQueries(queries, 2, 1)]).toEqual([10, 11]);
+  });
+});
+
+describe('spread', () => {
+  it('takes rows evenly from those that are left, as a list of them would give (property)', () => {
+    fc.assert(
+      fc.property(
+        fc.integer({ min: 1, max: 60 }).chain((count) =>
+          fc.record({
+            count: fc.constant(count),
+            without: fc.uniqueArray(fc.nat(count - 1), { maxLength: count }),
+            share: fc.double({ min: 0, max: 1, noNaN: true }),
+          }),
+        ),
+        ({ count, without, share }) => {
+          const left = Array.from({ length: count }, (_, row) => row).filter((row) => !without.includes(row));
+          const wanted = Math.floor(share * left.length);
+          const even = Array.from({ length: wanted }, (_, i) => left[Math.floor(((i + 0.5) * left.length) / wanted)]!);
+          expect([...spread(count, without, wanted)]).toEqual(even);
+        },
+      ),
+    );
   });
 });
 

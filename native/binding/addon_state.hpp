@@ -40,16 +40,16 @@ class AddonState {
   // src/ann/addon.ts hands over a function (code, message, field) => BelfryError.
   void set_error_factory(Napi::Function factory) { error_factory_ = Napi::Persistent(factory); }
   Napi::Value make_error(Napi::Env env, const Error& error) const;
-  // And one that makes the object of a search's answer: a call costs less than setting nine properties by name.
-  void set_hits_factory(Napi::Function factory) { hits_factory_ = Napi::Persistent(factory); }
-  const Napi::FunctionReference& hits_factory() const noexcept { return hits_factory_; }
 
   Napi::FunctionReference matrix_class, matrix_builder_class, import_class, index_class, graph_build_class;
+  // (rows, scores, counts, path, scored, expanded, fallbacks, queueMs, runMs) => a search's answer. One call of a
+  // function costs less than setting nine properties by name.
+  Napi::FunctionReference make_hits;
   Napi::FunctionReference column_class, column_builder_class, filter_class;
 
  private:
   std::shared_ptr<Delivery> delivery_;
-  Napi::FunctionReference error_factory_, hits_factory_;
+  Napi::FunctionReference error_factory_;
 };
 
 // The exception in flight as a core Error; call inside a catch block only.

@@ -204,9 +204,11 @@ void set_error_factory(const Napi::CallbackInfo& call) {
   AddonState::of(call.Env()).set_error_factory(call[0].As<Napi::Function>());
 }
 
-void set_hits_factory(const Napi::CallbackInfo& call) {
-  AddonState::of(call.Env()).set_hits_factory(call[0].As<Napi::Function>());
-}
+// The names of SearchPath stand in its order.
+constexpr const char* kMakeHits =
+    "(() => { const paths = ['scan', 'probe', 'list', 'walk', 'filtered walk'];"
+    " return (rows, scores, counts, path, scored, expanded, fallbacks, queueMs, runMs) =>"
+    " ({ rows, scores, counts, path: paths[path], scored, expanded, fallbacks, queueMs, runMs }); })()";
 
 }  // namespace
 
@@ -221,6 +223,8 @@ Napi::Object define_exports(Napi::Env env, Napi::Object exports) {
   state->column_class = Napi::Persistent(ColumnHandle::define(env));
   state->column_builder_class = Napi::Persistent(ColumnBuilderHandle::define(env));
   state->filter_class = Napi::Persistent(FilterHandle::define(env));
+
+  state->make_hits = Napi::Persistent(env.RunScript(kMakeHits).As<Napi::Function>());
 
   const auto& tables = available_kernels();
   Napi::Array kernels = Napi::Array::New(env, tables.size());
@@ -244,7 +248,6 @@ Napi::Object define_exports(Napi::Env env, Napi::Object exports) {
   exports.Set("createColumn", Napi::Function::New<create_column>(env, "createColumn"));
   exports.Set("evaluateFilter", Napi::Function::New<evaluate_filter_of>(env, "evaluateFilter"));
   exports.Set("prepareGraph", Napi::Function::New<prepare_graph>(env, "prepareGraph"));
-  exports.Set("setHitsFactory", Napi::Function::New<set_hits_factory>(env, "setHitsFactory"));
   exports.Set("setErrorFactory", Napi::Function::New<set_error_factory>(env, "setErrorFactory"));
   return exports;
 }

@@ -161,8 +161,16 @@ Napi::Value answer(Napi::Env env, Hits&& hits, double queue_ms, double run_ms) {
                                 Napi::Number::New(env, hits.fallbacks),
                                 Napi::Number::New(env, queue_ms),
                                 Napi::Number::New(env, run_ms)};
-  std::vector<napi_value> arguments(std::begin(values), std::end(values));
-  return AddonState::of(env).hits_factory().Call(arguments);
+  napi_value arguments[std::size(values)];
+  std::copy(std::begin(values), std::end(values), std::begin(arguments));
+  // The plain call: in an environment that is being terminated it fails, and node-addon-api would end the process over
+  // it. Nobody waits for the answer then.
+  napi_value made = nullptr;
+  const Napi::Function make = AddonState::of(env).make_hits.Value();
+  if (napi_call_function(env, env.Undefined(), make, std::size(values), arguments, &made) != napi_ok) {
+    return env.Undefined();
+  }
+  return Napi::Value(env, made);
 }
 
 class SearchWorker final : public PromiseWorker {

@@ -19,7 +19,7 @@ enum class SearchMode : uint8_t {
 };
 
 // How a search was answered.
-enum class SearchPath : uint8_t {  // src/ann/addon.ts names them in this order
+enum class SearchPath : uint8_t {  // binding/exports.cpp names them in this order
   kScan,                           // all rows
   kProbe,                          // the rows of some partitions
   kList,                           // the few rows that the filter allows, one by one

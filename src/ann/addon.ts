@@ -198,17 +198,13 @@ export interface NativeFilter {
   close(): void;
 }
 
-/** How a search was answered, in the order of the core's enumeration. */
-const PATHS = ['scan', 'probe', 'list', 'walk', 'filtered walk'] as const;
-export type SearchPath = (typeof PATHS)[number];
-
 export interface NativeHits {
   /** count x k; the first counts[q] entries of each query are hits, best first; ties in score by smaller row. */
   readonly rows: Uint32Array;
   /** Scores in the metric's larger-is-better form, f32. */
   readonly scores: Float32Array;
   readonly counts: Uint32Array;
-  readonly path: SearchPath;
+  readonly path: 'scan' | 'probe' | 'list' | 'walk' | 'filtered walk';
   /**
    * Modes `probe` and `walk`: rows scored (`probe`: passed over) and expanded by all queries together, and queries that a
    * scan had to answer in the end.
@@ -328,10 +324,9 @@ export interface NativeAddon {
   }): Promise<NativeFilter>;
 }
 
-/** What the `.node` file exports: the above, and the ways to make its errors BelfryErrors and its answers objects. */
+/** What the `.node` file exports: the above, and the way to make its errors BelfryErrors. */
 interface RawAddon extends NativeAddon {
   setErrorFactory(make: (code: ErrorCode, message: string, field?: string) => BelfryError): void;
-  setHitsFactory(make: typeof makeHits): void;
 }
 
 const ADDON_PATH = fileURLToPath(new URL('../../build/Release/belfry.node', import.meta.url));
@@ -360,20 +355,5 @@ export function load(path: string): NativeAddon {
     );
   }
   raw.setErrorFactory((code, message, field) => new BelfryError(code, message, field === undefined ? {} : { field }));
-  raw.setHitsFactory(makeHits);
   return raw;
-}
-
-function makeHits(
-  rows: Uint32Array,
-  scores: Float32Array,
-  counts: Uint32Array,
-  path: number,
-  scored: number,
-  expanded: number,
-  fallbacks: number,
-  queueMs: number,
-  runMs: number,
-): NativeHits {
-  return { rows, scores, counts, path: PATHS[path]!, scored, expanded, fallbacks, queueMs, runMs };
 }

@@ -21,6 +21,13 @@ export interface GraphOfGeneration {
 const GRAPH_FILE = 'index/items.graph';
 /** Fewer items are scanned in about the time that a walk takes. */
 const ITEMS_MIN = 4096;
+/** Slots per item, the default of NativeGraphBuild. */
+const DEGREE = 64;
+
+/** Bytes of the graph file of so many items: slots, order, and little else. For the plan of a build. */
+export function graphFileBytes(items: number): number {
+  return items < ITEMS_MIN ? 0 : items * (DEGREE + 1) * 4;
+}
 
 export async function graphOfGeneration(options: GraphOfGeneration): Promise<GraphSection | undefined> {
   const { into, items, users, metric, vectors, onProgress, signal } = options;

@@ -9,7 +9,7 @@ import { type ModelsFolder, readModelsFolder } from '../config/models-folder.js'
 import { BelfryError } from '../errors.js';
 import type { Metric } from '../types.js';
 import { VERSION } from '../version.js';
-import { graphOfGeneration } from './build-graph.js';
+import { graphFileBytes, graphOfGeneration } from './build-graph.js';
 import { checkModels } from './check-models.js';
 import { DataFolder, newGenerationId, type PublishedGeneration } from './data-folder.js';
 import type { ExclusionFacts } from './exclusion-sets.js';
@@ -280,6 +280,7 @@ async function checkDisk(folder: ModelsFolder, options: BuildOptions): Promise<v
         (info.dtype === 'f2' ? 2 : 4) * info.shape.reduce((product: number, one: number) => product * one, 1);
   }
   for (const file of await filesToCopy(folder)) writeBytes += await sizeOf(file);
+  writeBytes += graphFileBytes(items.shape[0] ?? 0);
   const { bavail, bsize } = await statfs(options.data);
   const freeBytes = bavail * bsize;
   const dims = items.shape[1] ?? 0;

@@ -2,7 +2,7 @@
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { buildGeneration, type BuildProgress, ensureGeneration } from '../../src/generation/build.js';
+import { buildGeneration, type BuildPlan, type BuildProgress, ensureGeneration } from '../../src/generation/build.js';
 import { DataFolder } from '../../src/generation/data-folder.js';
 import { Generation } from '../../src/generation/generation.js';
 import type { GraphSection, Manifest } from '../../src/generation/manifest.js';
@@ -89,12 +89,13 @@ describe('a generation', () => {
   let manifest: Manifest;
   let folder: string;
   const progress = new Map<string, BuildProgress[]>();
+  let plan: BuildPlan;
   beforeAll(async () => {
     models = exportOf(undefined, true);
     const onProgress = (one: BuildProgress) => progress.set(one.stage, [...(progress.get(one.stage) ?? []), one]);
     ({
       published: { manifest, folder },
-    } = await ensureGeneration({ models, data, onProgress }));
+    } = await ensureGeneration({ models, data, onProgress, onPlan: (one) => (plan = one) }));
     graph = manifest.graph!;
   });
   afterAll(() => {
@@ -118,6 +119,8 @@ describe('a generation', () => {
     });
     const last = progress.get('calibrate')!.at(-1)!;
     expect(last.done).toBe(last.total);
+    const written = Object.values(manifest.files).reduce((sum, { bytes }) => sum + bytes, 0);
+    expect(plan.writeBytes / written).toBeCloseTo(1, 1);
   });
 
   it('is made once from one export', async () => {

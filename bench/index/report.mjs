@@ -43,7 +43,7 @@ function sections(report) {
   if (report.engines) parts.push(['One query at a time, one thread', engineTable(report)]);
   if (report.batch) {
     const rows = report.batch.map((row) => [
-      row.mode,
+      row.share === undefined ? row.mode : `${row.mode}, ${row.share} of the partitions`,
       row.batch,
       row.recall.toFixed(4),
       number(row.qps),

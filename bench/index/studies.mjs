@@ -9,6 +9,9 @@ import { roundTo } from './session.mjs';
 import { exactRows } from './truth.mjs';
 
 const BATCHES = [1, 32, 256, 1024];
+/** Mode `probe`: in batches of this size, over these shares of the partitions. */
+const PROBE_BATCH = 1024;
+const PROBE_SHARES = [0.02, 0.05, 0.1, 0.2, 0.4];
 const FILTER_K = 10;
 const FILTER_RECALL = 0.95;
 const FILTER_SEED = 7;
@@ -29,23 +32,25 @@ async function repeated(process, repeats, params, options) {
   return { qps: median(runs.map((run) => run.qps)), ...runs.at(-1), rows: process.rows() };
 }
 
-/** Queries per second and recall of whole scans in batches, beside a peer's single queries at a recall of 0.95. */
+/** Queries per second and recall of scans in batches, whole or over a share of the partitions, beside a peer at 0.95. */
 export async function batchStudy(session, engines) {
   const process = belfryOf(session);
   const { k, repeats, queryCount } = session.settings;
   const peer = engines['hnswlib-node']?.qps_at_recall?.[0.95] ?? null;
+  const sizes = BATCHES.filter((size) => size <= queryCount);
+  const plans = [
+    ...['codes', 'exact'].flatMap((mode) => sizes.map((batch) => ({ mode, batch }))),
+    ...PROBE_SHARES.map((share) => ({ mode: 'probe', batch: Math.min(PROBE_BATCH, sizes.at(-1)), share })),
+  ];
   const rows = [];
-  for (const mode of ['codes', 'exact']) {
-    for (const batch of BATCHES.filter((size) => size <= queryCount)) {
-      const got = await repeated(process, repeats, { mode, batch });
-      rows.push({
-        mode,
-        batch,
-        recall: roundTo(session.recall(got.rows, k, 'belfry'), 4),
-        qps: roundTo(got.qps, 1),
-        over_hnswlib_node: peer === null ? null : roundTo(got.qps / peer, 2),
-      });
-    }
+  for (const plan of plans) {
+    const got = await repeated(process, repeats, plan);
+    rows.push({
+      ...plan,
+      recall: roundTo(session.recall(got.rows, k, 'belfry'), 4),
+      qps: roundTo(got.qps, 1),
+      over_hnswlib_node: peer === null ? null : roundTo(got.qps / peer, 2),
+    });
   }
   return rows;
 }

@@ -53,9 +53,16 @@ export async function open(task) {
     },
     ownBytes: () => index.info.codeBytes + (index.info.graph?.bytes ?? 0),
     report: () => ({ kernel: index.info.kernel, ...(pathTaken && { path: pathTaken }) }),
-    async search({ batch, filter, mode = 'walk', ...rest }, k) {
+    async search({ batch, filter, mode = 'walk', share, ...rest }, k) {
       const { dims } = task;
-      const options = { k, mode, ...rest, ...(filter && { filter: await evaluate(addon, filter, task.rows) }) };
+      const probes = share && Math.max(1, Math.round(share * index.info.graph.partitions));
+      const options = {
+        k,
+        mode,
+        ...rest,
+        ...(probes && { probes }),
+        ...(filter && { filter: await evaluate(addon, filter, task.rows) }),
+      };
       const slice = (first, count) => queries.subarray(first * dims, (first + count) * dims);
       // A walk of up to 1,024 rows runs on the calling thread, as it does in the service; the rare one that needs a scan
       // is undefined there and goes to the pool.

@@ -46,7 +46,9 @@ describe('bench/index.mjs', () => {
     expect(belfry.points[0]).toMatchObject({ params: { ef: expect.any(Number) }, recall: expect.any(Number) });
     expect(glass.absent).toContain('named by --glass');
     expect(report.ratios).toEqual({ 0.9: {} });
-    expect(report.batch.map((row: { recall: number }) => row.recall)).toEqual(report.batch.map(() => 1));
+    const whole = report.batch.filter((row: { share?: number }) => row.share === undefined);
+    expect(whole.map((row: { recall: number }) => row.recall)).toEqual(whole.map(() => 1));
+    expect(report.batch.at(-1)).toMatchObject({ mode: 'probe', share: 0.4, recall: expect.any(Number) });
     for (const row of report.filters.filters) expect(row.fewest_returned).toBe(10);
 
     const written = (name: string): string => readFileSync(join(folder, 'out', name), 'utf8');

@@ -67,7 +67,7 @@ Graph build_graph(const VectorSource& vectors, Metric metric, const KernelTable&
   const uint64_t ordering = rows * partition_count(vectors.rows, options);
   const uint64_t pruning = rows * kPruneWorkPerRow;
   const uint64_t answering = answer_work(context);
-  progress.total = answering + ordering + std::min(rows * rows / 2, rows * options.pairs_per_row) + pruning;
+  progress.total = answering + ordering + pair_budget(vectors.rows, options) + pruning;
 
   Graph graph;
   graph.rows = vectors.rows;

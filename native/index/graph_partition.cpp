@@ -19,49 +19,16 @@ constexpr uint32_t kIterations = 4;  // of Lloyd's algorithm; more changes neith
 constexpr uint32_t kLargestOverMean = 4;
 constexpr uint32_t kRowsMin = 1024;
 
-// Centres as blocks, to be compared with one row at a time.
-class CentreBlocks {
- public:
-  CentreBlocks(const Context& context, const CodedRows& centres)
-      : pairs_(context.pairs()),
-        groups_(centres.groups),
-        blocks_((centres.rows + kPairBlockRows - 1) / kPairBlockRows),
-        codes_(size_t{blocks_} * groups_ * 64),
-        scale_(size_t{blocks_} * kPairBlockRows),
-        norm_(size_t{blocks_} * kPairBlockRows),
-        offset_(size_t{blocks_} * kPairBlockRows) {
-    pairs_.pack(centres.codes.data(), centres.stride, groups_, nullptr, centres.rows, codes_.data());
-    for (uint32_t c = 0; c < scale_.size(); ++c) {
-      const uint32_t from = std::min(c, centres.rows - 1);  // as pack repeats the last one, which never wins then
-      scale_[c] = centres.scale[from];
-      norm_[c] = centres.norm[from];
-      offset_[c] = centres.offset[from];
-    }
-  }
-  size_t padded() const noexcept { return scale_.size(); }
-  void distances(const CodedRows& rows, uint32_t row, float* out) const {
-    pairs_.distances(rows.row(row), rows.scale[row], rows.norm[row],
-                     {groups_, codes_.data(), scale_.data(), norm_.data(), offset_.data()}, blocks_, out);
-  }
-
- private:
-  const PairKernels& pairs_;
-  uint32_t groups_, blocks_;
-  AlignedBuffer<int8_t> codes_;
-  AlignedBuffer<float> scale_, norm_;
-  AlignedBuffer<int32_t> offset_;
-};
-
 // The nearest centre, and its distance, of rows[i].
 void assign(const Context& context, const CodedRows& rows, const std::vector<uint32_t>& sample,
             const CodedRows& centres, std::vector<uint32_t>& nearest, std::vector<float>& distance) {
-  const CentreBlocks blocks(context, centres);
+  const PackedRows packed(context, centres);
   nearest.resize(sample.size());
   distance.resize(sample.size());
   context.for_rows(static_cast<uint32_t>(sample.size()), centres.rows, [&](uint32_t first, uint32_t end) {
-    AlignedBuffer<float> out(blocks.padded());
+    AlignedBuffer<float> out(packed.padded());
     for (uint32_t i = first; i < end; ++i) {
-      blocks.distances(rows, sample[i], out.data());
+      packed.distances(rows, sample[i], out.data());
       float best = out[0];
       for (uint32_t c = 1; c < centres.rows; ++c) best = std::min(best, out[c]);
       uint32_t c = 0;

@@ -162,4 +162,25 @@ CodedRows reorder(const Context& context, const CodedRows& rows, const std::vect
   return ordered;
 }
 
+PackedRows::PackedRows(const Context& context, const CodedRows& rows) : pairs_(context.pairs()), groups_(rows.groups) {
+  const size_t padded = (size_t{rows.rows} + kPairBlockRows - 1) / kPairBlockRows * kPairBlockRows;
+  blocks_ = AlignedBuffer<int8_t>(padded * groups_ * 4);
+  scale_ = AlignedBuffer<float>(padded);
+  norm_ = AlignedBuffer<float>(padded);
+  offset_ = AlignedBuffer<int32_t>(padded);
+  pairs_.pack(rows.codes.data(), rows.stride, groups_, nullptr, rows.rows, blocks_.data());
+  for (uint32_t column = 0; column < padded; ++column) {
+    const uint32_t row = std::min(column, rows.rows - 1);
+    scale_[column] = rows.scale[row];
+    norm_[column] = rows.norm[row];
+    offset_[column] = rows.offset[row];
+  }
+}
+
+void PackedRows::distances(const CodedRows& others, uint32_t row, float* out) const {
+  pairs_.distances(others.row(row), others.scale[row], others.norm[row],
+                   {groups_, blocks_.data(), scale_.data(), norm_.data(), offset_.data()},
+                   static_cast<uint32_t>(padded() / kPairBlockRows), out);
+}
+
 }  // namespace belfry::graph_build

@@ -67,6 +67,22 @@ CodedRows encode_rows(const Context& context, const std::vector<float>& metric);
 // Rows in another order: row i of the result is row order[i].
 CodedRows reorder(const Context& context, const CodedRows& rows, const std::vector<uint32_t>& order);
 
+// All rows of a small set as columns, to be compared with one row at a time.
+class PackedRows {
+ public:
+  PackedRows(const Context& context, const CodedRows& rows);
+  // Distances that `distances` writes: those of the rows, and of copies of the last one that fill its block.
+  size_t padded() const noexcept { return scale_.size(); }
+  void distances(const CodedRows& others, uint32_t row, float* out) const;
+
+ private:
+  const PairKernels& pairs_;
+  uint32_t groups_;
+  AlignedBuffer<int8_t> blocks_;
+  AlignedBuffer<float> scale_, norm_;
+  AlignedBuffer<int32_t> offset_;
+};
+
 // Rows grouped around centres (k-means), as in Graph.
 struct Partitions {
   std::vector<uint32_t> order, starts, entries;
@@ -104,8 +120,11 @@ struct NeighbourLists {
   std::vector<float> limit;  // only nearer rows are taken
 };
 
-// Pairs of partitions, in the order in which a single thread would join them: nearest first, as many as the budget of
-// options.pairs_per_row allows.
+// How many pairs of rows are compared.
+uint64_t pair_budget(uint32_t rows, const GraphBuildOptions& options);
+
+// Pairs of partitions, in the order in which a single thread would join them: nearest first, as many as pair_budget
+// allows.
 struct JoinPlan {
   std::vector<std::pair<uint32_t, uint32_t>> tasks;
   uint64_t pairs = 0;

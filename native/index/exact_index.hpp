@@ -66,6 +66,8 @@ class ExactIndex {
   void scan_rows(Batch& batch, const std::vector<size_t>& queries, const std::vector<uint32_t>* rows) const;
   void probe(Batch& batch) const;
   void walk(Batch& batch) const;
+  size_t collect(const WalkJob& job, const WalkPlan& plan, const ExcludedRows& excluded, size_t wanted,
+                 std::vector<uint32_t>& rows) const;
   WalkPlan plan_walk(const RowFilter* allowed) const;
   // False when a scan must answer: the walk gave up, or found fewer rows than there are.
   bool walk_one(Batch& batch, size_t q, const QueryCodes& codes, const WalkPlan& plan, WalkWork& work) const;

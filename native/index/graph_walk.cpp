@@ -27,6 +27,7 @@ constexpr size_t kSeeds = 128;  // allowed rows that a filtered walk starts from
 constexpr uint32_t kHopsMax = 24;
 // Below this share of allowed rows whole lists are looked at while hopping, above it their nearer halves.
 constexpr double kWholeListShare = 0.06;
+constexpr size_t kSurplus = 64;  // room in the pool for excluded rows, at first
 constexpr uint32_t kQueriesPerTask = 8;
 
 // Allowed rows, evenly spread over the index, whose order groups near rows: a stratified sample.
@@ -78,20 +79,38 @@ ExactIndex::WalkPlan ExactIndex::plan_walk(const RowFilter* allowed) const {
   return plan;
 }
 
+// The best `wanted` rows of the pool that may be answered, by their external numbers; returns how many of the pool are
+// excluded.
+size_t ExactIndex::collect(const WalkJob& job, const WalkPlan& plan, const ExcludedRows& excluded, size_t wanted,
+                           std::vector<uint32_t>& rows) const {
+  rows.clear();
+  size_t met = 0;
+  for (uint32_t i = 0; i < job.found; ++i) {
+    if (rows.size() == wanted && excluded.empty()) break;
+    const uint32_t internal = job.rows[i] & ~kExpandedBit;
+    if (plan.allowed != nullptr && !plan.allowed->allows(internal)) continue;
+    const uint32_t external = order_.external(internal);
+    if (!excluded.empty() && excluded.contains(external)) {
+      ++met;
+    } else if (rows.size() < wanted) {
+      rows.push_back(external);
+    }
+  }
+  return met;
+}
+
 // False when the walk did not find k rows although there are as many, or gave up: a scan must answer.
 bool ExactIndex::walk_one(Batch& batch, size_t q, const QueryCodes& codes, const WalkPlan& plan, WalkWork& work) const {
   const SearchParams& params = batch.params;
   const ExcludedRows excluded = params.exclusions == nullptr ? ExcludedRows{} : params.exclusions->of(q);
   const size_t hidden = excluded.count();
-  const size_t room = std::max<size_t>(params.ef, params.k) + hidden;
-  if (room > kEfMax) return false;
+  const size_t there = plan.allowed == nullptr ? vectors_.rows : plan.allowed->count();
+  const size_t enough = std::min<size_t>(params.k, there - std::min(there, hidden));
 
   WalkJob job{};
   job.items = item_codes_.view().rows;
   graph_->fill(job);
   codes.fill(job, q);
-  job.ef = static_cast<uint32_t>(room);
-  job.stop_at = static_cast<uint32_t>(std::max(params.k, params.stop_rank) - 1 + hidden);
   // The stop rule compares squared distances `base - key`, in units of keys.
   const double base = codes.distance_base(q, largest_norm_);
   job.stop_slope = params.stop;
@@ -106,26 +125,27 @@ bool ExactIndex::walk_one(Batch& batch, size_t q, const QueryCodes& codes, const
     job.hop_width = plan.whole_lists ? job.degree : (job.degree + 1) / 2;
     job.enough = (job.degree + 1) / 2;
   }
-  WalkScratch& scratch = WalkScratch::of_thread(vectors_.rows, job.degree, job.ef);
-  scratch.fill(job);
-  kernel_.walk(job);
-  scratch.clear(job);
-  work.scored += job.scored;
-  work.expanded += job.expanded;
-  if (job.gave_up) return false;
-
-  const size_t wanted = std::max<size_t>(params.rescore, params.k);
+  // Excluded rows are walked over like any other and then left out, so the pool needs room for those that the query
+  // meets. How many these are, only the walk can tell: few of a long list, as a rule, and when they were more, it walks
+  // again.
   std::vector<uint32_t> rows;
-  rows.reserve(wanted);
-  for (uint32_t i = 0; i < job.found && rows.size() < wanted; ++i) {
-    const uint32_t internal = job.rows[i] & ~kExpandedBit;
-    if (plan.allowed != nullptr && !plan.allowed->allows(internal)) continue;
-    const uint32_t external = order_.external(internal);
-    if (hidden != 0 && excluded.contains(external)) continue;
-    rows.push_back(external);
+  for (size_t surplus = std::min(hidden, kSurplus);;) {
+    const size_t room = std::max<size_t>(params.ef, params.k) + surplus;
+    if (room > kEfMax) return false;
+    job.ef = static_cast<uint32_t>(room);
+    job.stop_at = static_cast<uint32_t>(std::max(params.k, params.stop_rank) - 1 + surplus);
+    WalkScratch& scratch = WalkScratch::of_thread(vectors_.rows, job.degree, job.ef);
+    scratch.fill(job);
+    kernel_.walk(job);
+    scratch.clear(job);
+    work.scored += job.scored;
+    work.expanded += job.expanded;
+    if (job.gave_up) return false;
+    const size_t met = collect(job, plan, excluded, std::max<size_t>(params.rescore, params.k), rows);
+    if (met <= surplus || surplus == hidden) break;
+    surplus = std::min(hidden, 2 * met);
   }
-  const size_t there = plan.allowed == nullptr ? vectors_.rows : plan.allowed->count();
-  if (rows.size() < std::min<size_t>(params.k, there - std::min(there, hidden))) return false;
+  if (rows.size() < enough) return false;
 
   const float* query = batch.queries + q * vectors_.dims;
   std::vector<double> scores(rows.size());

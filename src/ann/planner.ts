@@ -86,6 +86,9 @@ export interface Plan {
   readonly why: string;
 }
 
+/** A filtered walk costs so many times a plain one of the same pool: docs/decisions/0003-graph-walk.md. */
+const FILTERED_PRICE = 2.5;
+
 export class SearchPlanner {
   constructor(
     private readonly rows: number,
@@ -109,8 +112,9 @@ export class SearchPlanner {
     if (this.calibration === undefined)
       return { effort: scan, target: 1, expectedRecall: 1, why: 'there is no graph: all rows are scanned' };
     if (wanted.ef !== undefined) {
+      const effort = this.walk(wanted.k, wanted.ef, ANN_BOUNDS.stop.default);
       return {
-        effort: this.walk(wanted.k, Math.max(wanted.ef, wanted.k), ANN_BOUNDS.stop.default),
+        effort: { ...effort, stopRank: effort.ef! }, // by the last row of the pool, the stop rule leaves the effort to ef
         target: 0,
         why: `ef ${wanted.ef} was asked for`,
       };
@@ -142,7 +146,7 @@ export class SearchPlanner {
       // It stops by the row that it stopped by in the calibration: by an earlier one, a smaller k would be found worse.
       effort: { ...this.walk(k, Math.ceil(point.ef * factor), point.stop), stopRank: Math.max(point.k, k) },
       expectedRecall: point.recall,
-      expectedMicroseconds: point.microseconds * factor,
+      expectedMicroseconds: point.microseconds * factor * (share === undefined ? 1 : FILTERED_PRICE),
     };
   }
 

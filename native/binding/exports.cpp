@@ -204,6 +204,21 @@ void set_error_factory(const Napi::CallbackInfo& call) {
   AddonState::of(call.Env()).set_error_factory(call[0].As<Napi::Function>());
 }
 
+Napi::Value graph_memory(const Napi::CallbackInfo& call) {
+  return guarded(call.Env(), [&]() -> Napi::Value {
+    const Napi::Object options = read_object(call, 0, "options");
+    const auto rows = static_cast<uint32_t>(read_integer(options.Get("rows"), "rows", 1, kRowsMax));
+    const auto dims = static_cast<uint32_t>(read_integer(options.Get("dims"), "dims", 1, kDimsMax));
+    VectorSource users;
+    users.rows = static_cast<uint32_t>(read_integer(options.Get("users"), "users", 0, kRowsMax));
+    GraphBuildOptions wanted;
+    wanted.threads = ThreadPool::cpu_count();
+    if (users.rows > 0) wanted.users = &users;
+    const size_t copied = size_t{users.rows} * dims * sizeof(float);
+    return Napi::Number::New(call.Env(), static_cast<double>(graph_build_memory(rows, dims, wanted) + copied));
+  });
+}
+
 // The names of SearchPath stand in its order.
 constexpr const char* kMakeHits =
     "(() => { const paths = ['scan', 'probe', 'list', 'walk', 'filtered walk'];"
@@ -248,6 +263,7 @@ Napi::Object define_exports(Napi::Env env, Napi::Object exports) {
   exports.Set("createColumn", Napi::Function::New<create_column>(env, "createColumn"));
   exports.Set("evaluateFilter", Napi::Function::New<evaluate_filter_of>(env, "evaluateFilter"));
   exports.Set("prepareGraph", Napi::Function::New<prepare_graph>(env, "prepareGraph"));
+  exports.Set("graphMemory", Napi::Function::New<graph_memory>(env, "graphMemory"));
   exports.Set("setErrorFactory", Napi::Function::New<set_error_factory>(env, "setErrorFactory"));
   return exports;
 }

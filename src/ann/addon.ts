@@ -293,6 +293,8 @@ export interface NativeAddon {
   openImport(options: { readonly path: string; readonly out: string }): Promise<NativeImport>;
   openMatrix(path: string): Promise<NativeMatrix>;
   createMatrix(options: { readonly rows: number; readonly dims: number }): Promise<NativeMatrixBuilder>;
+  /** As NativeGraphBuild.memoryBytes, of the default options, before there are vectors. */
+  graphMemory(options: { readonly rows: number; readonly dims: number; readonly users: number }): number;
   /** Checks the options; nothing runs yet. */
   prepareGraph(options: GraphBuildOptions): NativeGraphBuild;
   /** Packs the codes and reads the graph, if one is given; `kernel` defaults to the best, `threads` to the number of CPUs (one pool per process). */

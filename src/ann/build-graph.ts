@@ -40,7 +40,7 @@ export interface BuiltGraph {
   readonly calibration: Calibration;
 }
 
-const TRAINING_USERS = 32_768;
+export const TRAINING_USERS = 32_768;
 const CALIBRATION_QUERIES = 2000;
 /** At most this share of the users is held out for calibration. */
 const HELD_OUT_SHARE = 0.2;

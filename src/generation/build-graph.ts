@@ -2,7 +2,8 @@
 import { mkdir } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { loadAddon } from '../ann/addon.js';
-import { buildGraph } from '../ann/build-graph.js';
+import { buildGraph, TRAINING_USERS } from '../ann/build-graph.js';
+import { ANN_BOUNDS } from '../ann/params.js';
 import type { Metric } from '../types.js';
 import type { GraphSection, VectorSection } from './manifest.js';
 
@@ -27,6 +28,12 @@ const DEGREE = 64;
 /** Bytes of the graph file of so many items: slots, order, and little else. For the plan of a build. */
 export function graphFileBytes(items: number): number {
   return items < ITEMS_MIN ? 0 : items * (DEGREE + 1) * 4;
+}
+
+/** Upper bound of what building the graph allocates. */
+export function graphMemoryBytes(items: number, users: number, dims: number): number {
+  if (items < ITEMS_MIN || dims < 1 || dims > ANN_BOUNDS.dims.max) return 0; // what cannot be built is refused later
+  return loadAddon().graphMemory({ rows: items, dims, users: Math.min(users, TRAINING_USERS) });
 }
 
 export async function graphOfGeneration(options: GraphOfGeneration): Promise<GraphSection | undefined> {

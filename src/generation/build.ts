@@ -9,7 +9,7 @@ import { type ModelsFolder, readModelsFolder } from '../config/models-folder.js'
 import { BelfryError } from '../errors.js';
 import type { Metric } from '../types.js';
 import { VERSION } from '../version.js';
-import { graphFileBytes, graphOfGeneration } from './build-graph.js';
+import { graphFileBytes, graphMemoryBytes, graphOfGeneration } from './build-graph.js';
 import { checkModels } from './check-models.js';
 import { DataFolder, newGenerationId, type PublishedGeneration } from './data-folder.js';
 import type { ExclusionFacts } from './exclusion-sets.js';
@@ -289,8 +289,11 @@ async function checkDisk(folder: ModelsFolder, options: BuildOptions): Promise<v
     users: users?.shape[0] ?? 0,
     dims,
     writeBytes,
-    // A step of the import (source and converted rows) and the copy buffers; never the whole file.
-    memoryBytes: 4096 * dims * 12 + 8 * 1024 * 1024,
+    // A step of the import (source and converted rows) and the copy buffers, never the whole file; then the graph.
+    memoryBytes: Math.max(
+      4096 * dims * 12 + 8 * 1024 * 1024,
+      graphMemoryBytes(items.shape[0] ?? 0, users?.shape[0] ?? 0, dims),
+    ),
     freeBytes,
   });
   const needed = Math.ceil(writeBytes * 1.3) + DISK_FLOOR_BYTES;

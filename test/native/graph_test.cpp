@@ -164,11 +164,11 @@ TEST(graphs_of_awkward_inputs_are_sound) {
 
 TEST(a_graph_is_the_same_on_every_level_and_thread_count) {
   for (Data kind : {Data::kClusters, Data::kDuplicates}) {
-    const VectorSource vectors = make_vectors(kind, 3000, 50, 5);
+    const VectorSource vectors = make_vectors(kind, 1200, 50, 5);
     GraphBuildOptions options;
     options.degree = 24;
     options.candidates = 32;
-    options.pairs_per_row = 700;  // not all pairs
+    options.pairs_per_row = 280;  // not all pairs
     const Graph judge = build(vectors, Metric::kL2, options);
     for (const KernelTable* table : all_tables()) {
       for (size_t threads : {1U, 2U, 5U}) {

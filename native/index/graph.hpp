@@ -38,9 +38,9 @@ struct GraphBuildOptions {
   // grows up to this: near rows are added although nearer ones stand in for them.
   float alpha = 4;
   uint32_t partitions = 0;  // 0: about sqrt(rows)
-  // How many pairs of rows are compared for each row at the most, nearest partitions first. From 100,000 rows on the
-  // farthest 40 % are left out in any case.
-  uint64_t pairs_per_row = 200'000;
+  // Each row is compared with the rows of the partitions nearest to it, about so many; all with all where that costs no
+  // more, up to about twice as many rows.
+  uint64_t pairs_per_row = 50'000;
   uint64_t seed = 1;
   size_t threads = 1;
   // User vectors of the same dims (ip and cosine compare them with items by the metric): edges between items that

@@ -53,6 +53,12 @@ void check_users(const Context& context) {
   }
 }
 
+// The pairs of rows that the joins compare, before their plan is known.
+uint64_t joined_pairs(uint32_t rows, const GraphBuildOptions& options) {
+  const uint32_t partitions = partition_count(rows, options), probes = probe_count(rows, partitions, options);
+  return probes == partitions ? uint64_t{rows} * rows / 2 : uint64_t{rows} * rows / partitions * probes;
+}
+
 }  // namespace
 
 Graph build_graph(const VectorSource& vectors, Metric metric, const KernelTable& kernel,
@@ -67,7 +73,7 @@ Graph build_graph(const VectorSource& vectors, Metric metric, const KernelTable&
   const uint64_t ordering = rows * partition_count(vectors.rows, options);
   const uint64_t pruning = rows * kPruneWorkPerRow;
   const uint64_t answering = answer_work(context);
-  progress.total = answering + ordering + pair_budget(vectors.rows, options) + pruning;
+  progress.total = answering + ordering + joined_pairs(vectors.rows, options) + pruning;
 
   Graph graph;
   graph.rows = vectors.rows;
@@ -81,7 +87,7 @@ Graph build_graph(const VectorSource& vectors, Metric metric, const KernelTable&
     partitions = partition_rows(context, unordered);
     coded = reorder(context, unordered, partitions.order);
   }
-  const JoinPlan plan = plan_joins(context, partitions);
+  const JoinPlan plan = plan_joins(context, coded, partitions);
   progress.done = ordering;
   progress.total = ordering + plan.pairs + pruning + answering;
   progress.phase = BuildPhase::kNeighbours;
@@ -110,12 +116,14 @@ size_t graph_build_memory(uint32_t rows, uint32_t dims, const GraphBuildOptions&
   const size_t reverse = size_t{std::min(options.candidates, options.degree)} * 8 + 16;
   const size_t graph = size_t{options.degree} * 4 + 4;
   const size_t partitions = partition_count(rows, options);
-  // Ordering holds two copies of the codes; pruning one, the lists, the reverse edges and the graph.
+  // Ordering holds two copies of the codes; joining one, packed ones, the lists and who looks where; pruning one, the
+  // lists, the reverse edges and the graph.
   const size_t ordering = 2 * coded + n * 24;
-  const size_t joining =
-      coded + n * (list + 4) + (n + 16 * partition_count(rows, options)) * ((dims + 3) / 4 * size_t{4});
+  const uint32_t probes = probe_count(rows, static_cast<uint32_t>(partitions), options);
+  const size_t packed = (n + kPairBlockRows * partitions) * ((dims + 3) / 4 * size_t{4});
+  const size_t joining = coded + packed + n * (list + 4 + (probes < partitions ? 2 * probes : 0));
   const size_t pruning = coded + n * (list + reverse + graph + 4);
-  const size_t centres = partitions * (stride + 64) + partitions * partitions * 5;
+  const size_t centres = partitions * (stride + 64) + partitions * partitions * 9;
   const size_t per_thread = size_t{32} << 20;
   const size_t threads = std::min(options.threads, n / kChunkRows + 1);
   // Finding the users' answers holds the codes twice, the graph, and the answers.

@@ -1,94 +1,22 @@
-// The nearest rows of each row: partitions are joined with themselves and with those nearest to them, each pair of rows
-// scored once for both sides.
+// The nearest rows of each row. Each row is compared with the rows of the partitions whose centres are nearest to it,
+// for both sides at once; on few rows, every row with every other.
 
 #include <algorithm>
-#include <condition_variable>
 #include <cstring>
 #include <limits>
-#include <mutex>
 #include <numeric>
-#include <queue>
+#include <span>
 #include <utility>
 
 #include "core/thread_pool.hpp"
 #include "index/graph_stages.hpp"
+#include "index/graph_tasks.hpp"
 
 namespace belfry::graph_build {
 
 namespace {
 
 constexpr uint32_t kJoinChunkRows = 192;  // rows whose signed codes stay in the L1 cache beside a tile
-
-// Runs tasks that each need two partitions, so that every partition sees its tasks in the order of the list: the same
-// lists as on one thread, whatever the number of threads. A task is ready when it is the next one of both.
-class OrderedTasks {
- public:
-  OrderedTasks(const JoinPlan& plan, uint32_t partitions) : plan_(plan), queues_(partitions), next_(partitions, 0) {
-    for (uint32_t t = 0; t < plan.tasks.size(); ++t) {
-      queues_[plan.tasks[t].first].push_back(t);
-      if (plan.tasks[t].second != plan.tasks[t].first) queues_[plan.tasks[t].second].push_back(t);
-    }
-    for (uint32_t p = 0; p < partitions; ++p) {
-      if (!queues_[p].empty()) push_if_ready(queues_[p][0], p);
-    }
-  }
-
-  // Takes tasks until all are done. `run` may throw: then the others stop too.
-  template <class Run>
-  void work(const Run& run) {
-    for (;;) {
-      uint32_t task;
-      {
-        std::unique_lock lock(mutex_);
-        changed_.wait(lock, [&] { return failed_ || done_ == plan_.tasks.size() || !ready_.empty(); });
-        if (failed_ || ready_.empty()) return;
-        task = ready_.top();
-        ready_.pop();
-      }
-      try {
-        run(task);
-      } catch (...) {
-        finish(task, true);
-        throw;
-      }
-      finish(task, false);
-    }
-  }
-
- private:
-  uint32_t head(uint32_t partition) const {
-    const std::vector<uint32_t>& queue = queues_[partition];
-    return next_[partition] < queue.size() ? queue[next_[partition]] : std::numeric_limits<uint32_t>::max();
-  }
-  // Called for the heads of both partitions; a task is pushed when the second of them is reached.
-  void push_if_ready(uint32_t task, uint32_t reached) {
-    const auto [a, b] = plan_.tasks[task];
-    const uint32_t other = a == reached ? b : a;
-    if (a == b || (head(other) == task && other < reached) || (head(other) == task && started_)) ready_.push(task);
-  }
-  void finish(uint32_t task, bool failed) {
-    const std::lock_guard lock(mutex_);
-    started_ = true;
-    failed_ = failed_ || failed;
-    ++done_;
-    const auto [a, b] = plan_.tasks[task];
-    ++next_[a];
-    if (b != a) ++next_[b];
-    const uint32_t head_a = head(a), head_b = head(b);
-    if (head_a < plan_.tasks.size()) push_if_ready(head_a, a);
-    if (b != a && head_b < plan_.tasks.size() && head_b != head_a) push_if_ready(head_b, b);
-    changed_.notify_all();
-  }
-
-  const JoinPlan& plan_;
-  std::vector<std::vector<uint32_t>> queues_;
-  std::vector<size_t> next_;
-  std::priority_queue<uint32_t, std::vector<uint32_t>, std::greater<>> ready_;
-  std::mutex mutex_;
-  std::condition_variable changed_;
-  size_t done_ = 0;
-  bool failed_ = false, started_ = false;
-};
 
 // All rows as columns. Blocks do not cross partitions, so that a partition is whole tiles.
 class PackedPartitions {
@@ -123,32 +51,131 @@ class PackedPartitions {
   AlignedBuffer<int8_t> codes_;
 };
 
+// One partition as columns for PairKernels::distances: its packed codes with aligned copies of what belongs to them.
+class PackedColumns {
+ public:
+  PackedColumns(const CodedRows& rows, uint32_t begin, uint32_t size, const int8_t* blocks)
+      : groups_(rows.groups), blocks_(blocks) {
+    const size_t padded = (size_t{size} + kPairBlockRows - 1) / kPairBlockRows * kPairBlockRows;
+    scale_ = AlignedBuffer<float>(padded);
+    norm_ = AlignedBuffer<float>(padded);
+    offset_ = AlignedBuffer<int32_t>(padded);
+    std::copy_n(rows.scale.data() + begin, size, scale_.data());
+    std::copy_n(rows.norm.data() + begin, size, norm_.data());
+    std::copy_n(rows.offset.data() + begin, size, offset_.data());
+  }
+  size_t padded() const noexcept { return scale_.size(); }
+  PairColumns view() const noexcept { return {groups_, blocks_, scale_.data(), norm_.data(), offset_.data()}; }
+
+ private:
+  uint32_t groups_;
+  const int8_t* blocks_;
+  AlignedBuffer<float> scale_, norm_;
+  AlignedBuffer<int32_t> offset_;
+};
+
 // What one thread needs to join two partitions.
 class Joiner {
  public:
-  Joiner(const Context& context, const CodedRows& rows, const Partitions& partitions, const PackedPartitions& packed,
-         NeighbourLists& lists)
+  Joiner(const Context& context, const CodedRows& rows, const Partitions& partitions, const JoinPlan& plan,
+         const PackedPartitions& packed, NeighbourLists& lists)
       : pairs_(context.pairs()),
         rows_(rows),
         partitions_(partitions),
+        plan_(plan),
         packed_(packed),
         lists_(lists),
-        hits_(size_t{kJoinChunkRows} * kPairTileRows) {}
+        codes_(kJoinChunkRows * rows.stride),
+        hits_(size_t{kJoinChunkRows} * kPairTileRows),
+        skipped_(rows.rows) {}
 
   void join(uint32_t a, uint32_t b) {
-    const uint32_t begin = partitions_.starts[b], end = partitions_.starts[b + 1];
-    for (uint32_t first = partitions_.starts[a]; first < partitions_.starts[a + 1]; first += kJoinChunkRows) {
-      const uint32_t count = std::min(kJoinChunkRows, partitions_.starts[a + 1] - first);
-      for (uint32_t column = begin; column < end; column += kPairTileRows) {
-        const uint32_t columns = std::min(kPairTileRows, end - column);
-        if (a == b && column + columns <= first + 1) continue;  // met from the other side
-        join_tile(first, count, column, columns, packed_.tile(b, (column - begin) / kPairTileRows), a == b);
-      }
-    }
+    if (a == b) return join_self(a);
+    if (plan_.probes.empty()) return join_all(a, b);
+    // Pairs that both sides ask for are met twice, and their second meeting is passed over.
+    const std::span<const uint16_t> asking = plan_.probes.rows(a, b);
+    const uint32_t first = partitions_.starts[a];
+    join_some(first, asking, b);
+    for (const uint16_t row : asking) skipped_[first + row] = true;
+    join_some(partitions_.starts[b], plan_.probes.rows(b, a), a);
+    for (const uint16_t row : asking) skipped_[first + row] = false;
   }
 
  private:
-  void join_tile(uint32_t first, uint32_t count, uint32_t column, uint32_t columns, const int8_t* blocks, bool same) {
+  // Rows of one call of the kernel: consecutive ones, or a copy of scattered ones.
+  struct Rows {
+    const uint8_t* codes;
+    const float *scale, *norm, *limit;
+    uint32_t first;
+    const uint32_t* numbers;  // null: first, first + 1, ...
+    uint32_t count;
+    uint32_t number(uint32_t i) const { return numbers == nullptr ? first + i : numbers[i]; }
+  };
+
+  // The first task of a partition: its lists are empty. All distances of a row at once and one cut of them take less
+  // time than offering them one by one, while limits are still wide.
+  void join_self(uint32_t p) {
+    const uint32_t begin = partitions_.starts[p], size = partitions_.starts[p + 1] - begin;
+    const PackedColumns columns(rows_, begin, size, packed_.tile(p, 0));
+    AlignedBuffer<float> distance(columns.padded());
+    AlignedBuffer<uint32_t> number(columns.padded());
+    for (uint32_t i = 0; i < size; ++i) {
+      const uint32_t row = begin + i;
+      pairs_.distances(rows_.row(row), rows_.scale[row], rows_.norm[row], columns.view(),
+                       static_cast<uint32_t>(columns.padded() / kPairBlockRows), distance.data());
+      std::iota(number.data(), number.data() + size, begin);
+      // The row itself goes to the end, and out.
+      std::swap(distance[i], distance[size - 1]);
+      std::swap(number[i], number[size - 1]);
+      uint32_t kept = size - 1;
+      if (kept >= lists_.keep) {
+        lists_.limit[row] = pairs_.cut(distance.data(), number.data(), kept, lists_.keep);
+        kept = lists_.keep;
+      }
+      std::copy_n(distance.data(), kept, lists_.distances_of(row));
+      std::copy_n(number.data(), kept, lists_.rows_of(row));
+      lists_.size[row] = kept;
+    }
+  }
+
+  void join_all(uint32_t a, uint32_t b) {
+    for (uint32_t first = partitions_.starts[a]; first < partitions_.starts[a + 1]; first += kJoinChunkRows) {
+      const uint32_t count = std::min(kJoinChunkRows, partitions_.starts[a + 1] - first);
+      const Rows rows{rows_.row(first),
+                      rows_.scale.data() + first,
+                      rows_.norm.data() + first,
+                      lists_.limit.data() + first,
+                      first,
+                      nullptr,
+                      count};
+      join_columns(rows, b);
+    }
+  }
+
+  void join_some(uint32_t begin, std::span<const uint16_t> asking, uint32_t b) {
+    for (size_t first = 0; first < asking.size(); first += kJoinChunkRows) {
+      const auto count = static_cast<uint32_t>(std::min<size_t>(kJoinChunkRows, asking.size() - first));
+      for (uint32_t i = 0; i < count; ++i) {
+        const uint32_t row = begin + asking[first + i];
+        std::memcpy(codes_.data() + i * rows_.stride, rows_.row(row), rows_.stride);
+        scale_[i] = rows_.scale[row];
+        norm_[i] = rows_.norm[row];
+        limit_[i] = lists_.limit[row];
+        numbers_[i] = row;
+      }
+      join_columns({codes_.data(), scale_, norm_, limit_, 0, numbers_, count}, b);
+    }
+  }
+
+  void join_columns(const Rows& rows, uint32_t b) {
+    const uint32_t begin = partitions_.starts[b], end = partitions_.starts[b + 1];
+    for (uint32_t column = begin; column < end; column += kPairTileRows) {
+      const uint32_t columns = std::min(kPairTileRows, end - column);
+      join_tile(rows, column, columns, packed_.tile(b, (column - begin) / kPairTileRows));
+    }
+  }
+
+  void join_tile(const Rows& rows, uint32_t column, uint32_t columns, const int8_t* blocks) {
     alignas(64) float scale[kPairTileRows] = {}, norm[kPairTileRows] = {}, limit[kPairTileRows] = {};
     alignas(64) int32_t offset[kPairTileRows] = {};
     std::memcpy(scale, rows_.scale.data() + column, columns * sizeof(float));
@@ -159,27 +186,34 @@ class Joiner {
     job.columns = {rows_.groups, blocks, scale, norm, offset};
     job.column_limit = limit;
     job.present = columns == 64 ? ~uint64_t{0} : (uint64_t{1} << columns) - 1;
-    job.rows = rows_.row(first);
+    job.rows = rows.codes;
     job.stride = rows_.stride;
-    job.scale = rows_.scale.data() + first;
-    job.norm = rows_.norm.data() + first;
-    job.limit = lists_.limit.data() + first;
-    job.count = count;
-    job.diagonal = same ? int64_t{column} - int64_t{first} : std::numeric_limits<int32_t>::max();
+    job.scale = rows.scale;
+    job.norm = rows.norm;
+    job.limit = rows.limit;
+    job.count = rows.count;
     const uint32_t found = pairs_.join(job, hits_.data());
     for (uint32_t i = 0; i < found; ++i) {
       const JoinHit& hit = hits_[i];
-      lists_.offer(pairs_, first + hit.row, column + hit.column, hit.distance);
-      lists_.offer(pairs_, column + hit.column, first + hit.row, hit.distance);
+      const uint32_t left = rows.number(hit.row), right = column + hit.column;
+      if (skipped_[right]) continue;
+      lists_.offer(pairs_, left, right, hit.distance);
+      lists_.offer(pairs_, right, left, hit.distance);
+      if (rows.numbers != nullptr) limit_[hit.row] = lists_.limit[left];
     }
   }
 
   const PairKernels& pairs_;
   const CodedRows& rows_;
   const Partitions& partitions_;
+  const JoinPlan& plan_;
   const PackedPartitions& packed_;
   NeighbourLists& lists_;
+  AlignedBuffer<uint8_t> codes_;
+  float scale_[kJoinChunkRows], norm_[kJoinChunkRows], limit_[kJoinChunkRows];
+  uint32_t numbers_[kJoinChunkRows];
   std::vector<JoinHit> hits_;
+  std::vector<bool> skipped_;
 };
 
 }  // namespace
@@ -192,77 +226,33 @@ NeighbourLists::NeighbourLists(uint32_t row_count, uint32_t kept)
       size(row_count),
       limit(row_count, std::numeric_limits<float>::infinity()) {}
 
-uint64_t pair_budget(uint32_t rows, const GraphBuildOptions& options) {
-  constexpr uint64_t kRowsFully = 100'000;
-  const uint64_t all = uint64_t{rows} * rows / 2;
-  // The nearest 60 % of the pairs of GloVe hold 98 % of the neighbours, and the graph is as good as from all.
-  return std::min(rows * options.pairs_per_row, rows <= kRowsFully ? all : all / 10 * 6);
-}
-
-JoinPlan plan_joins(const Context& context, const Partitions& partitions) {
-  const uint32_t count = partitions.count();
-  const uint64_t rows = partitions.order.size();
-  const uint64_t budget = pair_budget(static_cast<uint32_t>(rows), context.options);
-  const auto size = [&](uint32_t p) { return uint64_t{partitions.starts[p + 1]} - partitions.starts[p]; };
-  // The nearest partitions of each; twice as many as the budget can pay for on the average, since pairs meet twice.
-  const uint64_t affordable = 2 * budget / rows * count / rows + 16;
-  const auto width = static_cast<uint32_t>(std::min<uint64_t>(count, 2 * affordable));
-  std::vector<uint32_t> near(size_t{count} * width);
-  const PackedRows centres(context, partitions.centres);
-  context.for_rows(count, 0, [&](uint32_t first, uint32_t end) {
-    AlignedBuffer<float> distance(centres.padded());
-    std::vector<uint32_t> by_distance(count);
-    for (uint32_t p = first; p < end; ++p) {
-      centres.distances(partitions.centres, p, distance.data());
-      distance[p] = -1;  // itself first
-      std::iota(by_distance.begin(), by_distance.end(), 0U);
-      std::partial_sort(
-          by_distance.begin(), by_distance.begin() + width, by_distance.end(),
-          [&](uint32_t x, uint32_t y) { return distance[x] != distance[y] ? distance[x] < distance[y] : x < y; });
-      std::copy_n(by_distance.begin(), width, near.begin() + static_cast<std::ptrdiff_t>(size_t{p} * width));
-    }
-  });
-
-  JoinPlan plan;
-  std::vector<bool> planned(size_t{count} * count);
-  for (uint32_t rank = 0; rank < width && plan.pairs < budget; ++rank) {
-    for (uint32_t p = 0; p < count && plan.pairs < budget; ++p) {
-      const uint32_t q = near[size_t{p} * width + rank];
-      if (planned[size_t{p} * count + q]) continue;
-      planned[size_t{p} * count + q] = planned[size_t{q} * count + p] = true;
-      plan.tasks.emplace_back(p, q);
-      plan.pairs += p == q ? size(p) * (size(p) - 1) / 2 : size(p) * size(q);
-    }
-  }
-  return plan;
-}
-
 NeighbourLists find_neighbours(const Context& context, const CodedRows& rows, const Partitions& partitions,
                                const JoinPlan& plan) {
   NeighbourLists lists(rows.rows, context.options.candidates);
   const PackedPartitions packed(context, rows, partitions);
-  OrderedTasks tasks(plan, partitions.count());
+  OrderedTasks tasks(plan.tasks, partitions.count());
   ThreadPool::instance().parallel_for(context.options.threads, context.options.threads, [&](size_t) {
-    Joiner joiner(context, rows, partitions, packed, lists);
+    Joiner joiner(context, rows, partitions, plan, packed, lists);
     tasks.work([&](uint32_t task) {
       context.check();
       const auto [a, b] = plan.tasks[task];
       joiner.join(a, b);
-      const uint64_t left = partitions.starts[a + 1] - partitions.starts[a];
-      const uint64_t right = partitions.starts[b + 1] - partitions.starts[b];
-      context.advance(a == b ? left * (left - 1) / 2 : left * right);
+      context.advance(join_pairs(plan, partitions, a, b));
     });
   });
   context.for_rows(rows.rows, 0, [&](uint32_t first, uint32_t end) {
-    std::vector<std::pair<float, uint32_t>> sorted;
+    std::vector<uint64_t> sorted;
     for (uint32_t row = first; row < end; ++row) {
       lists.cut(context.pairs(), row);
       float* distances = lists.distances_of(row);
       uint32_t* others = lists.rows_of(row);
       sorted.clear();
-      for (uint32_t i = 0; i < lists.size[row]; ++i) sorted.emplace_back(distances[i], others[i]);
+      for (uint32_t i = 0; i < lists.size[row]; ++i) sorted.push_back(pack_neighbour(distances[i], others[i]));
       std::sort(sorted.begin(), sorted.end());
-      for (uint32_t i = 0; i < sorted.size(); ++i) std::tie(distances[i], others[i]) = sorted[i];
+      for (uint32_t i = 0; i < sorted.size(); ++i) {
+        distances[i] = neighbour_distance(sorted[i]);
+        others[i] = neighbour_row(sorted[i]);
+      }
     }
   });
   return lists;

@@ -112,7 +112,7 @@ Partitions partition_rows(const Context& context, const CodedRows& rows) {
   Groups groups = group(nearest, count);
 
   Partitions partitions;
-  const uint32_t largest = std::max(kRowsMin, rows.rows / count * kLargestOverMean);
+  const uint32_t largest = std::min(kPartitionRowsMax, std::max(kRowsMin, rows.rows / count * kLargestOverMean));
   std::vector<uint32_t> centre_of;
   for (uint32_t c = 0; c < count; ++c) {
     const uint32_t first = groups.starts[c], size = groups.starts[c + 1] - first;

@@ -2,8 +2,7 @@
 
 #include <algorithm>
 #include <atomic>
-#include <tuple>
-#include <utility>
+#include <vector>
 
 #include "index/graph_select.hpp"
 #include "index/graph_stages.hpp"
@@ -11,8 +10,6 @@
 namespace belfry::graph_build {
 
 namespace {
-
-using Edge = std::pair<float, uint32_t>;  // squared distance, row: sorts nearest first, equal ones by row
 
 // Reverse edges grouped by target: a counting sort. Their order within a target is left to the threads; whoever reads
 // them sorts.
@@ -75,23 +72,26 @@ void prune_lists(const Context& context, const CodedRows& rows, NeighbourLists& 
   const ReverseEdges edges = reverse(context, lists, chosen);
   context.for_rows(rows.rows, kPruneWorkPerRow / 2, [&](uint32_t first, uint32_t end) {
     Selector selector(context, rows);
-    std::vector<Edge> candidates;
+    std::vector<uint64_t> candidates;
     std::vector<float> distance(kSelectMax);
     std::vector<uint32_t> others(kSelectMax);
     for (uint32_t row = first; row < end; ++row) {
       candidates.clear();
       for (uint32_t i = 0; i < chosen[row]; ++i) {
-        candidates.emplace_back(lists.distances_of(row)[i], lists.rows_of(row)[i]);
+        candidates.push_back(pack_neighbour(lists.distances_of(row)[i], lists.rows_of(row)[i]));
       }
       for (uint64_t i = edges.starts[row]; i < edges.starts[row + size_t{1}]; ++i) {
-        candidates.emplace_back(edges.distance[i], edges.from[i]);
+        candidates.push_back(pack_neighbour(edges.distance[i], edges.from[i]));
       }
       std::sort(candidates.begin(), candidates.end());
       // A pair has one distance, so its two mentions are neighbours now.
       candidates.erase(std::unique(candidates.begin(), candidates.end()), candidates.end());
       const auto count = static_cast<uint32_t>(std::min<size_t>(candidates.size(), kSelectMax));
       if (count == 0) continue;
-      for (uint32_t i = 0; i < count; ++i) std::tie(distance[i], others[i]) = candidates[i];
+      for (uint32_t i = 0; i < count; ++i) {
+        distance[i] = neighbour_distance(candidates[i]);
+        others[i] = neighbour_row(candidates[i]);
+      }
       uint32_t taken = 0;
       const uint32_t* selected = selector.select(distance.data(), others.data(), count, degree, taken);
       for (uint32_t i = 0; i < taken; ++i) graph.neighbours[size_t{row} * degree + i] = others[selected[i]];

@@ -2,9 +2,12 @@
 
 // What the stages of build_graph share; nobody else includes it.
 
+#include <bit>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <span>
+#include <utility>
 #include <vector>
 
 #include "core/aligned_buffer.hpp"
@@ -83,7 +86,8 @@ class PackedRows {
   AlignedBuffer<int32_t> offset_;
 };
 
-// Rows grouped around centres (k-means), as in Graph.
+// Rows grouped around centres (k-means), as in Graph. No partition has more than kPartitionRowsMax rows.
+inline constexpr uint32_t kPartitionRowsMax = uint32_t{1} << 16;
 struct Partitions {
   std::vector<uint32_t> order, starts, entries;
   CodedRows centres;
@@ -91,6 +95,15 @@ struct Partitions {
 };
 uint32_t partition_count(uint32_t rows, const GraphBuildOptions& options);
 Partitions partition_rows(const Context& context, const CodedRows& rows);
+
+// A neighbour as one number: nearer first, equal distances (not below 0) by row.
+inline uint64_t pack_neighbour(float distance, uint32_t row) noexcept {
+  return uint64_t{std::bit_cast<uint32_t>(distance)} << 32 | row;
+}
+inline float neighbour_distance(uint64_t packed) noexcept {
+  return std::bit_cast<float>(static_cast<uint32_t>(packed >> 32));
+}
+inline uint32_t neighbour_row(uint64_t packed) noexcept { return static_cast<uint32_t>(packed); }
 
 // The nearest rows found so far of each row: unsorted, up to `capacity`, cut back to `keep` when full.
 struct NeighbourLists {
@@ -120,16 +133,40 @@ struct NeighbourLists {
   std::vector<float> limit;  // only nearer rows are taken
 };
 
-// How many pairs of rows are compared.
-uint64_t pair_budget(uint32_t rows, const GraphBuildOptions& options);
+// The partitions that each row is compared with, as lists of rows for each pair of partitions.
+class Probes {
+ public:
+  Probes() = default;
+  Probes(std::vector<uint32_t> partition_starts, uint32_t count);
 
-// Pairs of partitions, in the order in which a single thread would join them: nearest first, as many as pair_budget
-// allows.
+  // Every row is compared with every other.
+  bool empty() const noexcept { return count_ == 0; }
+  // The rows of partition p that look into partition q, as numbers from the first row of p on, ascending.
+  std::span<const uint16_t> rows(uint32_t p, uint32_t q) const noexcept {
+    const uint32_t* starts = starts_.data() + size_t{p} * partition_starts_.size();
+    return {members_.data() + size_t{partition_starts_[p]} * count_ + starts[q], starts[q + 1] - starts[q]};
+  }
+  // For partition p: the first of its members that look into each partition, and all its members.
+  uint32_t* starts(uint32_t p) noexcept { return starts_.data() + size_t{p} * partition_starts_.size(); }
+  uint16_t* members(uint32_t p) noexcept { return members_.data() + size_t{partition_starts_[p]} * count_; }
+
+ private:
+  uint32_t count_ = 0;
+  std::vector<uint32_t> partition_starts_, starts_;
+  AlignedBuffer<uint16_t> members_;
+};
+
+// Pairs of partitions, in the order in which a single thread would join them: nearest first.
 struct JoinPlan {
   std::vector<std::pair<uint32_t, uint32_t>> tasks;
+  Probes probes;
   uint64_t pairs = 0;
 };
-JoinPlan plan_joins(const Context& context, const Partitions& partitions);
+// How many partitions a row is compared with; all of them when that costs no more.
+uint32_t probe_count(uint32_t rows, uint32_t partitions, const GraphBuildOptions& options);
+JoinPlan plan_joins(const Context& context, const CodedRows& rows, const Partitions& partitions);
+// Pairs of rows that joining two partitions compares.
+uint64_t join_pairs(const JoinPlan& plan, const Partitions& partitions, uint32_t a, uint32_t b);
 // Lists of the nearest rows, sorted by distance, then row.
 NeighbourLists find_neighbours(const Context& context, const CodedRows& rows, const Partitions& partitions,
                                const JoinPlan& plan);

@@ -89,26 +89,24 @@ struct PairAvx2 {
     }
   }
 
-  static void raise_cover(const float* between, const float* to_row, uint32_t blocks, float* cover) {
-    const __m256 never = _mm256_set1_ps(std::numeric_limits<float>::infinity());
+  static void lower(const float* between, uint32_t blocks, float* nearest) {
     for (uint32_t i = 0; i < blocks * kPairBlockRows; i += 8) {
-      const __m256 d = _mm256_load_ps(between + i);
-      const __m256 apart = _mm256_cmp_ps(d, _mm256_setzero_ps(), _CMP_GT_OQ);
-      const __m256 factor = _mm256_blendv_ps(never, _mm256_div_ps(_mm256_load_ps(to_row + i), d), apart);
-      _mm256_store_ps(cover + i, _mm256_max_ps(_mm256_load_ps(cover + i), factor));
+      _mm256_store_ps(nearest + i, _mm256_min_ps(_mm256_load_ps(between + i), _mm256_load_ps(nearest + i)));
     }
   }
 
-  static uint32_t least(const float* cover, uint32_t blocks) {
-    __m256 least = _mm256_load_ps(cover);
-    for (uint32_t i = 8; i < blocks * kPairBlockRows; i += 8) least = _mm256_min_ps(least, _mm256_load_ps(cover + i));
+  static uint32_t farthest(const float* nearest, const float* inverse, uint32_t blocks) {
+    const auto part = [&](uint32_t i) {
+      return _mm256_mul_ps(_mm256_load_ps(nearest + i), _mm256_load_ps(inverse + i));
+    };
+    __m256 most = part(0);
+    for (uint32_t i = 8; i < blocks * kPairBlockRows; i += 8) most = _mm256_max_ps(most, part(i));
     alignas(32) float lanes[8];
-    _mm256_store_ps(lanes, least);
-    for (uint32_t i = 1; i < 8; ++i) lanes[0] = lanes[i] < lanes[0] ? lanes[i] : lanes[0];
+    _mm256_store_ps(lanes, most);
+    for (uint32_t i = 1; i < 8; ++i) lanes[0] = lanes[i] > lanes[0] ? lanes[i] : lanes[0];
     const __m256 wanted = _mm256_set1_ps(lanes[0]);
     for (uint32_t i = 0;; i += 8) {
-      const auto equal =
-          static_cast<uint32_t>(_mm256_movemask_ps(_mm256_cmp_ps(_mm256_load_ps(cover + i), wanted, _CMP_EQ_OQ)));
+      const auto equal = static_cast<uint32_t>(_mm256_movemask_ps(_mm256_cmp_ps(part(i), wanted, _CMP_EQ_OQ)));
       if (equal != 0) return i + static_cast<uint32_t>(__builtin_ctz(equal));
     }
   }
@@ -159,10 +157,8 @@ struct PairAvx2 {
     return _mm256_permute4x64_epi64(_mm256_hadd_epi32(low, high), 0xd8);
   }
   static inline __m256 distance(__m256i dots, __m256 column_scale, __m256 column_norm, __m256 scale, __m256 norm) {
-    __m256 d = _mm256_mul_ps(_mm256_cvtepi32_ps(dots), column_scale);
-    d = _mm256_mul_ps(d, scale);
-    d = _mm256_add_ps(d, column_norm);
-    return _mm256_max_ps(_mm256_add_ps(d, norm), _mm256_setzero_ps());
+    const __m256 product = _mm256_mul_ps(_mm256_cvtepi32_ps(dots), _mm256_mul_ps(column_scale, scale));
+    return _mm256_max_ps(_mm256_add_ps(product, _mm256_add_ps(column_norm, norm)), _mm256_setzero_ps());
   }
 };
 

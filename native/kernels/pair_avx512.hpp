@@ -119,22 +119,21 @@ struct PairAvx512 {
     }
   }
 
-  static void raise_cover(const float* between, const float* to_row, uint32_t blocks, float* cover) {
-    const __m512 never = _mm512_set1_ps(std::numeric_limits<float>::infinity());
+  static void lower(const float* between, uint32_t blocks, float* nearest) {
     for (uint32_t i = 0; i < blocks * kPairBlockRows; i += 16) {
-      const __m512 d = _mm512_load_ps(between + i);
-      const __mmask16 apart = _mm512_cmp_ps_mask(d, _mm512_setzero_ps(), _CMP_GT_OQ);
-      const __m512 factor = _mm512_mask_div_ps(never, apart, _mm512_load_ps(to_row + i), d);
-      _mm512_store_ps(cover + i, _mm512_max_ps(_mm512_load_ps(cover + i), factor));
+      _mm512_store_ps(nearest + i, _mm512_min_ps(_mm512_load_ps(between + i), _mm512_load_ps(nearest + i)));
     }
   }
 
-  static uint32_t least(const float* cover, uint32_t blocks) {
-    __m512 least = _mm512_load_ps(cover);
-    for (uint32_t b = 1; b < blocks; ++b) least = _mm512_min_ps(least, _mm512_load_ps(cover + 16 * b));
-    const __m512 wanted = _mm512_set1_ps(_mm512_reduce_min_ps(least));
+  static uint32_t farthest(const float* nearest, const float* inverse, uint32_t blocks) {
+    const auto part = [&](uint32_t b) {
+      return _mm512_mul_ps(_mm512_load_ps(nearest + 16 * b), _mm512_load_ps(inverse + 16 * b));
+    };
+    __m512 most = part(0);
+    for (uint32_t b = 1; b < blocks; ++b) most = _mm512_max_ps(most, part(b));
+    const __m512 wanted = _mm512_set1_ps(_mm512_reduce_max_ps(most));
     for (uint32_t b = 0;; ++b) {
-      const uint32_t equal = _mm512_cmp_ps_mask(_mm512_load_ps(cover + 16 * b), wanted, _CMP_EQ_OQ);
+      const uint32_t equal = _mm512_cmp_ps_mask(part(b), wanted, _CMP_EQ_OQ);
       if (equal != 0) return 16 * b + static_cast<uint32_t>(__builtin_ctz(equal));
     }
   }
@@ -209,10 +208,8 @@ struct PairAvx512 {
   }
   [[gnu::always_inline]] static inline __m512 distance(__m512i dots, __m512 column_scale, __m512 column_norm,
                                                        __m512 scale, __m512 norm) {
-    __m512 d = _mm512_mul_ps(_mm512_cvtepi32_ps(dots), column_scale);
-    d = _mm512_mul_ps(d, scale);
-    d = _mm512_add_ps(d, column_norm);
-    return _mm512_max_ps(_mm512_add_ps(d, norm), _mm512_setzero_ps());
+    const __m512 product = _mm512_mul_ps(_mm512_cvtepi32_ps(dots), _mm512_mul_ps(column_scale, scale));
+    return _mm512_max_ps(_mm512_add_ps(product, _mm512_add_ps(column_norm, norm)), _mm512_setzero_ps());
   }
 
   [[gnu::always_inline]] static inline void transpose(const uint8_t* const (&from)[16], size_t at, __mmask16 groups,

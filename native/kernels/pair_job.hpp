@@ -4,8 +4,8 @@
 //
 // A row is coded as x = scale * c, c in -127..127, and kept as bytes c + 128. The squared distance of row r and column
 // c is
-//   max(0, ((float(dot) * scale[c]) * (-2 * scale[r]) + norm[c]) + norm[r]),   norm = |x|^2 of the coded row,
-// each step rounded to f32, so that every level gives the same bits.
+//   max(0, float(dot) * (scale[c] * (-2 * scale[r])) + (norm[c] + norm[r])),   norm = |x|^2 of the coded row,
+// each step rounded to f32, so that every level gives the same bits, and so do r and c changed about.
 
 #include <cstddef>
 #include <cstdint>
@@ -36,7 +36,6 @@ struct JoinJob {
   const float* norm;
   const float* limit;
   uint32_t count;
-  int64_t diagonal;  // row r meets column c only when c + diagonal > r
 };
 
 struct JoinHit {
@@ -64,11 +63,11 @@ struct PairKernels {
   // Squared distances of one row (bytes c + 128) to all columns of `blocks` blocks.
   void (*distances)(const uint8_t* row, float scale, float norm, const PairColumns& columns, uint32_t blocks,
                     float* out);
-  // Chooses up to `wanted` candidates that do not stand in for each other. A chosen t covers each farther v by the
-  // factor d(row, v) / d(t, v), a v that equals it without limit; the cover of v is the largest such factor. First all
-  // are chosen, nearest first, that no chosen one covers by 1 or more: the relative neighbourhood graph, or robust
-  // prune (Vamana, NeurIPS 2019) with alpha 1. Then the least covered one, again and again, while its cover is at most
-  // alpha: so alpha grows for each row by itself until its list is full. Returns how many were chosen.
+  // Chooses up to `wanted` candidates that do not stand in for each other. Of a candidate v counts how near the chosen
+  // ones are that are nearer to the row than v. First all are chosen, nearest first, to which no such one is nearer
+  // than the row (or as near): the relative neighbourhood graph, or robust prune (Vamana, NeurIPS 2019) with alpha 1.
+  // Then, again and again, the one whose nearest such one is farthest, in parts of its own distance, while that part is
+  // at least 1 / alpha: so alpha grows for each row by itself until its list is full. Returns how many were chosen.
   uint32_t (*select)(const SelectJob& job);
   // Keeps the `keep` smallest of `count` distances, equal ones by position; returns the largest that is kept. Arrays
   // are 64-byte aligned and padded to whole 16s.

@@ -9,8 +9,8 @@
 //                                              reach = norm * (1 - kReachSlack) is for a quick test before
 //   strip(row, step, flip, scale, norm, columns, blocks, out)   distances of one row, which has 4 bytes every `step`
 //                                              that xor with `flip` makes bytes c + 128
-//   raise_cover(between, to_row, blocks, cover)            covers by a chosen candidate, see PairKernels::select
-//   least(cover, blocks)                       position of the first smallest
+//   lower(between, blocks, nearest)            nearest = the smaller of both
+//   farthest(nearest, inverse, blocks)         position of the first largest nearest * inverse
 //   pack, cut                                  as in PairKernels
 
 #include <limits>
@@ -31,8 +31,6 @@ inline uint32_t join_rows(const JoinJob& job, const float* reach, uint32_t first
   for (uint32_t i = 0; i < kRows; ++i) {
     const uint32_t row = first + i;
     uint64_t mask = Level::near(job, row, reach, sums[i], distances) & job.present;
-    const int64_t skipped = int64_t{row} - job.diagonal + 1;  // columns up to the row itself
-    if (skipped > 0) mask &= skipped >= int64_t{kPairTileRows} ? 0 : ~uint64_t{0} << skipped;
     for (; mask != 0; mask &= mask - 1) {
       const auto column = static_cast<uint32_t>(__builtin_ctzll(mask));
       hits[count++] = {row, column, distances[column]};
@@ -74,31 +72,34 @@ inline PairColumns columns_from(const PairColumns& all, uint32_t block) {
 
 template <class Level>
 uint32_t select(const SelectJob& job) {
-  constexpr float kNever = std::numeric_limits<float>::infinity();
   const uint32_t blocks = (job.count + kPairBlockRows - 1) / kPairBlockRows;
-  alignas(64) float between[kSelectMax], cover[kSelectMax];
+  alignas(64) float between[kSelectMax], nearest[kSelectMax], inverse[kSelectMax];
   uint64_t chosen[kSelectMax / 64] = {};
-  for (uint32_t i = 0; i < blocks * kPairBlockRows; ++i) cover[i] = i < job.count ? 0 : kNever;
+  for (uint32_t i = 0; i < blocks * kPairBlockRows; ++i) {
+    const bool present = i < job.count;
+    nearest[i] = present ? std::numeric_limits<float>::max() : 0;
+    inverse[i] = present && job.distance[i] > 0 ? 1 / job.distance[i] : 0;
+  }
   uint32_t count = 0;
   const auto choose = [&](uint32_t at) {
     chosen[at / 64] |= uint64_t{1} << (at % 64);
     ++count;
     if (count == job.wanted) return;
-    // Only farther candidates are covered: those from the same block on, less the nearer ones in it.
+    // It stands in for farther candidates only: those from the same block on, less the nearer ones in it.
     const uint32_t block = at / kPairBlockRows, first = block * kPairBlockRows, lane = at - first;
     const PairColumns rest = columns_from(job.candidates, block);
     Level::strip(reinterpret_cast<const uint8_t*>(rest.blocks) + lane * 4, 64, 0x80808080U, job.candidates.scale[at],
                  job.candidates.norm[at], rest, blocks - block, between);
-    for (uint32_t i = 0; i < lane; ++i) between[i] = kNever;
-    Level::raise_cover(between, job.distance + first, blocks - block, cover + first);
-    cover[at] = kNever;
+    for (uint32_t i = 0; i < lane; ++i) between[i] = std::numeric_limits<float>::max();
+    Level::lower(between, blocks - block, nearest + first);
+    nearest[at] = 0;  // never again
   };
   for (uint32_t at = 0; at < job.count && count < job.wanted; ++at) {
-    if (cover[at] < 1) choose(at);
+    if (job.distance[at] < nearest[at]) choose(at);
   }
   while (count < job.wanted) {
-    const uint32_t at = Level::least(cover, blocks);
-    if (cover[at] > job.alpha) break;
+    const uint32_t at = Level::farthest(nearest, inverse, blocks);
+    if (!(nearest[at] * inverse[at] * job.alpha >= 1)) break;
     choose(at);
   }
   uint32_t* out = job.selected;

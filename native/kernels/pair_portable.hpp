@@ -8,10 +8,8 @@ namespace belfry {
 namespace {
 
 inline float pair_distance(int32_t dot, float column_scale, float column_norm, float scale, float norm) {
-  float d = static_cast<float>(dot) * column_scale;
-  d = d * (-2 * scale);
-  d = d + column_norm;
-  d = d + norm;
+  const float product = static_cast<float>(dot) * (column_scale * (-2 * scale));
+  const float d = product + (column_norm + norm);
   return d > 0 ? d : 0;
 }
 
@@ -86,16 +84,16 @@ struct PairPortable {
     }
   }
 
-  static void raise_cover(const float* between, const float* to_row, uint32_t blocks, float* cover) {
-    for (uint32_t i = 0; i < blocks * kPairBlockRows; ++i) {
-      const float factor = between[i] > 0 ? to_row[i] / between[i] : std::numeric_limits<float>::infinity();
-      cover[i] = factor > cover[i] ? factor : cover[i];
-    }
+  static void lower(const float* between, uint32_t blocks, float* nearest) {
+    for (uint32_t i = 0; i < blocks * kPairBlockRows; ++i)
+      nearest[i] = between[i] < nearest[i] ? between[i] : nearest[i];
   }
 
-  static uint32_t least(const float* cover, uint32_t blocks) {
+  static uint32_t farthest(const float* nearest, const float* inverse, uint32_t blocks) {
     uint32_t best = 0;
-    for (uint32_t i = 1; i < blocks * kPairBlockRows; ++i) best = cover[i] < cover[best] ? i : best;
+    for (uint32_t i = 1; i < blocks * kPairBlockRows; ++i) {
+      best = nearest[i] * inverse[i] > nearest[best] * inverse[best] ? i : best;
+    }
     return best;
   }
 

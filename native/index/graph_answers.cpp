@@ -1,6 +1,6 @@
 // Edges between items that answer the same users. Items that stand together in the best 32 of some users are linked,
 // pruned among themselves like other edges (in the manner of RoarGraph, arXiv 2408.08933).
-// Measured in docs/decisions/0004-graph-build.md.
+// Measured in docs/decisions/0005-graph-build.md.
 
 #include <algorithm>
 #include <utility>

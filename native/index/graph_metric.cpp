@@ -2,7 +2,7 @@
 // coordinates may tell little about who answers the same user: training fixes only the products <u, x>. Over users u,
 // the mean of (<u, x> - <u, y>)^2 is (x - y)^T M (x - y), M the users' second moment. With M = L L^T that is the
 // squared distance of L^T x and L^T y: in these coordinates two items are near when users score them alike. Measured in
-// docs/decisions/0004-graph-build.md.
+// docs/decisions/0005-graph-build.md.
 
 #include <cmath>
 #include <cstring>

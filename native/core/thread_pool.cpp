@@ -35,7 +35,7 @@ struct Loop {
       }
       std::lock_guard lock(mutex);
       if (caught && !error) {
-        error = caught;
+        error = std::move(caught);  // a copy would be let go of after the owner has seen it
         failed.store(true);
       }
       if (++done == count) all_done.notify_all();
@@ -126,7 +126,8 @@ void ThreadPool::parallel_for(size_t count, size_t width, const std::function<vo
   loop->work();
   std::unique_lock lock(loop->mutex);
   loop->all_done.wait(lock, [&] { return loop->done == count; });
-  if (loop->error) std::rethrow_exception(loop->error);
+  // Taken out of the loop, which a helper may be the last to let go of: the exception ends on the thread that handles it.
+  if (const std::exception_ptr error = std::exchange(loop->error, nullptr)) std::rethrow_exception(error);
 }
 
 }  // namespace belfry

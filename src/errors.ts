@@ -57,6 +57,8 @@ export const ERROR_TABLE = {
   BELFRY_INDEX_MISMATCH: { status: 0, meaning: 'an index file was built from other vectors, or for another metric' },
   BELFRY_GENERATION_CORRUPT: { status: 0, meaning: 'a generation fails its checksums' },
   BELFRY_RESUME_MISMATCH: { status: 0, meaning: 'a partial output is of another job: other options or generation' },
+  // benches
+  BELFRY_BENCH_REPORT: { status: 0, meaning: 'a file is not a bench report that this Belfry reads' },
   // process
   BELFRY_CONFIG_INVALID: { status: 0, meaning: 'a setting is unknown or out of bounds' },
   BELFRY_PORT_TAKEN: { status: 0, meaning: 'another program listens on the port' },

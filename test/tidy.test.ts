@@ -24,6 +24,19 @@ const MAY_IMPORT: Record<string, string[]> = {
   retrieval: [...BASE, 'config', 'telemetry', 'ann', 'inference', 'features', 'tower', 'rerank', 'generation'],
   jobs: [...BASE, 'config', 'telemetry', 'ann', 'inference', 'features', 'tower', 'rerank', 'generation'],
   http: [...BASE, 'config', 'telemetry', 'ann', 'inference', 'features', 'tower', 'rerank', 'generation', 'retrieval'],
+  bench: [
+    ...BASE,
+    'config',
+    'telemetry',
+    'ann',
+    'inference',
+    'features',
+    'tower',
+    'rerank',
+    'generation',
+    'retrieval',
+    'jobs',
+  ],
   console: [],
   index: [
     ...BASE,
@@ -38,6 +51,7 @@ const MAY_IMPORT: Record<string, string[]> = {
     'retrieval',
     'jobs',
     'http',
+    'bench',
   ],
 };
 MAY_IMPORT.cli = [...(MAY_IMPORT.index as string[])];

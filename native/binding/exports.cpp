@@ -1,5 +1,6 @@
 #include "binding/exports.hpp"
 
+#include <limits>
 #include <optional>
 #include <utility>
 
@@ -10,6 +11,7 @@
 #include "binding/promise_worker.hpp"
 #include "core/thread_pool.hpp"
 #include "kernels/cpu.hpp"
+#include "storage/file.hpp"
 #include "storage/graph_file.hpp"
 
 namespace belfry::binding {
@@ -200,6 +202,15 @@ Napi::Value prepare_graph(const Napi::CallbackInfo& call) {
   });
 }
 
+// True when this open file now holds the exclusive lock; false when another does. The kernel gives it up when the file
+// is closed, however its process ends.
+Napi::Value lock_file(const Napi::CallbackInfo& call) {
+  return guarded(call.Env(), [&]() -> Napi::Value {
+    const auto descriptor = static_cast<int>(read_integer(call[0], "descriptor", 0, std::numeric_limits<int>::max()));
+    return Napi::Boolean::New(call.Env(), try_lock_file(descriptor));
+  });
+}
+
 void set_error_factory(const Napi::CallbackInfo& call) {
   AddonState::of(call.Env()).set_error_factory(call[0].As<Napi::Function>());
 }
@@ -262,6 +273,8 @@ Napi::Object define_exports(Napi::Env env, Napi::Object exports) {
   exports.Set("createIndex", Napi::Function::New<create_index>(env, "createIndex"));
   exports.Set("createColumn", Napi::Function::New<create_column>(env, "createColumn"));
   exports.Set("evaluateFilter", Napi::Function::New<evaluate_filter_of>(env, "evaluateFilter"));
+  exports.Set("createFilter", Napi::Function::New<create_filter>(env, "createFilter"));
+  exports.Set("lockFile", Napi::Function::New<lock_file>(env, "lockFile"));
   exports.Set("prepareGraph", Napi::Function::New<prepare_graph>(env, "prepareGraph"));
   exports.Set("graphMemory", Napi::Function::New<graph_memory>(env, "graphMemory"));
   exports.Set("setErrorFactory", Napi::Function::New<set_error_factory>(env, "setErrorFactory"));

@@ -67,5 +67,6 @@ class FilterHandle : public Handle<FilterHandle, const RowFilter> {
 
 Napi::Value create_column(const Napi::CallbackInfo& call);
 Napi::Value evaluate_filter_of(const Napi::CallbackInfo& call);
+Napi::Value create_filter(const Napi::CallbackInfo& call);
 
 }  // namespace belfry::binding

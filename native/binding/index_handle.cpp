@@ -29,8 +29,9 @@ struct SearchRequest {
   std::vector<float> queries;
   size_t count = 0;
   SearchParams params;
-  std::vector<uint8_t> filter_bytes;        // empty: none
-  std::shared_ptr<const RowFilter> filter;  // null: none
+  std::vector<uint8_t> filter_bytes;         // empty: none
+  std::shared_ptr<const RowFilter> filter;   // null: none
+  std::shared_ptr<const RowFilter> visible;  // null: every row
   std::vector<uint32_t> exclude;
   std::vector<uint32_t> exclude_offsets, exclude_rows;
 };
@@ -114,6 +115,8 @@ SearchRequest read_request(const Napi::Object& options, const ExactIndex& index)
     }
     request.filter_bytes.assign(bytes.Data(), bytes.Data() + expected);
   }
+  const Napi::Value visible = options.Get("visible");
+  if (!visible.IsUndefined()) request.visible = FilterHandle::unwrap_checked(visible, "visible", index.rows());
   const Napi::Value exclude = options.Get("exclude");
   if (!exclude.IsUndefined()) request.exclude = copy_rows(exclude, "exclude");
   const Napi::Value each = options.Get("excludeEach");
@@ -146,7 +149,7 @@ Hits run_search(const ExactIndex& index, SearchRequest& request) {
           : std::make_shared<const RowFilter>(RowFilter::from_bytes(index.rows(), request.filter_bytes.data()));
   params.filter = filter.get();
   const Exclusions exclusions(std::move(request.exclude), request.exclude_offsets, std::move(request.exclude_rows),
-                              request.count, index.rows());
+                              request.count, index.rows(), std::move(request.visible));
   if (!exclusions.empty()) params.exclusions = &exclusions;
   return index.search(request.queries.data(), request.count, params);
 }

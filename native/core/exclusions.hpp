@@ -3,24 +3,30 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <span>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "core/error.hpp"
+#include "core/row_filter.hpp"
 
 namespace belfry {
 
-// Rows that one query must not return: sorted and unique in each of the two spans.
+// Rows that one query must not return: sorted and unique in each of the two spans, and those outside of `visible`.
 struct ExcludedRows {
   std::span<const uint32_t> common, own;
+  const RowFilter* visible = nullptr;  // null: all rows
 
-  bool empty() const noexcept { return common.empty() && own.empty(); }
-  // An upper bound: a row may stand in both.
-  size_t count() const noexcept { return common.size() + own.size(); }
+  bool empty() const noexcept { return common.empty() && own.empty() && visible == nullptr; }
+  // An upper bound: a row may stand in several.
+  size_t count() const noexcept {
+    return common.size() + own.size() + (visible == nullptr ? 0 : visible->rows() - visible->count());
+  }
   bool contains(uint32_t row) const noexcept {
-    return std::binary_search(own.begin(), own.end(), row) || std::binary_search(common.begin(), common.end(), row);
+    return (visible != nullptr && !visible->allows(row)) || std::binary_search(own.begin(), own.end(), row) ||
+           std::binary_search(common.begin(), common.end(), row);
   }
 };
 
@@ -30,11 +36,12 @@ class Exclusions {
  public:
   Exclusions() = default;
   // `common` holds for every query, rows[offsets[q]] .. rows[offsets[q + 1]] for query q; in any order, duplicates
-  // allowed. `offsets` may be empty (no query has a list of its own), else it holds queries + 1 entries.
-  // Throws BELFRY_INVALID_ARGUMENT.
+  // allowed. `offsets` may be empty (no query has a list of its own), else it holds queries + 1 entries. Rows outside
+  // of `visible` (null: none) are excluded for every query: a bit each, so that a hundred thousand cost a search
+  // nothing. Throws BELFRY_INVALID_ARGUMENT.
   Exclusions(std::vector<uint32_t> common, const std::vector<uint32_t>& offsets, std::vector<uint32_t> rows,
-             size_t queries, uint32_t row_limit)
-      : common_(std::move(common)), rows_(std::move(rows)) {
+             size_t queries, uint32_t row_limit, std::shared_ptr<const RowFilter> visible = nullptr)
+      : common_(std::move(common)), rows_(std::move(rows)), visible_(std::move(visible)) {
     check_rows("exclude", common_, row_limit);
     sort_unique(common_);
     check_offsets(offsets, queries);
@@ -55,6 +62,7 @@ class Exclusions {
   Exclusions only(const std::vector<size_t>& queries) const {
     Exclusions some;
     some.common_ = common_;
+    some.visible_ = visible_;
     if (lists_.empty()) return some;
     size_t total = 0;
     for (size_t q : queries) total += lists_[q].size();
@@ -67,9 +75,9 @@ class Exclusions {
     return some;
   }
 
-  bool empty() const noexcept { return common_.empty() && lists_.empty(); }
+  bool empty() const noexcept { return common_.empty() && lists_.empty() && visible_ == nullptr; }
   ExcludedRows of(size_t q) const noexcept {
-    return {common_, lists_.empty() ? std::span<const uint32_t>() : lists_[q]};
+    return {common_, lists_.empty() ? std::span<const uint32_t>() : lists_[q], visible_.get()};
   }
 
  private:
@@ -104,6 +112,7 @@ class Exclusions {
 
   std::vector<uint32_t> common_, rows_;
   std::vector<std::span<const uint32_t>> lists_;
+  std::shared_ptr<const RowFilter> visible_;
 };
 
 }  // namespace belfry

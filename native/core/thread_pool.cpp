@@ -126,7 +126,8 @@ void ThreadPool::parallel_for(size_t count, size_t width, const std::function<vo
   loop->work();
   std::unique_lock lock(loop->mutex);
   loop->all_done.wait(lock, [&] { return loop->done == count; });
-  // Taken out of the loop, which a helper may be the last to let go of: the exception ends on the thread that handles it.
+  // Taken out of the loop, which a helper may be the last to let go of: the exception ends on the thread that handles
+  // it.
   if (const std::exception_ptr error = std::exchange(loop->error, nullptr)) std::rethrow_exception(error);
 }
 

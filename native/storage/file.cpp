@@ -1,6 +1,7 @@
 #include "storage/file.hpp"
 
 #include <fcntl.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -148,6 +149,14 @@ void File::check_unchanged(const Stamp& opened) const {
                     ": was replaced, truncated or written to while it was read; let the export finish, "
                     "then retry");
   }
+}
+
+bool try_lock_file(int descriptor) {
+  while (::flock(descriptor, LOCK_EX | LOCK_NB) != 0) {
+    if (errno == EWOULDBLOCK) return false;
+    if (errno != EINTR) throw Error(codes::kFileUnreadable, "the file cannot be locked: " + reason(errno));
+  }
+  return true;
 }
 
 NewFile::NewFile(const std::string& path)

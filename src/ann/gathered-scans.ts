@@ -3,7 +3,7 @@
  * for one (GloVe, 336k x 100: 8 times the queries per second in batches of 32 and more). While one scan runs, those that come in
  * wait and then share the next; an idle index answers at once, so nobody waits for company.
  */
-import type { NativeHits, NativeIndex, NativeSearch } from './addon.js';
+import type { NativeFilter, NativeHits, NativeIndex, NativeSearch } from './addon.js';
 
 /** One query: what NativeSearch says of each field. */
 export interface Scan {
@@ -13,6 +13,7 @@ export interface Scan {
   readonly mode: 'codes' | 'exact';
   readonly rescore?: number | undefined;
   readonly exclude: Uint32Array;
+  readonly visible?: NativeFilter | undefined;
 }
 
 interface Waiting {
@@ -59,11 +60,12 @@ export class GatheredScans {
 
   /** The scans like the first one, in the order of their arrival; others stay for the next turn. */
   private takeBatch(): Waiting[] {
-    const { k, mode, rescore } = this.waiting[0]!.scan;
+    const { k, mode, rescore, visible } = this.waiting[0]!.scan;
     const batch: Waiting[] = [];
     const others: Waiting[] = [];
     for (const one of this.waiting) {
-      const fits = one.scan.k === k && one.scan.mode === mode && one.scan.rescore === rescore;
+      const { scan } = one;
+      const fits = scan.k === k && scan.mode === mode && scan.rescore === rescore && scan.visible === visible;
       if (fits && batch.length < BATCH_MAX) batch.push(one);
       else others.push(one);
     }
@@ -73,8 +75,13 @@ export class GatheredScans {
 }
 
 function together(scans: readonly Scan[]): NativeSearch {
-  const { k, mode, rescore, query, exclude } = scans[0]!;
-  const shared = { k, mode, ...(rescore === undefined ? {} : { rescore }) };
+  const { k, mode, rescore, query, exclude, visible } = scans[0]!;
+  const shared = {
+    k,
+    mode,
+    ...(rescore === undefined ? {} : { rescore }),
+    ...(visible === undefined ? {} : { visible }),
+  };
   if (scans.length === 1) return { ...shared, queries: query, ...(exclude.length === 0 ? {} : { exclude }) };
   const queries = new Float32Array(scans.length * query.length);
   const offsets = new Uint32Array(scans.length + 1);

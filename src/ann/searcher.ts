@@ -12,6 +12,8 @@ export interface Search extends Pick<Wanted, 'k' | 'recall' | 'exact' | 'ef'> {
   readonly filter?: NativeFilter | undefined;
   /** Rows that are not answered. */
   readonly exclude: Uint32Array;
+  /** Rows outside of it are not answered either. */
+  readonly visible?: NativeFilter | undefined;
 }
 
 /** Rows in the order of their scores, best first, and how they were found. */
@@ -43,25 +45,34 @@ export class Searcher {
   }
 
   /** Errors: those of SearchPlanner.plan and of NativeIndex.search. */
-  async search({ query, filter, exclude, ...wanted }: Search): Promise<Found> {
+  async search({ query, filter, exclude, visible, ...wanted }: Search): Promise<Found> {
     const share = filter === undefined ? undefined : filter.count / this.index.info.rows;
     const plan = this.planner.plan({ ...wanted, share });
-    const { rows, scores, counts, path, scored } = await this.run(plan, query, wanted.k, filter, exclude);
+    const { rows, scores, counts, path, scored } = await this.run(plan, {
+      query,
+      k: wanted.k,
+      filter,
+      exclude,
+      visible,
+    });
     const count = counts[0]!;
     return { rows: rows.subarray(0, count), scores: scores.subarray(0, count), plan, path, scored };
   }
 
   private run(
     { effort, expectedMicroseconds = Infinity }: Plan,
-    query: Float32Array,
-    k: number,
-    filter: NativeFilter | undefined,
-    exclude: Uint32Array,
+    { query, k, filter, exclude, visible }: Search,
   ): Promise<NativeHits> | NativeHits {
     const { mode, rescore } = effort;
     if (filter === undefined && (mode === 'codes' || mode === 'exact'))
-      return this.scans.search({ query, k, mode, rescore, exclude });
-    const call = { queries: query, k, ...effort, ...(exclude.length === 0 ? {} : { exclude }) };
+      return this.scans.search({ query, k, mode, rescore, exclude, visible });
+    const call = {
+      queries: query,
+      k,
+      ...effort,
+      ...(exclude.length === 0 ? {} : { exclude }),
+      ...(visible === undefined ? {} : { visible }),
+    };
     if (filter !== undefined) return this.index.search({ ...call, filter });
     const isShort = mode === 'walk' && effort.ef! <= SHORT_WALK_EF && expectedMicroseconds <= SHORT_WALK_US;
     return (isShort ? this.index.searchSync(call) : undefined) ?? this.index.search(call);

@@ -51,6 +51,7 @@ export const ERROR_TABLE = {
   BELFRY_BINDING_MISMATCH: { status: 0, meaning: 'model inputs or outputs differ from the binding in the registry' },
   BELFRY_SKEW: { status: 0, meaning: 'the user tower does not reproduce user_embeddings.npy' },
   BELFRY_DISK_SPACE: { status: 0, meaning: 'not enough free disk for a build or a job' },
+  BELFRY_MEMORY_SPACE: { status: 0, meaning: 'not enough memory for a build' },
   BELFRY_LOCKED: { status: 0, meaning: 'another process writes this data directory or this output' },
   BELFRY_FILE_CORRUPT: { status: 0, meaning: 'an index file is cut off, damaged, or no index file' },
   BELFRY_FILE_VERSION: { status: 0, meaning: 'an index file is of a format version that this Belfry does not read' },

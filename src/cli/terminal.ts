@@ -1,6 +1,7 @@
 /** What every command shares towards people and scripts: progress on stderr, results on stdout, errors and exit codes. */
 import picocolors from 'picocolors';
-import type { BuildPlan, BuildProgress } from '../generation/build.js';
+import type { BuildProgress } from '../generation/build.js';
+import type { BuildPlan } from '../generation/build-plan.js';
 import { BelfryError, invalid } from '../errors.js';
 
 // Only terminals get colours; the library would also colour a pipe when CI is set, and scripts read pipes.
@@ -55,7 +56,7 @@ export class ProgressLine {
   readonly plan = (plan: BuildPlan): void => {
     const users = plan.users > 0 ? ` and ${plan.users} users` : '';
     this.out.write(
-      `building ${plan.items} items${users} of ${plan.dims} dims: writes ${formatBytes(plan.writeBytes)} (${formatBytes(plan.freeBytes)} free), needs ${formatBytes(plan.memoryBytes)} of memory\n`,
+      `building ${plan.items} items${users} of ${plan.dims} dims: writes ${formatBytes(plan.writeBytes)} (${formatBytes(plan.freeBytes)} free), needs ${formatBytes(plan.memoryBytes)} of memory (${formatBytes(plan.availableMemoryBytes)} available)\n`,
     );
   };
 

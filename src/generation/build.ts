@@ -2,14 +2,14 @@
  * A generation from a models folder: import and check vectors, check ids, copy feature tables and models, run the
  * checks, write the manifest, verify by re-reading, publish. Whatever fails leaves what serves untouched.
  */
-import { mkdir, rm, stat, statfs } from 'node:fs/promises';
+import { mkdir, rm, stat } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
-import { loadAddon } from '../ann/addon.js';
 import { type ModelsFolder, readModelsFolder } from '../config/models-folder.js';
 import { BelfryError } from '../errors.js';
 import type { Metric } from '../types.js';
 import { VERSION } from '../version.js';
-import { graphFileBytes, graphMemoryBytes, graphOfGeneration } from './build-graph.js';
+import { graphOfGeneration } from './build-graph.js';
+import { assertFits, type BuildPlan, planBuild } from './build-plan.js';
 import { checkModels } from './check-models.js';
 import { DataFolder, newGenerationId, type PublishedGeneration } from './data-folder.js';
 import type { ExclusionFacts } from './exclusion-sets.js';
@@ -36,16 +36,6 @@ export interface BuildProgress {
   readonly total: number;
 }
 
-/** Said before the first byte is written. */
-export interface BuildPlan {
-  readonly items: number;
-  readonly users: number;
-  readonly dims: number;
-  readonly writeBytes: number;
-  readonly memoryBytes: number;
-  readonly freeBytes: number;
-}
-
 export interface BuildOptions {
   readonly models: string;
   readonly data: string;
@@ -64,9 +54,6 @@ export interface BuildResult {
   /** True when the newest generation was made from this very export. */
   readonly reused: boolean;
 }
-
-/** Free space beyond the estimate that a build leaves alone. */
-const DISK_FLOOR_BYTES = 64 * 1024 * 1024;
 
 /** The current generation if it was made from this export with these options, else a new one. */
 export async function ensureGeneration(options: BuildOptions): Promise<BuildResult> {
@@ -124,7 +111,9 @@ async function writeGeneration(options: BuildOptions, id: string, into: string):
   const descriptions = await describeSources(options.models);
   const folder = readModelsFolder(options.models);
   const metric = options.metric ?? folder.exportDescription.metric ?? 'ip';
-  await checkDisk(folder, options);
+  const plan = await planBuild(folder, options.data);
+  options.onPlan?.(plan);
+  assertFits(plan, options.data);
   await mkdir(join(into, 'embeddings'), { recursive: true });
 
   const importOne = (file: string, stage: string): Promise<ImportedVectors> =>
@@ -266,47 +255,6 @@ async function modelEntries(folder: ModelsFolder, files: Readonly<Record<string,
     entries.push({ ...rest, ...facts, ...(runsInProcess(row) ? { file: row.path } : {}) });
   }
   return entries;
-}
-
-async function checkDisk(folder: ModelsFolder, options: BuildOptions): Promise<void> {
-  const sizeOf = async (file: string) => (await stat(join(folder.path, file))).size;
-  const header = (file: string) => loadAddon().npyInfo(join(folder.path, file));
-  const items = await header(folder.itemEmbeddings);
-  const users = folder.userEmbeddings === undefined ? undefined : await header(folder.userEmbeddings);
-  let writeBytes = 0;
-  for (const info of [items, users]) {
-    if (info !== undefined)
-      writeBytes +=
-        (info.dtype === 'f2' ? 2 : 4) * info.shape.reduce((product: number, one: number) => product * one, 1);
-  }
-  for (const file of await filesToCopy(folder)) writeBytes += await sizeOf(file);
-  writeBytes += graphFileBytes(items.shape[0] ?? 0);
-  const { bavail, bsize } = await statfs(options.data);
-  const freeBytes = bavail * bsize;
-  const dims = items.shape[1] ?? 0;
-  options.onPlan?.({
-    items: items.shape[0] ?? 0,
-    users: users?.shape[0] ?? 0,
-    dims,
-    writeBytes,
-    // A step of the import (source and converted rows) and the copy buffers, never the whole file; then the graph.
-    memoryBytes: Math.max(
-      4096 * dims * 12 + 8 * 1024 * 1024,
-      graphMemoryBytes(items.shape[0] ?? 0, users?.shape[0] ?? 0, dims),
-    ),
-    freeBytes,
-  });
-  const needed = Math.ceil(writeBytes * 1.3) + DISK_FLOOR_BYTES;
-  if (freeBytes < needed) {
-    throw new BelfryError(
-      'BELFRY_DISK_SPACE',
-      `${options.data}: the build needs ${needed} bytes free (1.3 times its size and a floor of ${DISK_FLOOR_BYTES}), there are ${freeBytes}; free some, or name another disk with --data DIR`,
-      {
-        field: 'data',
-        limit: needed,
-      },
-    );
-  }
 }
 
 async function isMadeFrom(manifest: Manifest, options: BuildOptions): Promise<boolean> {

@@ -9,3 +9,8 @@
 export function disableModelTelemetry(): void {
   process.env.ORT_DISABLE_TELEMETRY ??= '1';
 }
+
+/** Faults to make on purpose, for tests of durability; the words of it are in generation/faults.ts. Unset in production. */
+export function plannedFaults(): string | undefined {
+  return process.env.BELFRY_FAULTS || undefined;
+}

@@ -141,7 +141,7 @@ async function writeGeneration(options: BuildOptions, id: string, into: string):
     options.signal?.throwIfAborted();
     options.onProgress?.({ stage: 'ids, features, models', done: position, total: copies.length });
     const { mtimeMs } = await stat(join(folder.path, file)); // before the copy, for the same reason
-    const facts = await copyDurable(join(folder.path, file), join(into, file));
+    const facts = await copyDurable(join(folder.path, file), join(into, file), 'copy');
     files[file] = facts;
     sources.push({ path: file, mtimeMs, ...facts });
   }

@@ -5,10 +5,10 @@
  * CURRENT → fsync the parent. Data first, pointer last: after a crash at any point the old or the new one is served.
  */
 import { randomBytes } from 'node:crypto';
-import { mkdir, readdir, readFile, rename, rm } from 'node:fs/promises';
+import { mkdir, readdir, readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { asBelfryError, BelfryError } from '../errors.js';
-import { exists, syncFolder, syncFolders, writeDurable } from './files.js';
+import { exists, renameFile, syncFolder, syncFolders, writeDurable } from './files.js';
 import { type Manifest, readManifest, verifyFiles } from './manifest.js';
 import { withWriterLock } from './writer-lock.js';
 
@@ -84,9 +84,9 @@ export class DataFolder {
 
   /** Makes a finished `tmp-*` folder the generation that serves. The caller holds the writer lock. */
   async publish(temporary: string, id: string): Promise<void> {
-    await syncFolders(temporary);
-    await rename(temporary, this.folderOf(id));
-    await syncFolder(this.path);
+    await syncFolders(temporary, 'generation');
+    await renameFile(temporary, this.folderOf(id), 'generation');
+    await syncFolder(this.path, 'generation');
     const before = await this.pointed();
     await this.point(id);
     await this.collect(id, before);
@@ -94,13 +94,13 @@ export class DataFolder {
 
   private async point(id: string): Promise<void> {
     const pointer = join(this.path, 'CURRENT.tmp');
-    await writeDurable(pointer, `${id}\n`);
-    await rename(pointer, join(this.path, 'CURRENT'));
-    await syncFolder(this.path);
+    await writeDurable(pointer, `${id}\n`, 'pointer');
+    await renameFile(pointer, join(this.path, 'CURRENT'), 'pointer');
+    await syncFolder(this.path, 'pointer');
   }
 
   /** What CURRENT names; undefined where it names nothing that could be an id. */
-  private async pointed(): Promise<string | undefined> {
+  async pointed(): Promise<string | undefined> {
     const id = (await readFile(join(this.path, 'CURRENT'), 'utf8').catch(() => '')).trim();
     return ID.test(id) && !/^\.+$/.test(id) ? id : undefined;
   }

@@ -92,7 +92,7 @@ export interface Manifest {
 export async function writeManifest(folder: string, manifest: Manifest): Promise<void> {
   const body = JSON.stringify(manifest, null, 2);
   const sha256 = createHash('sha256').update(JSON.stringify(manifest)).digest('hex');
-  await writeDurable(join(folder, FILE), `{\n"manifest_sha256": "${sha256}",\n"manifest": ${body}\n}\n`);
+  await writeDurable(join(folder, FILE), `{\n"manifest_sha256": "${sha256}",\n"manifest": ${body}\n}\n`, 'manifest');
 }
 
 /** Reads and checks the manifest alone. Error: BELFRY_GENERATION_CORRUPT. */

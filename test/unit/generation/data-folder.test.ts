@@ -23,7 +23,7 @@ async function publish(data: DataFolder, id: string, content = 'vectors'): Promi
   await data.withWriterLock(async () => {
     const folder = data.newTemporary(id);
     mkdirSync(folder, { recursive: true });
-    const facts = await writeDurable(join(folder, 'items.npy'), content);
+    const facts = await writeDurable(join(folder, 'items.npy'), content, 'copy');
     const manifest: Manifest = {
       version: MANIFEST_VERSION,
       id,

@@ -151,8 +151,8 @@ void File::check_unchanged(const Stamp& opened) const {
   }
 }
 
-bool try_lock_file(int descriptor) {
-  while (::flock(descriptor, LOCK_EX | LOCK_NB) != 0) {
+bool try_lock_file(int descriptor, bool shared) {
+  while (::flock(descriptor, (shared ? LOCK_SH : LOCK_EX) | LOCK_NB) != 0) {
     if (errno == EWOULDBLOCK) return false;
     if (errno != EINTR) throw Error(codes::kFileUnreadable, "the file cannot be locked: " + reason(errno));
   }

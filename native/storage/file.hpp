@@ -46,10 +46,10 @@ class File {
   std::string path_;
 };
 
-// Whether the open file of this descriptor now holds its exclusive advisory lock (flock); false when another open file
-// does. Given up when the descriptor is closed, by a kill too. Throws BELFRY_FILE_UNREADABLE where the file system has
-// no locks.
-bool try_lock_file(int descriptor);
+// Whether the open file of this descriptor now holds its advisory lock (flock), alone or shared with others; false when
+// another open file forbids it. Given up when the descriptor is closed, by a kill too. Throws BELFRY_FILE_UNREADABLE
+// where the file system has no locks.
+bool try_lock_file(int descriptor, bool shared);
 
 // A file that appears under its name whole or not at all: written beside it, synced, renamed, and the folder synced.
 // What was not published is removed. Errors are those of File::write.

@@ -332,10 +332,10 @@ export interface NativeAddon {
   /** A filter from a bitmap as in NativeSearch.filter, copied on the JS thread: 125 KB for a million rows. */
   createFilter(options: { readonly rows: number; readonly bytes: Uint8Array }): NativeFilter;
   /**
-   * Whether the open file of this descriptor now holds its exclusive lock (flock); false when another holds it. Given up
-   * when the descriptor is closed, however the process ends.
+   * Whether the open file of this descriptor now holds its lock (flock), alone or, when `shared`, with others who share it;
+   * false when another open file forbids it. Given up when the descriptor is closed, however the process ends.
    */
-  lockFile(descriptor: number): boolean;
+  lockFile(descriptor: number, shared?: boolean): boolean;
 }
 
 /** What the `.node` file exports: the above, and the way to make its errors BelfryErrors. */

@@ -51,6 +51,13 @@ std::optional<uint64_t> read_optional_integer(const Napi::Object& options, const
   return read_integer(value, field, min, max);
 }
 
+bool read_optional_flag(const Napi::Object& options, const char* field) {
+  const Napi::Value value = options.Get(field);
+  if (value.IsUndefined()) return false;
+  if (!value.IsBoolean()) throw invalid_argument(field, "true or false", show(value));
+  return value.As<Napi::Boolean>().Value();
+}
+
 namespace {
 
 template <class Array>

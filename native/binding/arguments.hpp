@@ -19,6 +19,8 @@ uint64_t read_integer(const Napi::Value& value, const char* field, uint64_t min,
 // Empty when the property is undefined.
 std::optional<uint64_t> read_optional_integer(const Napi::Object& options, const char* field, uint64_t min,
                                               uint64_t max);
+// False when it is not there.
+bool read_optional_flag(const Napi::Object& options, const char* field);
 Napi::Float32Array read_f32_array(const Napi::Value& value, const char* field);
 Napi::Uint32Array read_u32_array(const Napi::Value& value, const char* field);
 Napi::Float64Array read_f64_array(const Napi::Value& value, const char* field);

@@ -106,25 +106,30 @@ struct GraphFile {
 class CreateIndexWorker final : public PromiseWorker {
  public:
   CreateIndexWorker(Napi::Env env, std::shared_ptr<const Matrix> matrix, Metric metric, const KernelTable& kernel,
-                    size_t threads, std::optional<GraphFile> graph)
+                    size_t threads, bool aside, std::optional<GraphFile> graph)
       : PromiseWorker(env),
         matrix_(std::move(matrix)),
         metric_(metric),
         kernel_(kernel),
         threads_(threads),
+        aside_(aside),
         graph_(std::move(graph)) {}
 
  protected:
   void execute() override {
     const std::shared_ptr<const Matrix> matrix = std::move(matrix_);  // freed here, if it was closed in the meantime
+    const size_t width = aside_ ? 1 : threads_;
     std::optional<Graph> graph;
     if (graph_) {
       const GraphIdentity identity{matrix->rows(), matrix->dims(), metric_, graph_->vectors};
-      graph = read_graph(graph_->path, identity, graph_->mode, threads_).graph;
+      graph = read_graph(graph_->path, identity, graph_->mode, width).graph;
     }
-    index_ = std::make_shared<const ExactIndex>(Matrix::vectors(matrix, threads_), metric_, kernel_, threads_,
-                                                std::move(graph));
+    const auto index =
+        std::make_shared<ExactIndex>(Matrix::vectors(matrix, width), metric_, kernel_, width, std::move(graph));
+    index->search_on(threads_);
+    index_ = index;
   }
+  bool runs_aside() const noexcept override { return aside_; }
   Napi::Value result(Napi::Env env) override {
     return IndexHandle::make(env, AddonState::of(env).index_class, std::move(index_));
   }
@@ -134,6 +139,7 @@ class CreateIndexWorker final : public PromiseWorker {
   Metric metric_;
   const KernelTable& kernel_;
   size_t threads_;
+  bool aside_;
   std::optional<GraphFile> graph_;
   std::shared_ptr<const ExactIndex> index_;
 };
@@ -190,7 +196,8 @@ Napi::Value create_index(const Napi::CallbackInfo& call) {
     const Metric metric = read_metric(options.Get("metric"), "metric");
     const KernelTable& kernel = read_kernel(options.Get("kernel"), "kernel");
     const size_t threads = read_optional_integer(options, "threads", 1, 1024).value_or(ThreadPool::cpu_count());
-    return std::make_shared<CreateIndexWorker>(call.Env(), std::move(matrix), metric, kernel, threads,
+    const bool aside = read_optional_flag(options, "background");
+    return std::make_shared<CreateIndexWorker>(call.Env(), std::move(matrix), metric, kernel, threads, aside,
                                                read_graph_file(options.Get("graph")));
   });
 }

@@ -12,10 +12,16 @@ Napi::Value PromiseWorker::submit(Napi::Env env, std::shared_ptr<PromiseWorker> 
   ThreadPool& pool = ThreadPool::instance();  // may throw, so before begin(): that would keep node alive for ever
   worker->queued_ = Clock::now();
   delivery->begin(env);
-  pool.post([worker = std::move(worker), delivery = std::move(delivery)]() mutable {
+  const bool aside = worker->runs_aside();
+  auto job = [worker = std::move(worker), delivery = std::move(delivery)]() mutable {
     worker->run();
     delivery->deliver(std::move(worker));
-  });
+  };
+  if (aside) {
+    pool.run_aside(std::move(job));
+  } else {
+    pool.post(std::move(job));
+  }
   return promise;
 }
 

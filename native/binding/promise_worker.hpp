@@ -30,6 +30,8 @@ class PromiseWorker {
  protected:
   virtual void execute() = 0;
   virtual Napi::Value result(Napi::Env env) = 0;
+  // Long work beside searches: it gets a thread of its own, at low priority.
+  virtual bool runs_aside() const noexcept { return false; }
   // On the JS thread, just before the promise settles, whether execute() threw or not.
   virtual void settling() noexcept {}
 

@@ -11,11 +11,22 @@
 
 #if defined(__linux__)
 #include <sched.h>
+#include <sys/resource.h>
 #endif
 
 namespace belfry {
 
 namespace {
+
+// Behind the threads that answer, ahead of idle work.
+constexpr int kBackgroundNice = 10;
+
+// Of the calling thread. Linux alone takes "this process" for the calling thread. A refusal changes nothing but speed.
+void lower_priority() {
+#if defined(__linux__)
+  (void)setpriority(PRIO_PROCESS, 0, kBackgroundNice);
+#endif
+}
 
 // What the threads of one parallel_for share. Helpers hold it by shared_ptr: one that starts late finds nothing to do.
 struct Loop {
@@ -90,6 +101,18 @@ void ThreadPool::post(std::function<void()> job) {
     jobs_.push_back(std::move(job));
   }
   wake_.notify_one();
+}
+
+void ThreadPool::run_aside(std::function<void()> job) {
+  auto shared = std::make_shared<std::function<void()>>(std::move(job));
+  try {
+    std::thread([shared] {
+      lower_priority();
+      (*shared)();
+    }).detach();
+  } catch (const std::system_error&) {
+    post([shared] { (*shared)(); });
+  }
 }
 
 void ThreadPool::run() {

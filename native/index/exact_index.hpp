@@ -35,6 +35,9 @@ class ExactIndex {
   ExactIndex(VectorSource vectors, Metric metric, const KernelTable& kernel, size_t threads,
              std::optional<Graph> graph);
 
+  // Threads that a search may use, where they are not those that made the codes. Before the first search.
+  void search_on(size_t threads) noexcept { threads_ = threads; }
+
   // Checked door: throws BELFRY_INVALID_ARGUMENT or BELFRY_INVALID_QUERY_VECTOR.
   Hits search(const float* queries, size_t count, const SearchParams& params) const;
   // Scores of given rows for one query, in the order of `rows`.

@@ -309,6 +309,8 @@ export interface NativeAddon {
     readonly kernel?: KernelName;
     readonly threads?: number;
     readonly graph?: GraphFile;
+    /** Made on one thread of its own at low priority, so that searches of other indexes keep theirs. */
+    readonly background?: boolean;
   }): Promise<NativeIndex>;
   /** `entries` (lists): how many there are in all rows. `words` (strings): the length of the dictionary. */
   createColumn(options: {

@@ -1,19 +1,22 @@
-/** `belfry serve`: makes the generation if the models folder has a new export, serves it, and stops cleanly. */
+/** `belfry serve`: makes a generation if the models folder has a new export, serves what CURRENT names, and stops cleanly. */
 import { setTimeout } from 'node:timers/promises';
 import closeWithGrace from 'close-with-grace';
 import type { Command } from 'commander';
-import { pino } from 'pino';
+import { type Logger, pino } from 'pino';
 import { dataFolder, loadSettings } from '../config/load.js';
+import type { Settings } from '../config/schema.js';
+import { BelfryError } from '../errors.js';
 import { ensureServable } from '../generation/build.js';
-import { Generation } from '../generation/generation.js';
+import { DataFolder } from '../generation/data-folder.js';
+import type { Generation } from '../generation/generation.js';
 import { GenerationStore } from '../generation/store.js';
 import { buildApp } from '../http/app.js';
 import { assertPortFree, listen } from '../http/server.js';
 import { Retriever } from '../retrieval/retriever.js';
 import { Metrics } from '../telemetry/metrics.js';
 import { VERSION } from '../version.js';
-import { loadOptions } from './load-options.js';
 import { addExportOptions, type ExportFlags, exportSettings } from './export-options.js';
+import { followerOf } from './follow.js';
 import { colors, ProgressLine, print, numberOf, stopSignal } from './terminal.js';
 
 /** How long requests in flight may take after a stop signal. */
@@ -32,6 +35,7 @@ export function addServe(program: Command): void {
     .option('--threads <n>', 'search threads; default one per CPU', numberOf('--threads'))
     .option('--kernel <name>', 'amx, avx512vnni, avxvnni, avx2 or portable; default the best of this CPU')
     .option('--rerank-module <file>', 'a module that exports rerank(request, candidates, signal)')
+    .option('--swap <how>', 'when two generations do not fit into memory: beside (refuse the new) or stop-then-load')
     .option('--log-level <level>', 'trace, debug, info, warn, error, fatal or silent')
     .option('--json', 'one JSON line when ready, JSON logs')
     .action(serve);
@@ -43,6 +47,7 @@ interface ServeFlags extends ExportFlags {
   threads?: number;
   kernel?: string;
   rerankModule?: string;
+  swap?: string;
   logLevel?: string;
   json?: boolean;
 }
@@ -55,6 +60,7 @@ async function serve(flags: ServeFlags): Promise<void> {
       threads: flags.threads,
       kernel: flags.kernel,
       rerank_module: flags.rerankModule,
+      swap: flags.swap,
       log_level: flags.logLevel,
     }),
   );
@@ -62,47 +68,68 @@ async function serve(flags: ServeFlags): Promise<void> {
   const progress = new ProgressLine();
   const stop = stopSignal();
   await assertPortFree(settings);
-  const { published, reused, problem } = await ensureServable({
-    models: settings.models,
-    data: dataFolder(settings),
-    metric: settings.metric,
-    onBadVector: settings.on_bad_vector,
-    onProgress: progress.update,
-    onPlan: progress.plan,
-    signal: stop.signal,
-    onBadGeneration: (id, error) =>
-      logger.error({ generation: id, code: error.code, err: error.message }, 'generation passed over'),
-  });
-  progress.finish();
-  const generation = await Generation.load(published, loadOptions(settings));
-  stop.signal.throwIfAborted();
-  if (problem !== undefined) {
-    logger.error(
-      { code: problem.code, err: problem.message, generation: generation.id },
-      'the new export was refused; the generation before it serves',
-    );
-  }
+  const data = await DataFolder.open(dataFolder(settings));
+  const { reused, problem } = await build(settings, data, { progress, signal: stop.signal, logger });
   const metrics = new Metrics();
-  const store = new GenerationStore(generation);
+  const store = new GenerationStore();
   const retriever = new Retriever(store, metrics, (model, error) =>
     logger.warn({ model, code: error.code, err: error.message }, 'not re-ranked'),
   );
   retriever.buildProblem = problem;
+  const follower = followerOf(data, settings, { retriever, metrics, logger });
   // Fastify's own information lines (it says that it listens) repeat ours.
   const appLogger = logger.child({}, { level: logger.isLevelEnabled('info') ? 'warn' : logger.level });
   const app = await buildApp({ retriever, metrics, settings, logger: appLogger, version: VERSION });
+  // Before the first generation is loaded: alive, and not ready until it is.
   const address = await listen(app, settings);
-  if (!process.stdout.isTTY) logger.info({ generation: generation.id, address, reused }, 'serving');
-
   closeWithGrace({ delay: DRAIN_MS, logger: false }, async ({ err }) => {
     if (err !== undefined) logger.fatal({ err }, 'stopping after an error');
     retriever.isDraining = true;
     await setTimeout(LATE_REQUESTS_MS);
     await app.close();
+    await follower.close();
     await store.close();
   });
   stop.release();
+  await follower.start();
+
+  const generation = store.peek();
+  if (generation === undefined) {
+    const { code, message } = follower.problem!;
+    logger.error({ code, err: message, address }, 'no generation to serve: waiting for one to be published');
+    if (flags.json === true) print(JSON.stringify({ ready: false, address, code, reason: message }));
+    return;
+  }
+  if (!process.stdout.isTTY) logger.info({ generation: generation.id, address, reused }, 'serving');
   announce(address, generation, reused, flags.json === true);
+}
+
+/** An export that is refused leaves what the data folder holds to serve, damaged or not: the follower finds the best. */
+async function build(
+  settings: Settings,
+  data: DataFolder,
+  { progress, signal, logger }: { progress: ProgressLine; signal: AbortSignal; logger: Logger },
+): Promise<{ reused: boolean; problem?: BelfryError }> {
+  try {
+    const { reused, problem } = await ensureServable({
+      models: settings.models,
+      data: data.path,
+      metric: settings.metric,
+      onBadVector: settings.on_bad_vector,
+      onProgress: progress.update,
+      onPlan: progress.plan,
+      signal,
+    });
+    if (problem === undefined) return { reused };
+    throw problem;
+  } catch (error) {
+    const isRefused = error instanceof BelfryError && error.code !== 'BELFRY_STOPPED';
+    if (!isRefused || (await data.ids()).length === 0) throw error;
+    logger.error({ code: error.code, err: error.message }, 'the new export was refused');
+    return { reused: true, problem: error };
+  } finally {
+    progress.finish();
+  }
 }
 
 function announce(address: string, generation: Generation, reused: boolean, asJson: boolean): void {

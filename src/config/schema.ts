@@ -34,6 +34,11 @@ export const SettingsSchema = Type.Object(
       description: 'how queries and items compare; default from export.json, else ip',
     }),
     threads: Type.Integer({ minimum: 1, maximum: 1024, description: 'search threads; default one per CPU' }),
+    build_threads: Type.Integer({
+      minimum: 1,
+      maximum: 1024,
+      description: 'threads of a build; default one per CPU, beside a server half of them',
+    }),
     kernel: Type.Union(
       [
         Type.Literal('amx'),
@@ -51,6 +56,10 @@ export const SettingsSchema = Type.Object(
     }),
     on_bad_vector: Type.Union([Type.Literal('reject'), Type.Literal('skip')], {
       description: 'NaN, infinite or (cosine) zero rows in item_embeddings.npy: fail the build, or leave them out',
+    }),
+    swap: Type.Union([Type.Literal('beside'), Type.Literal('stop-then-load')], {
+      description:
+        'when the next generation does not fit into memory beside the one that serves: refuse it, or stop serving until it is loaded',
     }),
     body_limit_bytes: Type.Integer({ minimum: 1024, maximum: 1 << 30, description: 'largest request body' }),
     request_timeout_ms: Type.Integer({
@@ -82,7 +91,7 @@ export const SettingsSchema = Type.Object(
 
 type All = Static<typeof SettingsSchema>;
 /** Settings that are found from the models folder or the machine when nobody sets them. */
-type Derived = 'data' | 'metric' | 'threads' | 'kernel' | 'rerank_module';
+type Derived = 'data' | 'metric' | 'threads' | 'build_threads' | 'kernel' | 'rerank_module';
 export type Settings = Omit<All, Derived> & { [K in Derived]?: All[K] | undefined };
 
 export const DEFAULTS: Omit<Settings, 'models'> = {
@@ -90,6 +99,7 @@ export const DEFAULTS: Omit<Settings, 'models'> = {
   port: 8080,
   model_workers: 1,
   on_bad_vector: 'reject',
+  swap: 'beside',
   body_limit_bytes: 2 * 1024 * 1024,
   request_timeout_ms: 10_000,
   max_connections: 10_000,

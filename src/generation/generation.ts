@@ -1,5 +1,6 @@
 /** One generation in memory: everything that a request needs, from one export, never mixed with another's. */
 import { join } from 'node:path';
+import { setImmediate } from 'node:timers/promises';
 import { type GraphFile, type KernelName, loadAddon, type NativeIndex, type NativeMatrix } from '../ann/addon.js';
 import type { IdMap } from '../ann/ids.js';
 import { Searcher } from '../ann/searcher.js';
@@ -21,14 +22,14 @@ export interface LoadOptions {
   readonly kernel?: KernelName | undefined;
   readonly modelWorkers?: number | undefined;
   readonly rerankModule?: string | undefined;
+  /** Another generation serves meanwhile: one thread at low priority makes the index. */
+  readonly isBackground?: boolean | undefined;
 }
 
 export class Generation {
   readonly id: string;
   /** Searches of the items, and the index behind it. */
   readonly searcher: Searcher;
-  /** What an unknown user gets: the mean user, whose candidates are what most users share. */
-  readonly defaultQuery: Float32Array;
   readonly skippedItems: ReadonlySet<Row>;
   readonly skippedUsers: ReadonlySet<Row>;
   private similarity: { items?: Promise<Searcher>; users?: Promise<Searcher> } = {};
@@ -50,15 +51,13 @@ export class Generation {
     readonly userTable: FeatureTable,
     private readonly models: OpenModels,
     private readonly options: LoadOptions,
+    /** What an unknown user gets: the mean user, whose candidates are what most users share. */
+    readonly defaultQuery: Float32Array,
   ) {
     this.id = manifest.id;
     this.searcher = new Searcher(index, manifest.graph?.calibration);
     this.skippedItems = new Set(manifest.items.skippedRows);
     this.skippedUsers = new Set(manifest.users?.skippedRows ?? []);
-    this.defaultQuery =
-      users === undefined || users.rows === 0
-        ? meanVector(items, this.skippedItems)
-        : meanVector(users, this.skippedUsers);
   }
 
   /** Maps the vectors, packs the codes, loads tables and models. Errors: those of openModels and loadIds. */
@@ -93,6 +92,10 @@ export class Generation {
         rerankModule: options.rerankModule,
       });
       opened.push({ close: () => closeModels(models) });
+      const defaultQuery =
+        users === undefined || users.rows === 0
+          ? await meanVector(items, manifest.items.skippedRows)
+          : await meanVector(users, manifest.users!.skippedRows);
       return new Generation(
         folder,
         manifest,
@@ -107,6 +110,7 @@ export class Generation {
         userTable,
         models,
         options,
+        defaultQuery,
       );
     } catch (error) {
       for (const one of opened.reverse()) await one.close();
@@ -184,7 +188,7 @@ async function createSearcher(matrix: NativeMatrix, metric: Metric, options: Loa
 function createIndex(
   matrix: NativeMatrix,
   metric: Metric,
-  { kernel, threads }: LoadOptions,
+  { kernel, threads, isBackground }: LoadOptions,
   graph?: GraphFile,
 ): Promise<NativeIndex> {
   return loadAddon().createIndex({
@@ -193,6 +197,7 @@ function createIndex(
     ...(kernel === undefined ? {} : { kernel }),
     ...(threads === undefined ? {} : { threads }),
     ...(graph === undefined ? {} : { graph }),
+    background: isBackground === true,
   });
 }
 
@@ -207,14 +212,23 @@ function openTable(folder: string, file: string | undefined): Promise<FeatureTab
   );
 }
 
+/** Values added up between two turns of the event loop. */
+const MEAN_STEP = 65_536;
+
 /** Of as many rows, spread over the matrix, as one call may read. */
-function meanVector(matrix: NativeMatrix, skipped: ReadonlySet<Row>): Float32Array {
-  const count = Math.min(matrix.rows, rowsPerCall(matrix.dims));
+async function meanVector(matrix: NativeMatrix, skipped: readonly Row[]): Promise<Float32Array> {
+  const { dims } = matrix;
+  const left = new Set(skipped);
+  const count = Math.min(matrix.rows, rowsPerCall(dims));
   const rows = Uint32Array.from({ length: count }, (_, i) => Math.floor((i * matrix.rows) / count)).filter(
-    (row) => !skipped.has(row),
+    (row) => !left.has(row),
   );
-  const mean = new Float64Array(matrix.dims);
-  const values = matrix.readRows(rows);
-  for (let i = 0; i < values.length; i++) mean[i % matrix.dims]! += values[i]!;
+  const step = Math.max(1, Math.floor(MEAN_STEP / dims));
+  const mean = new Float64Array(dims);
+  for (let start = 0; start < rows.length; start += step) {
+    const values = matrix.readRows(rows.subarray(start, start + step));
+    for (let i = 0; i < values.length; i++) mean[i % dims]! += values[i]!;
+    await setImmediate();
+  }
   return Float32Array.from(mean, (sum) => sum / Math.max(1, rows.length));
 }

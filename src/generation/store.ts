@@ -51,9 +51,25 @@ export class GenerationStore {
     return this.current.lease(request);
   }
 
+  /** Generations in memory: the one that serves, and those that requests still hold. */
+  get held(): number {
+    return this.retiring.size + (this.current === undefined ? 0 : 1);
+  }
+
   swap(next: Generation): void {
     this.retire();
     this.current = new Held(next);
+  }
+
+  /** Resolves when one of the replaced generations is closed; at once when there is none. */
+  async nextFreed(): Promise<void> {
+    if (this.retiring.size > 0) await Promise.race([...this.retiring].map((done) => done.catch(() => undefined)));
+  }
+
+  /** Serves nothing from now on; resolves when the last request is done and every generation is freed. */
+  async clear(): Promise<void> {
+    this.retire();
+    await Promise.allSettled(this.retiring);
   }
 
   /** Stops serving; resolves when the last request is done and every generation is closed. */

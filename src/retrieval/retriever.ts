@@ -27,7 +27,17 @@ export interface RetrieverStatus {
   readonly rerankers?: readonly string[];
   /** The newest export was refused; what serves is older. */
   readonly build_problem?: { readonly code: string; readonly message: string };
+  /** What CURRENT names does not serve: it was passed over, or refused. */
+  readonly generation_problem?: { readonly code: string; readonly message: string };
+  /** The generation that is being loaded. */
+  readonly loading?: string;
   readonly reason?: string;
+}
+
+/** What a retriever says of the generation that is to come; GenerationFollower knows. */
+export interface ComingGeneration {
+  readonly loading: string | undefined;
+  readonly problem: BelfryError | undefined;
 }
 
 export class Retriever {
@@ -35,6 +45,7 @@ export class Retriever {
   isDraining = false;
   /** Why the newest export does not serve, though an older generation does. */
   buildProblem: BelfryError | undefined;
+  coming: ComingGeneration = { loading: undefined, problem: undefined };
 
   constructor(
     readonly store: GenerationStore,
@@ -46,9 +57,29 @@ export class Retriever {
     if (generation !== undefined) this.publishFacts(generation);
   }
 
+  /** Into the metrics: for each generation that begins to serve. */
+  publishFacts(generation: Generation): void {
+    const { metric, kernel } = generation.index.info;
+    this.metrics.generation.reset();
+    this.metrics.generation.set({ generation: generation.id, metric, kernel }, 1);
+    this.metrics.generationRows.set({ kind: 'items' }, generation.itemIds.size);
+    this.metrics.generationRows.set({ kind: 'users' }, generation.userIds?.size ?? 0);
+  }
+
   status(): RetrieverStatus {
     const generation = this.store.peek();
-    if (generation === undefined) return { ready: false, reason: 'no generation is loaded' };
+    const { loading, problem } = this.coming;
+    const common = {
+      ...(loading === undefined ? {} : { loading }),
+      ...(problem === undefined ? {} : { generation_problem: { code: problem.code, message: problem.message } }),
+      ...(this.buildProblem === undefined
+        ? {}
+        : { build_problem: { code: this.buildProblem.code, message: this.buildProblem.message } }),
+    };
+    if (generation === undefined) {
+      const reason = loading === undefined ? (problem?.message ?? 'no generation is loaded') : `loading ${loading}`;
+      return { ready: false, reason, ...common };
+    }
     if (this.isDraining) return { ready: false, reason: 'the process is stopping', generation: generation.id };
     return {
       ready: true,
@@ -58,9 +89,7 @@ export class Retriever {
       ...(generation.tower === undefined ? {} : { tower: generation.tower.name }),
       ...(generation.towerProblem === undefined ? {} : { tower_problem: generation.towerProblem }),
       rerankers: generation.rerankers.map(({ name, version }) => `${name}@${version}`),
-      ...(this.buildProblem === undefined
-        ? {}
-        : { build_problem: { code: this.buildProblem.code, message: this.buildProblem.message } }),
+      ...common,
     };
   }
 
@@ -291,14 +320,6 @@ export class Retriever {
   private observe(stages: Record<string, number>, degraded: readonly Degradation[]): void {
     for (const [stage, ms] of Object.entries(stages)) this.metrics.stageSeconds.observe({ stage }, ms / 1000);
     for (const reason of degraded) this.metrics.degraded.inc({ reason });
-  }
-
-  private publishFacts(generation: Generation): void {
-    const { metric, kernel } = generation.index.info;
-    this.metrics.generation.reset();
-    this.metrics.generation.set({ generation: generation.id, metric, kernel }, 1);
-    this.metrics.generationRows.set({ kind: 'items' }, generation.itemIds.size);
-    this.metrics.generationRows.set({ kind: 'users' }, generation.userIds?.size ?? 0);
   }
 }
 

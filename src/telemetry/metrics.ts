@@ -57,6 +57,29 @@ export class Metrics {
     labelNames: ['kind'] as const,
     registers: [this.registry],
   });
+  readonly swaps = new Counter({
+    name: 'belfry_generation_swaps_total',
+    help: 'Generations that began to serve.',
+    registers: [this.registry],
+  });
+  readonly generationLoadSeconds = new Histogram({
+    name: 'belfry_generation_load_seconds',
+    help: 'Time from seeing a generation to serving it, by stage: load (with its verification) and warm_up.',
+    labelNames: ['stage'] as const,
+    buckets: [0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60, 120, 300],
+    registers: [this.registry],
+  });
+  readonly generationsPassedOver = new Counter({
+    name: 'belfry_generations_passed_over_total',
+    help: 'Generations that were not served because they are damaged or wrong, by code.',
+    labelNames: ['code'] as const,
+    registers: [this.registry],
+  });
+  readonly swapsRefused = new Counter({
+    name: 'belfry_generation_swaps_refused_total',
+    help: 'Generations that were not loaded for want of memory.',
+    registers: [this.registry],
+  });
 
   constructor() {
     collectDefaultMetrics({ register: this.registry });

@@ -1,0 +1,69 @@
+/** The follower of a server: its log lines and metrics. */
+import type { Logger } from 'pino';
+import type { Settings } from '../config/schema.js';
+import type { DataFolder } from '../generation/data-folder.js';
+import { type FollowerEvent, GenerationFollower } from '../generation/follower.js';
+import type { Retriever } from '../retrieval/retriever.js';
+import type { Metrics } from '../telemetry/metrics.js';
+import { loadOptions } from './load-options.js';
+
+export function followerOf(
+  data: DataFolder,
+  settings: Settings,
+  { retriever, metrics, logger }: { retriever: Retriever; metrics: Metrics; logger: Logger },
+): GenerationFollower {
+  const follower = new GenerationFollower({
+    data,
+    store: retriever.store,
+    load: loadOptions(settings),
+    swap: settings.swap,
+    onEvent: (event) => {
+      count(event, metrics);
+      log(event, logger);
+      if (event.kind === 'swapped') retriever.publishFacts(event.generation);
+    },
+  });
+  retriever.coming = follower;
+  return follower;
+}
+
+function count(event: FollowerEvent, metrics: Metrics): void {
+  if (event.kind === 'swapped') {
+    metrics.swaps.inc();
+    metrics.generationLoadSeconds.observe({ stage: 'load' }, event.seconds.load);
+    metrics.generationLoadSeconds.observe({ stage: 'warm_up' }, event.seconds.warmUp);
+  }
+  if (event.kind === 'passed over') metrics.generationsPassedOver.inc({ code: event.error.code });
+  if (event.kind === 'refused') metrics.swapsRefused.inc();
+}
+
+function log(event: FollowerEvent, logger: Logger): void {
+  switch (event.kind) {
+    case 'swapped': {
+      const { generation, before, seconds } = event;
+      const { load, warmUp } = seconds;
+      return logger.info(
+        { generation: generation.id, before, load_s: rounded(load), warm_up_s: rounded(warmUp) },
+        before === undefined ? 'generation loaded' : 'generation swapped',
+      );
+    }
+    case 'passed over':
+      return logger.error(
+        { generation: event.id, code: event.error.code, err: event.error.message },
+        'generation passed over',
+      );
+    case 'refused':
+      return logger.error(
+        { generation: event.id, code: event.error.code, err: event.error.message },
+        'generation not loaded; what serves goes on serving',
+      );
+    case 'stopped':
+      return logger.warn({ generation: event.id, next: event.next }, 'not serving until the next generation is loaded');
+    case 'unwatched':
+      return logger.warn({ err: event.error.message }, 'the data folder cannot be watched; CURRENT is polled');
+  }
+}
+
+function rounded(seconds: number): number {
+  return Math.round(seconds * 1000) / 1000;
+}

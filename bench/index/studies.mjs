@@ -76,7 +76,7 @@ export async function filterStudy(session) {
   const { rows, dims, metric } = dataset;
   const sweep = async (kth, filter) => {
     const points = [];
-    for (const chain of expandGrid({ ef: ENGINES.belfry.builds[0].search.ef }, FILTER_K)) {
+    for (const chain of expandGrid(ENGINES.belfry.builds[0].search, FILTER_K)) {
       for (const params of chain) {
         // Both sides by the promise call, so that the ratio shows the filter alone.
         const got = await repeated(
@@ -88,7 +88,7 @@ export async function filterStudy(session) {
         const recall = session.recall(got.rows, FILTER_K, 'belfry', kth);
         const fewest = fewestOf(got.rows);
         points.push({ params, recall, qps: got.qps, fewest, path: got.path });
-        if (recall >= FILTER_RECALL + 0.02) return points;
+        if (recall >= FILTER_RECALL + 0.02) break; // what follows of the chain is dearer
       }
     }
     return points;

@@ -27,7 +27,8 @@ constexpr size_t kSeeds = 128;  // allowed rows that a filtered walk starts from
 constexpr uint32_t kHopsMax = 24;
 // Below this share of allowed rows whole lists are looked at while hopping, above it their nearer halves.
 constexpr double kWholeListShare = 0.06;
-constexpr size_t kSurplus = 64;  // room in the pool for excluded rows, at first
+constexpr size_t kSurplus = 64;     // room in the pool for excluded rows, at first
+constexpr size_t kBestEntries = 2;  // enter the pool whether a filter allows them or not
 constexpr uint32_t kQueriesPerTask = 8;
 
 // Allowed rows, evenly spread over the index, whose order groups near rows: a stratified sample.
@@ -130,7 +131,8 @@ bool ExactIndex::walk_one(Batch& batch, size_t q, const QueryCodes& codes, const
   // again.
   std::vector<uint32_t> rows;
   for (size_t surplus = std::min(hidden, kSurplus);;) {
-    const size_t room = std::max<size_t>(params.ef, params.k) + surplus;
+    const size_t entries = plan.allowed == nullptr ? 0 : kBestEntries;
+    const size_t room = std::max<size_t>(params.ef, params.k) + entries + surplus;
     if (room > kEfMax) return false;
     job.ef = static_cast<uint32_t>(room);
     job.stop_at = static_cast<uint32_t>(std::max(params.k, params.stop_rank) - 1 + surplus);

@@ -213,6 +213,24 @@ TEST(k_hits_whenever_k_allowed_rows_exist) {
   }
 }
 
+// The best entries, which a filter may not allow, do not take the room of the k rows asked for.
+TEST(a_filtered_walk_of_ef_k_answers_without_a_scan) {
+  const uint32_t rows = 4000, dims = 24, queries = 100, k = 10;
+  const VectorSource vectors = make_vectors(Data::kClusters, rows, dims, 5);
+  const VectorSource points = make_vectors(Data::kClusters, queries, dims, 6);
+  const auto* query = reinterpret_cast<const float*>(points.base);
+  const ExactIndex index(vectors, Metric::kL2, *available_kernels().front(), 1,
+                         make_graph(vectors, Metric::kL2, 32, 2));
+  RowFilter filter(rows);
+  for (uint32_t row = 0; row < rows; ++row) {
+    if (row % 4 != 0) filter.drop(row);
+  }
+  SearchParams params = walk_params(k, k);
+  params.filter = &filter;
+  const Hits hits = index.search(query, queries, params);
+  CHECK(hits.path == SearchPath::kList && hits.fallbacks == 0);
+}
+
 // Nothing leads anywhere: the walk ends at once and the scan behind it answers, exactly.
 TEST(a_graph_without_edges_is_answered_by_a_scan) {
   const uint32_t rows = 3000, dims = 16, queries = 10, k = 20;

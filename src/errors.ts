@@ -16,6 +16,9 @@ export const ERROR_TABLE = {
   BELFRY_UNKNOWN_ITEM: { status: 404, meaning: 'an item id is not in the generation' },
   BELFRY_UNKNOWN_USER: { status: 404, meaning: 'a user id is not in the generation' },
   BELFRY_UNKNOWN_RERANKER: { status: 400, meaning: 'the named reranker is not in the registry, or cannot run' },
+  BELFRY_INVALID_ITEM_VECTOR: { status: 422, meaning: 'an item vector is not finite, or is zero under cosine' },
+  BELFRY_INVALID_ITEM_ID: { status: 422, meaning: 'an item id is not of the kind that the generation has' },
+  BELFRY_NO_ITEM_TOWER: { status: 409, meaning: 'item features were sent and no item tower can embed them' },
   BELFRY_NO_USER_TOWER: { status: 409, meaning: 'features were sent and the models folder has no user tower' },
   BELFRY_NO_USERS: { status: 409, meaning: 'a user was named and the export has no user embeddings' },
   BELFRY_NO_RERANKER: { status: 409, meaning: 're-ranking was asked for and no reranker is configured' },
@@ -29,6 +32,9 @@ export const ERROR_TABLE = {
   // service
   BELFRY_NOT_READY: { status: 503, meaning: 'no generation is serving yet, or the server is draining' },
   BELFRY_OVERLOADED: { status: 503, meaning: 'a queue is full' },
+  BELFRY_UPSERT_LOG_FULL: { status: 507, meaning: 'the log of item changes is at its bound, or its disk is full' },
+  BELFRY_UPSERT_LOG_FAILED: { status: 503, meaning: 'the log of item changes could not be written' },
+  BELFRY_UPSERT_LOG_CORRUPT: { status: 503, meaning: 'the log of item changes is damaged before its end' },
   BELFRY_DEADLINE_EXCEEDED: { status: 504, meaning: 'the deadline passed with nothing useful to answer' },
   BELFRY_MODEL_OUTPUT_INVALID: { status: 500, meaning: 'a model returned a wrong shape or non-finite values' },
   BELFRY_MODEL_FAILED: { status: 500, meaning: 'a model could not be run' },
@@ -52,6 +58,8 @@ export const ERROR_TABLE = {
   BELFRY_SKEW: { status: 0, meaning: 'the user tower does not reproduce user_embeddings.npy' },
   BELFRY_DISK_SPACE: { status: 0, meaning: 'not enough free disk for a build or a job' },
   BELFRY_MEMORY_SPACE: { status: 0, meaning: 'not enough memory for a build' },
+  BELFRY_BUILD_OUT_OF_MEMORY: { status: 0, meaning: 'the builder process ran out of memory' },
+  BELFRY_BUILD_DIED: { status: 0, meaning: 'the builder process ended without a result' },
   BELFRY_LOCKED: { status: 0, meaning: 'another process writes this data directory or this output' },
   BELFRY_FILE_CORRUPT: { status: 0, meaning: 'an index file is cut off, damaged, or no index file' },
   BELFRY_FILE_VERSION: { status: 0, meaning: 'an index file is of a format version that this Belfry does not read' },
@@ -60,6 +68,9 @@ export const ERROR_TABLE = {
   BELFRY_RESUME_MISMATCH: { status: 0, meaning: 'a partial output is of another job: other options or generation' },
   // benches
   BELFRY_BENCH_REPORT: { status: 0, meaning: 'a file is not a bench report that this Belfry reads' },
+  BELFRY_BENCH_REFUSED: { status: 0, meaning: 'the server under load refuses the requests of the mix' },
+  BELFRY_BENCH_TRUTH: { status: 0, meaning: 'the true answers given to a bench are cut off or of other data' },
+  BELFRY_BENCH_GATE: { status: 0, meaning: 'a bench measured a value beyond the limit that it was given' },
   // process
   BELFRY_CONFIG_INVALID: { status: 0, meaning: 'a setting is unknown or out of bounds' },
   BELFRY_PORT_TAKEN: { status: 0, meaning: 'another program listens on the port' },

@@ -22,8 +22,21 @@ const MAY_IMPORT: Record<string, string[]> = {
   rerank: [...BASE, 'config', 'telemetry', 'inference', 'features'],
   generation: [...BASE, 'config', 'telemetry', 'ann', 'inference', 'features', 'tower', 'rerank'],
   retrieval: [...BASE, 'config', 'telemetry', 'ann', 'inference', 'features', 'tower', 'rerank', 'generation'],
+  rebuild: [...BASE, 'config', 'telemetry', 'ann', 'inference', 'features', 'tower', 'rerank', 'generation'],
   jobs: [...BASE, 'config', 'telemetry', 'ann', 'inference', 'features', 'tower', 'rerank', 'generation'],
-  http: [...BASE, 'config', 'telemetry', 'ann', 'inference', 'features', 'tower', 'rerank', 'generation', 'retrieval'],
+  http: [
+    ...BASE,
+    'config',
+    'telemetry',
+    'ann',
+    'inference',
+    'features',
+    'tower',
+    'rerank',
+    'generation',
+    'retrieval',
+    'rebuild',
+  ],
   bench: [
     ...BASE,
     'config',
@@ -49,6 +62,7 @@ const MAY_IMPORT: Record<string, string[]> = {
     'rerank',
     'generation',
     'retrieval',
+    'rebuild',
     'jobs',
     'http',
     'bench',
@@ -159,7 +173,13 @@ function nativeOffences(sources: Source[]): string[] {
 }
 
 function deadFiles(sources: Source[]): string[] {
-  const entries = ['src/index.ts', 'src/cli/main.ts', 'src/inference/onnx-worker.ts', 'src/console/web/main.ts'];
+  const entries = [
+    'src/index.ts',
+    'src/cli/main.ts',
+    'src/inference/onnx-worker.ts',
+    'src/rebuild/builder.ts',
+    'src/console/web/main.ts',
+  ];
   const used = new Set([...entries, ...sources.flatMap(importsOf)]);
   return sources.map(({ path }) => path).filter((path) => !used.has(path));
 }

@@ -2,8 +2,9 @@
 import type { Command } from 'commander';
 import { SearchPlanner } from '../ann/planner.js';
 import { dataFolder, loadSettings } from '../config/load.js';
-import { buildGeneration, ensureGeneration } from '../generation/build.js';
-import type { ExclusionEntry, Manifest } from '../generation/manifest.js';
+import { DataFolder } from '../generation/data-folder.js';
+import { type ExclusionEntry, type Manifest, readManifest } from '../generation/manifest.js';
+import { runBuilder } from '../rebuild/builder-process.js';
 import { addExportOptions, type ExportFlags, exportSettings } from './export-options.js';
 import { colors, formatBytes, ProgressLine, print, printJson, stopSignal, table } from './terminal.js';
 
@@ -24,21 +25,22 @@ async function build(flags: BuildFlags): Promise<void> {
   const settings = loadSettings(exportSettings(flags));
   const progress = new ProgressLine();
   const stop = stopSignal();
-  const options = {
-    models: settings.models,
-    data: dataFolder(settings),
-    metric: settings.metric,
-    onBadVector: settings.on_bad_vector,
-    onProgress: progress.update,
-    onPlan: progress.plan,
-    signal: stop.signal,
-  };
+  const data = await DataFolder.open(dataFolder(settings));
   try {
-    const { published, reused } = flags.force
-      ? { published: await buildGeneration(options), reused: false }
-      : await ensureGeneration(options);
+    const { id, reused } = await runBuilder(
+      {
+        models: settings.models,
+        data: data.path,
+        metric: settings.metric,
+        onBadVector: settings.on_bad_vector,
+        threads: settings.build_threads,
+        force: flags.force === true,
+      },
+      { onProgress: progress.update, onPlan: progress.plan, signal: stop.signal },
+    );
     progress.finish();
-    const { manifest, folder } = published;
+    const folder = data.folderOf(id);
+    const manifest = await readManifest(folder);
     if (flags.json) printJson({ reused, folder, ...manifest });
     else print(buildReport(manifest, folder, reused));
   } finally {

@@ -15,6 +15,7 @@ export interface GraphOfGeneration {
   readonly metric: Metric;
   /** SHA-256 of the file of item vectors. */
   readonly vectors: string;
+  readonly threads?: number | undefined;
   readonly onProgress?: ((stage: string, done: number, total: number) => void) | undefined;
   readonly signal?: AbortSignal | undefined;
 }
@@ -37,7 +38,7 @@ export function graphMemoryBytes(items: number, users: number, dims: number): nu
 }
 
 export async function graphOfGeneration(options: GraphOfGeneration): Promise<GraphSection | undefined> {
-  const { into, items, users, metric, vectors, onProgress, signal } = options;
+  const { into, items, users, metric, vectors, threads, onProgress, signal } = options;
   if (items.count < ITEMS_MIN) return undefined;
   const out = join(into, GRAPH_FILE);
   await mkdir(dirname(out), { recursive: true });
@@ -53,6 +54,7 @@ export async function graphOfGeneration(options: GraphOfGeneration): Promise<Gra
       vectors,
       skippedItems: items.skippedRows,
       skippedUsers: users?.skippedRows ?? [],
+      threads,
       onProgress,
       signal,
     });

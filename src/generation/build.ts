@@ -42,6 +42,8 @@ export interface BuildOptions {
   /** Default: export.json's, else ip. */
   readonly metric?: Metric | undefined;
   readonly onBadVector?: 'reject' | 'skip';
+  /** Native threads; default one per CPU. */
+  readonly threads?: number | undefined;
   readonly onProgress?: (progress: BuildProgress) => void;
   readonly onPlan?: (plan: BuildPlan) => void;
   /** A generation that failed its checksums and was passed over. */
@@ -179,6 +181,7 @@ async function writeGeneration(options: BuildOptions, id: string, into: string):
     users: manifest.users,
     metric,
     vectors: files[items.section.file]!.sha256,
+    threads: options.threads,
     onProgress: (stage, done, total) => options.onProgress?.({ stage, done, total }),
     signal: options.signal,
   });

@@ -63,7 +63,9 @@ async function measure(engine, trial) {
     for (let i = 0; i < Math.min(list.length, trial.k); i++) rows[q * trial.k + i] = Number(list[i]);
   });
   writeFileSync(trial.out, rows);
-  return { queries, seconds, resident: resident(), ...(engine.report?.() ?? {}) };
+  // Garbage of the answers is this process's, not the index's.
+  lists.length = 0;
+  return { queries, seconds, resident: settle(), ...(engine.report?.() ?? {}) };
 }
 
 /** An engine that measures itself. */

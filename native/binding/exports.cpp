@@ -209,8 +209,8 @@ Napi::Value prepare_graph(const Napi::CallbackInfo& call) {
   });
 }
 
-// True when this open file now holds the lock, alone or shared; false when another forbids it. The kernel gives it up when
-// the file is closed, however its process ends.
+// True when this open file now holds the lock, alone or shared; false when another forbids it. The kernel gives it up
+// when the file is closed, however its process ends.
 Napi::Value lock_file(const Napi::CallbackInfo& call) {
   return guarded(call.Env(), [&]() -> Napi::Value {
     const auto descriptor = static_cast<int>(read_integer(call[0], "descriptor", 0, std::numeric_limits<int>::max()));

@@ -20,9 +20,9 @@ class ThreadPool {
   // Queues a job. Jobs must not throw.
   void post(std::function<void()> job);
 
-  // Runs a job on a thread of its own, at low priority where the system has priorities of threads: long work that must
-  // not take a thread from searches. The job must not throw, and should keep to the width of 1 in parallel_for. Where no
-  // thread is to be had it is queued like any other.
+  // Runs a job on a thread of its own, at low priority where the system has priorities of threads: long work that
+  // must not take a thread from searches. The job must not throw, and should keep to the width of 1 in parallel_for.
+  // Where no thread is to be had it is queued like any other.
   void run_aside(std::function<void()> job);
 
   // Runs body(0) ... body(count - 1) on at most `width` threads, this one included, and returns when all are done.

@@ -10,6 +10,9 @@ const EF = [10, 20, 30, 40, 50, 60, 80, 100, 130, 160, 200, 260, 340, 450, 600, 
 /** Names of parameters that mean a beam width, which no engine accepts below k. */
 export const BEAM = ['ef', 'efSearch', 'window', 'beam'];
 
+/** Of Belfry's walk with a filter; a shorter grid than that of the walk without, since it is run for each selectivity. */
+export const FILTERED = { stop: [1.08, 1.12, 1.2], ef: [10, 20, 30, 45, 70, 100, 150, 260, 450] };
+
 export const ENGINES = {
   belfry: {
     runtime: 'node',

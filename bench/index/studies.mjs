@@ -2,7 +2,7 @@
 import { join } from 'node:path';
 import { writeNpy } from '../datasets/npy.mjs';
 import { Random } from '../datasets/random.mjs';
-import { ENGINES, expandGrid } from '../trials.mjs';
+import { expandGrid, FILTERED } from '../trials.mjs';
 import { median, powerLaw, qpsAt } from './pareto.mjs';
 import { thresholds } from './recall.mjs';
 import { roundTo } from './session.mjs';
@@ -76,7 +76,7 @@ export async function filterStudy(session) {
   const { rows, dims, metric } = dataset;
   const sweep = async (kth, filter) => {
     const points = [];
-    for (const chain of expandGrid(ENGINES.belfry.builds[0].search, FILTER_K)) {
+    for (const chain of expandGrid(FILTERED, FILTER_K)) {
       for (const params of chain) {
         // Both sides by the promise call, so that the ratio shows the filter alone.
         const got = await repeated(

@@ -14,6 +14,7 @@ export const ERROR_TABLE = {
   BELFRY_UNKNOWN_FIELD: { status: 400, meaning: 'a filter or with_metadata names a column that the item table lacks' },
   BELFRY_UNKNOWN_EXCLUSION_SET: { status: 400, meaning: 'exclude_sets names a set that the generation lacks' },
   BELFRY_UNKNOWN_ITEM: { status: 404, meaning: 'an item id is not in the generation' },
+  BELFRY_UNKNOWN_GENERATION: { status: 404, meaning: 'a generation is not in the data folder' },
   BELFRY_UNKNOWN_USER: { status: 404, meaning: 'a user id is not in the generation' },
   BELFRY_UNKNOWN_RERANKER: { status: 400, meaning: 'the named reranker is not in the registry, or cannot run' },
   BELFRY_INVALID_ITEM_VECTOR: { status: 422, meaning: 'an item vector is not finite, or is zero under cosine' },

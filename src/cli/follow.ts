@@ -5,18 +5,27 @@ import type { DataFolder } from '../generation/data-folder.js';
 import { type FollowerEvent, GenerationFollower } from '../generation/follower.js';
 import type { Retriever } from '../retrieval/retriever.js';
 import type { Metrics } from '../telemetry/metrics.js';
+import type { ItemUpserts } from '../upserts/item-upserts.js';
 import { loadOptions } from './load-options.js';
 
 export function followerOf(
   data: DataFolder,
   settings: Settings,
-  { retriever, metrics, logger }: { retriever: Retriever; metrics: Metrics; logger: Logger },
+  {
+    retriever,
+    upserts,
+    metrics,
+    logger,
+  }: { retriever: Retriever; upserts: ItemUpserts; metrics: Metrics; logger: Logger },
 ): GenerationFollower {
   const follower = new GenerationFollower({
     data,
     store: retriever.store,
     load: loadOptions(settings),
     swap: settings.swap,
+    canary: async (generation) => {
+      await upserts.prepare(generation); // its first request finds the changes since its mark in memory
+    },
     onEvent: (event) => {
       count(event, metrics);
       log(event, logger);

@@ -14,6 +14,7 @@ import { buildApp } from '../http/app.js';
 import { assertPortFree, listen } from '../http/server.js';
 import { Retriever } from '../retrieval/retriever.js';
 import { Metrics } from '../telemetry/metrics.js';
+import { ItemUpserts } from '../upserts/item-upserts.js';
 import { VERSION } from '../version.js';
 import { addExportOptions, type ExportFlags, exportSettings } from './export-options.js';
 import { followerOf } from './follow.js';
@@ -72,14 +73,25 @@ async function serve(flags: ServeFlags): Promise<void> {
   const { reused, problem } = await build(settings, data, { progress, signal: stop.signal, logger });
   const metrics = new Metrics();
   const store = new GenerationStore();
-  const retriever = new Retriever(store, metrics, (model, error) =>
-    logger.warn({ model, code: error.code, err: error.message }, 'not re-ranked'),
+  const upserts = await ItemUpserts.open({
+    data: data.path,
+    store,
+    metrics,
+    fsync: settings.upsert_fsync,
+    logBytes: settings.upsert_log_bytes,
+    onNotice: (message) => logger.warn(message),
+  });
+  const retriever = new Retriever(
+    store,
+    metrics,
+    (model, error) => logger.warn({ model, code: error.code, err: error.message }, 'not re-ranked'),
+    upserts,
   );
   retriever.buildProblem = problem;
-  const follower = followerOf(data, settings, { retriever, metrics, logger });
+  const follower = followerOf(data, settings, { retriever, upserts, metrics, logger });
   // Fastify's own information lines (it says that it listens) repeat ours.
   const appLogger = logger.child({}, { level: logger.isLevelEnabled('info') ? 'warn' : logger.level });
-  const app = await buildApp({ retriever, metrics, settings, logger: appLogger, version: VERSION });
+  const app = await buildApp({ retriever, upserts, metrics, settings, logger: appLogger, version: VERSION });
   // Before the first generation is loaded: alive, and not ready until it is.
   const address = await listen(app, settings);
   closeWithGrace({ delay: DRAIN_MS, logger: false }, async ({ err }) => {
@@ -88,6 +100,7 @@ async function serve(flags: ServeFlags): Promise<void> {
     await setTimeout(LATE_REQUESTS_MS);
     await app.close();
     await follower.close();
+    await upserts.close();
     await store.close();
   });
   stop.release();

@@ -31,7 +31,7 @@ const ModelRowSchema = Type.Object(
       Type.Literal('staging'),
       Type.Literal('archived'),
     ]),
-    role: Type.Optional(Type.Union([Type.Literal('user_tower'), Type.Literal('reranker')])),
+    role: Type.Optional(Type.Union([Type.Literal('user_tower'), Type.Literal('item_tower'), Type.Literal('reranker')])),
     sha256: Type.Optional(Type.String({ pattern: '^[0-9a-f]{64}$' })),
     notes: Type.Optional(Type.String()),
     // The binding of inputs and output is checked where it is compiled (features/binding.ts).
@@ -68,7 +68,7 @@ export interface ModelRow {
   /** Relative to the models folder. */
   readonly path: string;
   readonly stage: Stage;
-  readonly role: 'user_tower' | 'reranker';
+  readonly role: 'user_tower' | 'item_tower' | 'reranker';
   readonly sha256?: string;
   readonly notes?: string;
   readonly inputs?: Readonly<Record<string, unknown>>;
@@ -228,9 +228,12 @@ function conventionRows(folder: string): ModelRow[] {
   const version = readExport(folder).version ?? '0';
   const add = (model: string, role: ModelRow['role'], candidates: string[]) => {
     const path = first(folder, candidates);
-    if (path !== undefined) rows.push({ model, name: model, version, format: 'onnx', path, stage: 'production', role });
+    if (path === undefined || rows.some((row) => row.path === path)) return;
+    rows.push({ model, name: model, version, format: 'onnx', path, stage: 'production', role });
   };
   add('two-tower', 'user_tower', ['exported/onnx/user_tower.onnx', 'exported/onnx/two_tower.onnx']);
+  // A two_tower.onnx that is the user tower already is searched for its item part too.
+  add('item-tower', 'item_tower', ['exported/onnx/item_tower.onnx', 'exported/onnx/two_tower.onnx']);
   add('dlrm', 'reranker', ['exported/onnx/dlrm.onnx']);
   return rows;
 }
@@ -275,7 +278,9 @@ export function slug(name: string): string {
 }
 
 function roleOf(path: string): ModelRow['role'] {
-  return /tower/i.test(path.split('/').pop() ?? '') ? 'user_tower' : 'reranker';
+  const file = path.split('/').pop() ?? '';
+  if (/item[-_]?tower/i.test(file)) return 'item_tower';
+  return /tower/i.test(file) ? 'user_tower' : 'reranker';
 }
 
 function first(folder: string, candidates: readonly string[]): string | undefined {

@@ -22,7 +22,7 @@ export const SettingsSchema = Type.Object(
   {
     models: Type.String({
       minLength: 1,
-      description: 'models folder (exported/, embeddings/, features/, registry.yaml)',
+      description: 'models folder (exported/, embeddings/, features/, registry.yaml), or s3://bucket/prefix of one',
     }),
     data: Type.String({
       minLength: 1,
@@ -61,6 +61,15 @@ export const SettingsSchema = Type.Object(
       description:
         'when the next generation does not fit into memory beside the one that serves: refuse it, or stop serving until it is loaded',
     }),
+    upsert_fsync: Type.Union([Type.Literal('always'), Type.Literal('interval'), Type.Literal('off')], {
+      description:
+        'when a change of an item is on disk: before it is acknowledged, within a second, or when the system writes it',
+    }),
+    upsert_log_bytes: Type.Integer({
+      minimum: 1024,
+      maximum: 1 << 30,
+      description: 'changes of items that wait for a rebuild, in bytes; more are refused',
+    }),
     body_limit_bytes: Type.Integer({ minimum: 1024, maximum: 1 << 30, description: 'largest request body' }),
     request_timeout_ms: Type.Integer({
       minimum: 100,
@@ -73,6 +82,26 @@ export const SettingsSchema = Type.Object(
       maximum: LIMITS.timeoutMs.max,
       description: 'deadline of a request that names none',
     }),
+    s3_endpoint: Type.String({
+      pattern: '^https?://[^\\s/]+/?$',
+      description: 'address of an S3-compatible store; default that of AWS in the region',
+    }),
+    s3_region: Type.String({ minLength: 1, description: 'region; default that of the AWS environment or profile' }),
+    s3_access_key_id: Type.String({ minLength: 1, description: 'default: the standard chain of AWS credentials' }),
+    s3_secret_access_key: Type.String({ minLength: 1, description: 'goes with s3_access_key_id' }),
+    s3_session_token: Type.String({ minLength: 1, description: 'goes with temporary keys' }),
+    s3_checksums: Type.Union([Type.Literal('when_supported'), Type.Literal('when_required')], {
+      description: 'whether uploads carry a checksum of their own; some compatible stores refuse them',
+    }),
+    s3_etag: Type.Union([Type.Literal('md5'), Type.Literal('opaque')], {
+      description: 'whether an ETag that looks like an MD5 is one, and is checked',
+    }),
+    s3_timeout_ms: Type.Integer({
+      minimum: 100,
+      maximum: 600_000,
+      description: 'time for a connection, for an answer, and for the next 64 KB of one',
+    }),
+    s3_attempts: Type.Integer({ minimum: 1, maximum: 20, description: 'attempts before a request is given up' }),
     log_level: Type.Union(
       [
         Type.Literal('trace'),
@@ -91,7 +120,18 @@ export const SettingsSchema = Type.Object(
 
 type All = Static<typeof SettingsSchema>;
 /** Settings that are found from the models folder or the machine when nobody sets them. */
-type Derived = 'data' | 'metric' | 'threads' | 'build_threads' | 'kernel' | 'rerank_module';
+type Derived =
+  | 'data'
+  | 'metric'
+  | 'threads'
+  | 'build_threads'
+  | 'kernel'
+  | 'rerank_module'
+  | 's3_endpoint'
+  | 's3_region'
+  | 's3_access_key_id'
+  | 's3_secret_access_key'
+  | 's3_session_token';
 export type Settings = Omit<All, Derived> & { [K in Derived]?: All[K] | undefined };
 
 export const DEFAULTS: Omit<Settings, 'models'> = {
@@ -100,12 +140,21 @@ export const DEFAULTS: Omit<Settings, 'models'> = {
   model_workers: 1,
   on_bad_vector: 'reject',
   swap: 'beside',
+  upsert_fsync: 'always',
+  upsert_log_bytes: 512 * 1024 * 1024,
   body_limit_bytes: 2 * 1024 * 1024,
   request_timeout_ms: 10_000,
   max_connections: 10_000,
   timeout_ms: LIMITS.timeoutMs.default,
+  s3_checksums: 'when_supported',
+  s3_etag: 'md5',
+  s3_timeout_ms: 30_000,
+  s3_attempts: 5,
   log_level: 'info',
 };
+
+/** What a client of an object store is made of. */
+export type ObjectStoreSettings = Pick<Settings, Extract<keyof Settings, `s3_${string}`>>;
 
 /** `BELFRY_<SETTING>` sets any of them; PORT is what container platforms set. */
 export function environmentNames(setting: keyof All): string[] {

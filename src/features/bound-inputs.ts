@@ -38,6 +38,8 @@ export interface BindingBatch {
   readonly userEmbedding?: Float32Array;
   /** Rows of the aligned item table; negative is missing. */
   readonly itemRows?: ArrayLike<number>;
+  /** Features of the items that are in no table, by tensor row; their row in itemRows is negative. */
+  readonly itemFeatures?: readonly (Features | undefined)[];
   /** Row-major, `rows` x dims. */
   readonly itemEmbeddings?: Float32Array;
   readonly retrievalScores?: ArrayLike<number>;
@@ -84,8 +86,8 @@ export class BoundInputs {
   /** Refuses features of a request that this model cannot take. Names that it does not read are not its business: see checkKnown. */
   checkFeatures(
     features: Features,
-    side: 'user' | 'context' = 'user',
-    field = side === 'user' ? 'features' : 'context',
+    side: 'user' | 'item' | 'context' = 'user',
+    field = side === 'context' ? 'context' : 'features',
   ): void {
     for (const [name, value] of Object.entries(features)) {
       for (const slot of this.#slotsByFeature.get(`${side}.${name}`) ?? [])
@@ -177,6 +179,10 @@ export class BoundInputs {
       for (let row = 0; row < batch.rows; row++) {
         for (let i = 0; i < slot.width; i++) out[row * stride + at + i] = given[row * slot.width + i]!;
       }
+    }
+    if (side === 'item' && batch.itemFeatures !== undefined) {
+      for (const [row, features] of batch.itemFeatures.entries())
+        if (features !== undefined) encodeValue(slot, own(features, slot.feature), out, row * stride + at);
     }
   }
 

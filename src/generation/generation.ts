@@ -13,7 +13,7 @@ import type { ExclusionSets } from './exclusion-sets.js';
 import { ItemFilters } from './item-filters.js';
 import { loadIds } from './load-ids.js';
 import type { Manifest, VectorSection } from './manifest.js';
-import { type OpenModels, openModels } from './models.js';
+import { type ModelContext, type OpenModels, openModels } from './models.js';
 import { readExclusionSets } from './read-exclusions.js';
 import { rowsPerCall } from '../ann/read-rows.js';
 
@@ -32,6 +32,7 @@ export class Generation {
   readonly searcher: Searcher;
   readonly skippedItems: ReadonlySet<Row>;
   readonly skippedUsers: ReadonlySet<Row>;
+  private readonly closing: (() => unknown)[] = [];
   private similarity: { items?: Promise<Searcher>; users?: Promise<Searcher> } = {};
 
   private constructor(
@@ -160,8 +161,28 @@ export class Generation {
     return [...new Set([...named, ...spread])].slice(0, count);
   }
 
+  /** What opening another model of this generation takes. */
+  get modelContext(): ModelContext {
+    const { folder, manifest, items, userTable, itemTable, itemIds, userIds } = this;
+    return {
+      folder,
+      rows: manifest.models,
+      dims: items.dims,
+      users: userTable,
+      items: itemTable,
+      itemIds: () => itemIds.all(),
+      userIds: () => userIds?.all() ?? userTable.ids,
+    };
+  }
+
+  /** What others keep beside this generation, they give up with it. */
+  whenClosed(action: () => unknown): void {
+    this.closing.push(action);
+  }
+
   /** The store calls this when the last request on it is done. */
   async close(): Promise<void> {
+    for (const action of this.closing) await action();
     await closeModels(this.models);
     for (const opening of [this.similarity.items, this.similarity.users]) {
       (await opening?.catch(() => undefined))?.index.close();

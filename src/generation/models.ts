@@ -17,8 +17,10 @@ import {
 import type { FeatureTable } from '../features/feature-table.js';
 import { readVocabularyFile, type VocabularySources } from '../features/vocabulary.js';
 import { ModuleReranker } from '../rerank/module-reranker.js';
+import { loadOnnx } from '../inference/onnx-file.js';
 import { OnnxReranker } from '../rerank/onnx-reranker.js';
 import type { Reranker } from '../rerank/reranker.js';
+import { ItemTower } from '../tower/item-tower.js';
 import { UserTower } from '../tower/user-tower.js';
 import type { Id } from '../types.js';
 import { runsInProcess } from './sources.js';
@@ -92,6 +94,32 @@ export async function openModels(context: ModelContext): Promise<OpenModels> {
   }
 }
 
+/**
+ * The item tower: the model of that role, else the item part of a user tower's file that holds both. Undefined when there
+ * is neither. Errors: BELFRY_REGISTRY_INVALID, BELFRY_BINDING_MISMATCH, BELFRY_MODEL_INVALID, BELFRY_FEATURES_INVALID.
+ */
+export async function openItemTower(context: ModelContext): Promise<ItemTower | undefined> {
+  const own = inProduction(context.rows, 'item_tower');
+  const row = own ?? inProduction(context.rows, 'user_tower');
+  if (row === undefined) return undefined;
+  const modelPath = join(context.folder, row.path);
+  const { inputs, output } = bindingOf(row);
+  if (own === undefined) {
+    const { graph } = (await loadOnnx(modelPath, labelOf(row), row.sha256)).model;
+    if (graph.outputs.length < 2) return undefined;
+  }
+  return ItemTower.open({
+    name: labelOf(row),
+    modelPath,
+    ...(row.sha256 === undefined ? {} : { sha256: row.sha256 }),
+    ...(inputs === undefined ? {} : { inputs }),
+    ...(own === undefined || output === undefined ? {} : { output }),
+    dims: context.dims,
+    items: context.items,
+    vocabularies: vocabulariesOf(context),
+  });
+}
+
 export function labelOf({ name, version }: Pick<ModelRow, 'name' | 'version'>): string {
   return `${name}@${version}`;
 }
@@ -100,7 +128,7 @@ async function openTower(
   context: ModelContext,
   alsoKnown: ReadonlySet<string>,
 ): Promise<{ tower?: UserTower; towerProblem?: string }> {
-  const row = towerRow(context.rows);
+  const row = inProduction(context.rows, 'user_tower');
   if (row === undefined) return {};
   try {
     return {
@@ -142,8 +170,8 @@ async function openReranker(row: ModelRow, context: ModelContext): Promise<Reran
   });
 }
 
-function towerRow(rows: readonly ModelRow[]): ModelRow | undefined {
-  const towers = rows.filter((row) => row.role === 'user_tower' && runsInProcess(row));
+function inProduction(rows: readonly ModelRow[], role: ModelRow['role']): ModelRow | undefined {
+  const towers = rows.filter((row) => row.role === role && runsInProcess(row));
   return towers.find((row) => row.stage === 'production') ?? towers.find((row) => row.stage === 'ab-test');
 }
 

@@ -10,6 +10,7 @@ import { answerBrokenClient, installErrorHandlers, sendError } from './errors.js
 import type { AppParts } from './parts.js';
 import { consoleRoutes } from './routes/console.js';
 import { healthRoutes } from './routes/health.js';
+import { itemRoutes } from './routes/items.js';
 import { retrieveRoutes } from './routes/retrieve.js';
 import { similarRoutes } from './routes/similar.js';
 
@@ -81,6 +82,7 @@ export async function buildApp(parts: AppParts): Promise<FastifyInstance> {
 
   await app.register(retrieveRoutes, parts);
   await app.register(similarRoutes, parts);
+  if (parts.upserts !== undefined) await app.register(itemRoutes, { upserts: parts.upserts });
   await app.register(healthRoutes, parts);
   await app.register(consoleRoutes, parts);
   return app;

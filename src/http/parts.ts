@@ -2,6 +2,7 @@
 import type { FastifyBaseLogger } from 'fastify';
 import type { Settings } from '../config/schema.js';
 import type { Retriever } from '../retrieval/retriever.js';
+import type { ItemUpserts } from '../upserts/item-upserts.js';
 import type { Metrics } from '../telemetry/metrics.js';
 
 export type HttpSettings = Pick<Settings, 'body_limit_bytes' | 'request_timeout_ms' | 'timeout_ms'>;
@@ -9,6 +10,8 @@ export type HttpSettings = Pick<Settings, 'body_limit_bytes' | 'request_timeout_
 export interface AppParts {
   readonly retriever: Retriever;
   readonly metrics: Metrics;
+  /** Without it there are no routes that change items. */
+  readonly upserts?: ItemUpserts;
   readonly settings: HttpSettings;
   readonly logger?: FastifyBaseLogger;
   readonly version: string;

@@ -148,6 +148,38 @@ export const SimilarUsersBody = strict({
 });
 export type SimilarUsersBody = Static<typeof SimilarUsersBody>;
 
+export const ItemBody = strict(
+  {
+    embedding: Type.Optional(
+      Type.Array(Type.Number(), {
+        minItems: 1,
+        maxItems: LIMITS.dims.max,
+        description: 'The vector of the item, in the space of the item embeddings.',
+      }),
+    ),
+    features: Type.Optional(
+      Type.Record(Type.String({ maxLength: 256 }), FeatureInput, {
+        maxProperties: 1024,
+        description: 'Features by column name; without an embedding, the item tower makes one of them.',
+      }),
+    ),
+    metadata: Type.Optional(
+      Type.Record(Type.String({ maxLength: 256 }), FeatureInput, {
+        maxProperties: 1024,
+        description:
+          'Columns of the item table, which filters, with_metadata and rerankers read; absent ones are null. Without it, those among the features.',
+      }),
+    ),
+  },
+  { description: 'The whole item: what is not said of it is null. embedding or features must be there.' },
+);
+export const ItemPath = strict({ id: Type.String({ minLength: 1, maxLength: LIMITS.idLength.max }) });
+export const ItemAnswer = strict({
+  id: Id,
+  result: Type.Union([Type.Literal('created'), Type.Literal('replaced'), Type.Literal('deleted')]),
+  generation: Type.String({ description: 'The generation that serves, which the change is laid over.' }),
+});
+
 export const ErrorAnswer = strict({
   code: Type.String(),
   message: Type.String(),

@@ -65,13 +65,25 @@ export function inputsFor(graph: OnnxGraph, outputName: string): string[] {
   return graph.inputs.filter((input) => names.has(input.name)).map((input) => input.name);
 }
 
-/**
- * The output that holds the user embedding: the declared one; else the only one; else the only one named after the
- * user; else the only one that depends on nothing but inputs named after the user.
- */
+const NAMED_AFTER = { user: /user|query/i, item: /item|candidate|product/i };
+
+/** See findTowerOutput. */
 export function findUserOutput(graph: OnnxGraph, modelName: string, declared?: string): ChosenOutput {
+  return findTowerOutput(graph, modelName, 'user', declared);
+}
+
+/**
+ * The output that holds the embedding of a side, user or item: the declared one; else the only one; else the only one named
+ * after that side; else the only one that depends on nothing but inputs named after it.
+ */
+export function findTowerOutput(
+  graph: OnnxGraph,
+  modelName: string,
+  side: 'user' | 'item',
+  declared?: string,
+): ChosenOutput {
   const outputs = graph.outputs.map((output) => output.name);
-  const isUser = (name: string): boolean => /user|query/i.test(name);
+  const isOfSide = (name: string): boolean => NAMED_AFTER[side].test(name);
   const listed = (): string =>
     outputs.map((name) => `${name} (from ${inputsFor(graph, name).join(', ') || 'no input'})`).join('; ');
   let chosen: string | undefined;
@@ -83,17 +95,17 @@ export function findUserOutput(graph: OnnxGraph, modelName: string, declared?: s
   } else {
     const rules: string[][] = [
       outputs,
-      outputs.filter(isUser),
+      outputs.filter(isOfSide),
       outputs.filter((name) => {
         const inputs = inputsFor(graph, name);
-        return inputs.length > 0 && inputs.every(isUser);
+        return inputs.length > 0 && inputs.every(isOfSide);
       }),
     ];
     chosen = rules.find((found) => found.length === 1)?.[0];
     if (chosen === undefined) {
       throw mismatch(
         modelName,
-        `cannot tell which output is the user embedding; the graph has: ${listed() || 'none'}; name it as \`output:\` in registry.yaml`,
+        `cannot tell which output is the ${side} embedding; the graph has: ${listed() || 'none'}; name it as \`output:\` in registry.yaml`,
       );
     }
   }

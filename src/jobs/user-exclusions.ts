@@ -71,7 +71,7 @@ export class UserExclusions {
   #listsOf(id: Id): Uint32Array[] {
     const { generation } = this;
     return [
-      ...(this.excludeSeen ? [storedHistory(id, generation), generation.exclusions.seenBy(id)] : []),
+      ...(this.excludeSeen ? [storedHistory(id, generation, generation.itemIds), generation.exclusions.seenBy(id)] : []),
       ...this.sets.map((set) => set.rowsFor(id)),
     ];
   }

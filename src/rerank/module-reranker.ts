@@ -85,7 +85,7 @@ export class ModuleReranker implements Reranker {
       id,
       score: candidates.scores[i]!,
       rank: i + 1,
-      features: this.#items === undefined || candidates.rows[i]! < 0 ? {} : this.#items.featuresAt(candidates.rows[i]!),
+      features: candidates.features?.[i] ?? this.#featuresAt(candidates.rows[i]!),
     }));
     const gatherMs = performance.now() - started;
     let values: ArrayLike<number>;
@@ -108,4 +108,8 @@ export class ModuleReranker implements Reranker {
   }
 
   async close(): Promise<void> {}
+
+  #featuresAt(row: number): Features {
+    return this.#items === undefined || row < 0 ? {} : this.#items.featuresAt(row);
+  }
 }

@@ -100,6 +100,7 @@ export class OnnxReranker implements Reranker {
       user: this.#userFeatures(request),
       context: request.context ?? {},
       itemRows: candidates.rows,
+      ...(candidates.features === undefined ? {} : { itemFeatures: candidates.features }),
       retrievalScores: candidates.scores,
       retrievalRanks: Float64Array.from({ length: rows }, (_, i) => i + 1),
       ...(request.userEmbedding === undefined ? {} : { userEmbedding: request.userEmbedding }),

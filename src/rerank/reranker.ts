@@ -15,6 +15,8 @@ export interface RerankRequest {
 export interface RerankCandidates {
   /** Rows of the item embeddings and of the aligned item table. */
   readonly rows: ArrayLike<number>;
+  /** Features of items that changed since the generation was built, by position; their row is -1. */
+  readonly features?: readonly (Features | undefined)[];
   readonly ids: readonly Id[];
   readonly scores: ArrayLike<number>;
   /** Row-major, needed when `needs.itemEmbedding`. */

@@ -1,30 +1,30 @@
 /** From rows and scores to what a caller reads: ids, metadata, explanation; and from ids back to rows. */
-import type { NativeFilter, NativeIndex } from '../ann/addon.js';
+import type { NativeIndex } from '../ann/addon.js';
 import type { Found } from '../ann/searcher.js';
 import { BelfryError, show } from '../errors.js';
 import { concatRows } from '../generation/exclusion-sets.js';
 import type { Generation } from '../generation/generation.js';
 import type { Id } from '../types.js';
+import type { ItemView, ViewFilter, ViewFound } from '../upserts/item-view.js';
 import type { Query } from './query-vector.js';
 import type { Explanation, RetrievedItem, RetrieveRequest } from './request.js';
 
-export function rowsOf(ids: readonly Id[], generation: Generation): number[] {
+export function rowsOf(ids: readonly Id[], view: ItemView): number[] {
   const rows: number[] = [];
   for (const id of ids) {
-    const row = generation.itemIds.rowOf(id);
+    const row = view.rowOf(id);
     if (row !== undefined) rows.push(row); // an id that is not there cannot be answered anyway
   }
   return rows;
 }
 
 /** Errors: BELFRY_UNKNOWN_EXCLUSION_SET; BELFRY_INVALID_ARGUMENT for a set by user in a request without a user. */
-export function excludedRows(request: RetrieveRequest, query: Query, generation: Generation): Uint32Array {
-  const { exclusions } = generation;
+export function excludedRows(request: RetrieveRequest, query: Query, view: ItemView): Uint32Array {
+  const { exclusions } = view.generation;
   return concatRows([
-    rowsOf(request.exclude, generation),
-    ...(request.excludeSeen ? [query.seen, exclusions.seenBy(query.userId)] : []),
-    ...exclusions.rowsFor(request.excludeSets ?? [], query.userId),
-    [...generation.skippedItems],
+    rowsOf(request.exclude, view),
+    ...(request.excludeSeen ? [query.seen, view.current(exclusions.seenBy(query.userId))] : []),
+    ...exclusions.rowsFor(request.excludeSets ?? [], query.userId).map((rows) => view.current(rows)),
   ]);
 }
 
@@ -43,8 +43,8 @@ export function metadataColumns(names: readonly string[], generation: Generation
   return names;
 }
 
-export function metadataOf(row: number, columns: readonly string[], generation: Generation): Record<string, unknown> {
-  return Object.fromEntries(columns.map((name) => [name, generation.itemTable.valueAt(row, name)]));
+export function metadataOf(row: number, columns: readonly string[], view: ItemView): Record<string, unknown> {
+  return Object.fromEntries(columns.map((name) => [name, view.valueAt(row, name)]));
 }
 
 /** Nine digits name every 32-bit float; the double behind it would print seventeen. */
@@ -54,12 +54,12 @@ export function shortScore(score: number): number {
 
 /** The first k by the reranker's order, or by retrieval order where there is none. */
 export function answerItems(
-  hits: Found,
+  hits: ViewFound,
   order: Uint32Array | undefined,
   scores: Float32Array | undefined,
   k: number,
   columns: readonly string[],
-  generation: Generation,
+  view: ItemView,
 ): RetrievedItem[] {
   const items: RetrievedItem[] = [];
   const count = Math.min(k, hits.rows.length);
@@ -68,11 +68,11 @@ export function answerItems(
     const row = hits.rows[at]!;
     const score = scores === undefined || !Number.isFinite(scores[at]) ? hits.scores[at]! : scores[at]!;
     items.push({
-      id: generation.itemIds.idOf(row),
+      id: view.idOf(row),
       score: shortScore(score),
       retrieval_score: shortScore(hits.scores[at]!),
       retrieval_rank: at + 1,
-      ...(columns.length === 0 ? {} : { metadata: metadataOf(row, columns, generation) }),
+      ...(columns.length === 0 ? {} : { metadata: metadataOf(row, columns, view) }),
     });
   }
   return items;
@@ -80,8 +80,8 @@ export function answerItems(
 
 export function explanation(
   index: NativeIndex,
-  hits: Found,
-  found: { query: string; filter?: NativeFilter | undefined; depth: number; reranked: number },
+  hits: Found & Partial<Pick<ViewFound, 'deltaRows'>>,
+  found: { query: string; filter?: ViewFilter | undefined; depth: number; reranked: number },
 ): Explanation {
   const { effort, expectedRecall, why } = hits.plan;
   const isWalk = hits.path === 'walk' || hits.path === 'filtered walk';
@@ -96,6 +96,7 @@ export function explanation(
     kernel: index.info.kernel,
     query: found.query,
     rows: index.info.rows,
+    ...(hits.deltaRows === undefined ? {} : { delta_rows: hits.deltaRows }),
     ...(found.filter === undefined ? {} : { admitted: found.filter.count }),
     depth: found.depth,
     reranked: found.reranked,

@@ -2,8 +2,8 @@
 import { BelfryError, show } from '../errors.js';
 import type { Generation } from '../generation/generation.js';
 import { historyOf } from '../generation/history.js';
-import { readRows } from '../ann/read-rows.js';
 import type { Degradation, Features, Id } from '../types.js';
+import type { ItemView } from '../upserts/item-view.js';
 import type { QuerySource } from './request.js';
 
 export interface Query {
@@ -19,30 +19,31 @@ export interface Query {
   readonly seen: Uint32Array;
 }
 
-export async function resolveQuery(source: QuerySource, generation: Generation): Promise<Query> {
+export async function resolveQuery(source: QuerySource, view: ItemView): Promise<Query> {
   switch (source.kind) {
     case 'user':
-      return ofUser(source.id, generation);
+      return ofUser(source.id, view);
     case 'features':
-      return ofFeatures(source.features, generation);
+      return ofFeatures(source.features, view);
     case 'embedding':
       return {
-        vector: checkVector(source.vector, generation),
+        vector: checkVector(source.vector, view.generation),
         how: 'given',
         degraded: [],
         features: {},
         seen: new Uint32Array(0),
       };
     case 'items':
-      return ofItems(source.ids, generation);
+      return ofItems(source.ids, view);
   }
 }
 
-async function ofUser(id: Id, generation: Generation): Promise<Query> {
+async function ofUser(id: Id, view: ItemView): Promise<Query> {
+  const { generation } = view;
   const { users, userIds, userTable, tower } = generation;
   const stored = userTable.featuresOf(id);
   const features = { ...stored, id };
-  const { seen } = historyOf(features, generation);
+  const { seen } = historyOf(features, view);
   const user = { userId: id, features, seen };
   const row = userIds?.rowOf(id);
   if (users !== undefined && row !== undefined && !generation.skippedUsers.has(row)) {
@@ -62,7 +63,8 @@ async function ofUser(id: Id, generation: Generation): Promise<Query> {
   return { ...user, vector: generation.defaultQuery, how: 'default user', degraded: ['cold_start'] };
 }
 
-async function ofFeatures(features: Features, generation: Generation): Promise<Query> {
+async function ofFeatures(features: Features, view: ItemView): Promise<Query> {
+  const { generation } = view;
   if (generation.tower === undefined) {
     throw new BelfryError(
       'BELFRY_NO_USER_TOWER',
@@ -72,7 +74,7 @@ async function ofFeatures(features: Features, generation: Generation): Promise<Q
       },
     );
   }
-  const { seen, hasUnknown } = historyOf(features, generation);
+  const { seen, hasUnknown } = historyOf(features, view);
   return {
     vector: await embed(features, generation),
     how: 'user tower',
@@ -87,14 +89,14 @@ async function embed(features: Features, generation: Generation): Promise<Float3
   return vector;
 }
 
-async function ofItems(ids: readonly Id[], generation: Generation): Promise<Query> {
-  const { itemIds, items } = generation;
+async function ofItems(ids: readonly Id[], view: ItemView): Promise<Query> {
+  const { generation } = view;
   const rows = new Uint32Array(ids.length);
   let known = 0;
   let firstUnknown: Id | undefined;
   for (const id of ids) {
-    const row = itemIds.rowOf(id);
-    if (row !== undefined && !generation.skippedItems.has(row)) rows[known++] = row;
+    const row = view.rowOf(id);
+    if (row !== undefined) rows[known++] = row;
     else firstUnknown ??= id;
   }
   const seen = rows.subarray(0, known);
@@ -107,8 +109,8 @@ async function ofItems(ids: readonly Id[], generation: Generation): Promise<Quer
       },
     );
   }
-  const { dims } = items;
-  const values = await readRows(items, seen);
+  const { dims } = generation.items;
+  const values = await view.readVectors(seen);
   const vector = new Float32Array(dims);
   for (let i = 0; i < known; i++) {
     const item = values.subarray(i * dims, (i + 1) * dims);

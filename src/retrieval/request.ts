@@ -66,6 +66,8 @@ export interface Explanation {
   readonly kernel: string;
   readonly query: string;
   readonly rows: number;
+  /** Items changed since the generation was built, which are scanned beside it. */
+  readonly delta_rows?: number;
   /** Rows that the filter admits; exclusions come on top. */
   readonly admitted?: number;
   readonly depth: number;

@@ -1,9 +1,8 @@
 /** Re-ranking as a step of a request: which reranker, with how much time, and what its scores mean for the order. */
 import { asBelfryError, BelfryError, show } from '../errors.js';
-import type { Generation } from '../generation/generation.js';
-import { readRows } from '../ann/read-rows.js';
 import type { Reranker } from '../rerank/reranker.js';
 import type { Degradation } from '../types.js';
+import type { ItemView } from '../upserts/item-view.js';
 import type { Deadline } from './deadline.js';
 import type { Query } from './query-vector.js';
 
@@ -26,13 +25,14 @@ export class Reranking {
 
   private constructor(
     private readonly reranker: Reranker,
-    private readonly generation: Generation,
+    private readonly view: ItemView,
   ) {
     this.label = `${reranker.name}@${reranker.version}`;
   }
 
   /** `true` takes the first of the registry's order. Errors: BELFRY_NO_RERANKER, BELFRY_UNKNOWN_RERANKER. */
-  static choose(wanted: true | string, generation: Generation): Reranking {
+  static choose(wanted: true | string, view: ItemView): Reranking {
+    const { generation } = view;
     const { rerankers, rerankerProblems } = generation;
     const [first] = rerankers;
     if (first === undefined) {
@@ -42,9 +42,9 @@ export class Reranking {
         field: 'rerank',
       });
     }
-    if (wanted === true) return new Reranking(first, generation);
+    if (wanted === true) return new Reranking(first, view);
     const found = rerankers.find(({ name, version }) => wanted === name || wanted === `${name}@${version}`);
-    if (found !== undefined) return new Reranking(found, generation);
+    if (found !== undefined) return new Reranking(found, view);
     const names = rerankers.map(({ name, version }) => `${name}@${version}`).join(', ');
     throw new BelfryError(
       'BELFRY_UNKNOWN_RERANKER',
@@ -59,7 +59,7 @@ export class Reranking {
     hits: { readonly rows: Uint32Array; readonly scores: Float32Array },
     deadline: Deadline,
   ): Promise<RerankOutcome> {
-    const { generation, reranker } = this;
+    const { view, reranker } = this;
     const stop = new AbortController();
     const left = deadline.remainingMs - RESERVE_MS;
     if (left <= 0) return { invalidScores: 0, degraded: ['rerank_timeout'] };
@@ -73,10 +73,10 @@ export class Reranking {
           ...(query.userId === undefined ? {} : { userId: query.userId }),
         },
         {
-          rows: hits.rows,
-          ids: Array.from(hits.rows, (row) => generation.itemIds.idOf(row)),
+          ...view.tableRows(hits.rows),
+          ids: Array.from(hits.rows, (row) => view.idOf(row)),
           scores: hits.scores,
-          ...(reranker.needs.itemEmbedding ? { embeddings: await readRows(generation.items, hits.rows) } : {}),
+          ...(reranker.needs.itemEmbedding ? { embeddings: await view.readVectors(hits.rows) } : {}),
         },
         stop.signal,
       );

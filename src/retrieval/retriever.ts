@@ -2,14 +2,15 @@
  * What happens to a request, in which order: deadline, lease, query vector, filter and exclusions, search, re-rank, cut,
  * answer. The only flow control of a request; the parts do not know of each other.
  */
-import type { NativeFilter } from '../ann/addon.js';
-import type { Search, Searcher } from '../ann/searcher.js';
+import type { Found, Search, Searcher } from '../ann/searcher.js';
 import { BelfryError, show } from '../errors.js';
 import { concatRows } from '../generation/exclusion-sets.js';
 import type { Generation } from '../generation/generation.js';
 import type { GenerationStore } from '../generation/store.js';
 import type { Metrics } from '../telemetry/metrics.js';
 import type { Degradation, Id } from '../types.js';
+import { type ItemViews, PlainViews } from '../upserts/item-upserts.js';
+import type { ItemView, ViewFilter } from '../upserts/item-view.js';
 import { answerItems, excludedRows, explanation, metadataColumns, metadataOf, rowsOf, shortScore } from './answer.js';
 import { Deadline, StageTimer } from './deadline.js';
 import { describeGeneration, suggestIds } from './describe.js';
@@ -40,6 +41,14 @@ export interface ComingGeneration {
   readonly problem: BelfryError | undefined;
 }
 
+/** What differs between similar items and similar users. */
+interface Similarity {
+  readonly opening: Promise<Searcher>;
+  readonly search: (searcher: Searcher) => Promise<Found>;
+  readonly filter?: ViewFilter | undefined;
+  readonly describe: (row: number) => { id: Id; metadata?: Record<string, unknown> };
+}
+
 export class Retriever {
   /** Set before the process stops: not ready for new traffic, still answering what comes. */
   isDraining = false;
@@ -52,6 +61,8 @@ export class Retriever {
     private readonly metrics: Metrics,
     /** Hears why an answer is degraded by a model; the caller of the request only hears that it is. */
     private readonly onProblem: (model: string, error: BelfryError) => void = () => undefined,
+    /** Where changes of items come from, besides the generation. */
+    private readonly views: ItemViews = new PlainViews(),
   ) {
     const generation = store.peek();
     if (generation !== undefined) this.publishFacts(generation);
@@ -105,14 +116,15 @@ export class Retriever {
   }
 
   retrieve(request: RetrieveRequest): Promise<RetrieveResponse> {
-    return this.store.use(async (generation) => {
+    return this.onView(async (view) => {
+      const { generation } = view;
       const deadline = new Deadline(request.timeoutMs);
       const timer = new StageTimer();
-      const reranking = request.rerank === false ? undefined : Reranking.choose(request.rerank, generation);
+      const reranking = request.rerank === false ? undefined : Reranking.choose(request.rerank, view);
       const columns = metadataColumns(request.withMetadata, generation);
 
       const query = await this.inTime(
-        resolveQuery(request.source, generation).catch((error: unknown) => {
+        resolveQuery(request.source, view).catch((error: unknown) => {
           this.countInvalidOutput(generation.tower?.name, error);
           throw error;
         }),
@@ -121,13 +133,13 @@ export class Retriever {
       );
       timer.mark(query.how === 'user tower' ? 'tower' : 'query');
 
-      const filter = await this.filterOf(request, generation, deadline);
-      const exclude = excludedRows(request, query, generation);
+      const filter = await this.filterOf(request, view, deadline);
+      const exclude = excludedRows(request, query, view);
       timer.mark('filter');
 
       const depth = reranking === undefined ? request.k : Math.max(request.k, request.candidates);
       const hits = await this.inTime(
-        generation.searcher.search({ ...shape(request), query: query.vector, k: depth, filter, exclude }),
+        view.search(generation.searcher, { ...shape(request), query: query.vector, k: depth, filter, exclude }),
         deadline,
         'searching',
       );
@@ -146,7 +158,7 @@ export class Retriever {
         }
       }
 
-      const items = answerItems(hits, outcome?.order, outcome?.scores, request.k, columns, generation);
+      const items = answerItems(hits, outcome?.order, outcome?.scores, request.k, columns, view);
       const timings = timer.finish();
       this.observe(timer.stages, degraded);
       return {
@@ -176,12 +188,13 @@ export class Retriever {
   }
 
   similarItems(request: SimilarRequest): Promise<SimilarResponse> {
-    return this.store.use(async (generation) => {
+    return this.onView(async (view) => {
+      const { generation } = view;
       const deadline = new Deadline(request.timeoutMs);
       const columns = metadataColumns(request.withMetadata, generation);
       const { source } = request;
-      const row = source.kind === 'id' ? generation.itemIds.rowOf(source.id) : undefined;
-      if (source.kind === 'id' && (row === undefined || generation.skippedItems.has(row))) {
+      const row = source.kind === 'id' ? view.rowOf(source.id) : undefined;
+      if (source.kind === 'id' && row === undefined) {
         throw new BelfryError(
           'BELFRY_UNKNOWN_ITEM',
           `item_id: ${show(source.id)} is not in generation ${generation.id}`,
@@ -189,27 +202,22 @@ export class Retriever {
         );
       }
       const vector =
-        source.kind === 'id' ? generation.items.readRows(Uint32Array.of(row!)) : checkVector(source.vector, generation);
-      const filter = await this.filterOf(request, generation, deadline);
+        source.kind === 'id' ? await view.readVectors(Uint32Array.of(row!)) : checkVector(source.vector, generation);
+      const filter = await this.filterOf(request, view, deadline);
       const exclude = concatRows([
-        rowsOf(request.exclude, generation),
+        rowsOf(request.exclude, view),
         row === undefined ? [] : [row],
-        ...generation.exclusions.rowsFor(request.excludeSets ?? [], undefined),
-        [...generation.skippedItems],
+        ...generation.exclusions.rowsFor(request.excludeSets ?? [], undefined).map((rows) => view.current(rows)),
       ]);
-      return this.similar(
-        request,
-        deadline,
-        generation,
-        generation.itemSimilarity(),
-        vector,
+      return this.similar(request, deadline, generation, {
+        opening: generation.itemSimilarity(),
+        search: (searcher) => view.search(searcher, { ...shape(request), query: vector, filter, exclude }),
         filter,
-        exclude,
-        (hit) => ({
-          id: generation.itemIds.idOf(hit),
-          ...(columns.length === 0 ? {} : { metadata: metadataOf(hit, columns, generation) }),
+        describe: (hit) => ({
+          id: view.idOf(hit),
+          ...(columns.length === 0 ? {} : { metadata: metadataOf(hit, columns, view) }),
         }),
-      );
+      });
     });
   }
 
@@ -233,19 +241,12 @@ export class Retriever {
       }
       const vector =
         source.kind === 'id' ? users.readRows(Uint32Array.of(row!)) : checkVector(source.vector, generation);
-      const exclude = row === undefined ? [] : [row];
-      return this.similar(
-        request,
-        new Deadline(request.timeoutMs),
-        generation,
-        generation.userSimilarity(),
-        vector,
-        undefined,
-        Uint32Array.from([...exclude, ...generation.skippedUsers]),
-        (hit) => ({
-          id: userIds.idOf(hit),
-        }),
-      );
+      const exclude = Uint32Array.from([...(row === undefined ? [] : [row]), ...generation.skippedUsers]);
+      return this.similar(request, new Deadline(request.timeoutMs), generation, {
+        opening: generation.userSimilarity(),
+        search: (searcher) => searcher.search({ ...shape(request), query: vector, exclude }),
+        describe: (hit) => ({ id: userIds.idOf(hit) }),
+      });
     });
   }
 
@@ -253,20 +254,12 @@ export class Retriever {
     request: SimilarRequest,
     deadline: Deadline,
     generation: Generation,
-    opening: Promise<Searcher>,
-    vector: Float32Array,
-    filter: NativeFilter | undefined,
-    exclude: Uint32Array,
-    describe: (row: number) => { id: Id; metadata?: Record<string, unknown> },
+    { opening, search, filter, describe }: Similarity,
   ): Promise<SimilarResponse> {
     const timer = new StageTimer();
     // Made at the first call: over many rows that takes longer than a request may.
     const searcher = await this.inTime(opening, deadline, 'making the index');
-    const hits = await this.inTime(
-      searcher.search({ ...shape(request), query: vector, filter, exclude }),
-      deadline,
-      'searching',
-    );
+    const hits = await this.inTime(search(searcher), deadline, 'searching');
     timer.mark('search');
     const items = Array.from(hits.rows, (row, at) => ({ ...describe(row), score: shortScore(hits.scores[at]!) }));
     this.observe(timer.stages, []);
@@ -288,13 +281,14 @@ export class Retriever {
     };
   }
 
-  private async filterOf(
-    { filter }: Shaping,
-    generation: Generation,
-    deadline: Deadline,
-  ): Promise<NativeFilter | undefined> {
+  /** Runs one request on one generation and one state of its items, whatever changes meanwhile. */
+  private onView<T>(request: (view: ItemView) => Promise<T>): Promise<T> {
+    return this.store.use((generation) => this.views.use(generation, request));
+  }
+
+  private async filterOf({ filter }: Shaping, view: ItemView, deadline: Deadline): Promise<ViewFilter | undefined> {
     if (filter === undefined) return undefined;
-    const evaluating = generation.filters.evaluate(filter, () => deadline.remainingMs);
+    const evaluating = view.evaluate(filter, () => deadline.remainingMs);
     return this.inTime(evaluating, deadline, 'filtering');
   }
 

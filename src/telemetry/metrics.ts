@@ -80,6 +80,29 @@ export class Metrics {
     help: 'Generations that were not loaded for want of memory.',
     registers: [this.registry],
   });
+  readonly itemChanges = new Counter({
+    name: 'belfry_item_changes_total',
+    help: 'Items put and deleted by requests to this process.',
+    labelNames: ['op'] as const,
+    registers: [this.registry],
+  });
+  readonly itemDelta = new Gauge({
+    name: 'belfry_item_delta_rows',
+    help: 'Changes since the serving generation: items that are scanned beside it, and rows of it that are hidden (tombstones).',
+    labelNames: ['kind'] as const,
+    registers: [this.registry],
+  });
+  readonly itemLogBytes = new Gauge({
+    name: 'belfry_item_log_bytes',
+    help: 'Bytes of the item changes that no rebuild has folded in.',
+    registers: [this.registry],
+  });
+  readonly itemLogAppendSeconds = new Histogram({
+    name: 'belfry_item_log_append_seconds',
+    help: 'Time of one write to the log of item changes, with its fsync where the policy is always.',
+    buckets: SECONDS,
+    registers: [this.registry],
+  });
 
   constructor() {
     collectDefaultMetrics({ register: this.registry });

@@ -8,18 +8,19 @@ import type { TensorSpec } from '../types.js';
 export function bindByConvention(
   name: string,
   inputs: readonly TensorSpec[],
-  users: FeatureTable | undefined,
+  table: FeatureTable | undefined,
+  side: 'user' | 'item' = 'user',
 ): InputBindings {
   const reasons: string[] = [];
   const bindings: InputBindings = {};
   for (const input of inputs) {
-    const column = users?.column(input.name);
+    const column = table?.column(input.name);
     const width = input.shape?.[1] ?? 1;
     if (column === undefined)
-      reasons.push(`input ${input.name} ${describe(input)}: no user feature column has this name`);
+      reasons.push(`input ${input.name} ${describe(input)}: no ${side} feature column has this name`);
     else if (column.kind === 'string' || column.kind === 'string_list')
       reasons.push(`input ${input.name}: column ${column.name} holds strings, and the vocabulary is not known`);
-    else bindings[input.name] = { source: `user.${column.name}`, width };
+    else bindings[input.name] = { source: `${side}.${column.name}`, width };
   }
   if (reasons.length > 0) {
     throw new BelfryError(

@@ -227,13 +227,17 @@ export class UserTower {
 }
 
 /** Bindings of inputs that only the other tower reads are not this tower's business. */
-function partFor(bindings: InputBindings, all: readonly TensorSpec[], needed: readonly TensorSpec[]): InputBindings {
+export function partFor(
+  bindings: InputBindings,
+  all: readonly TensorSpec[],
+  needed: readonly TensorSpec[],
+): InputBindings {
   const isElsewhere = (name: string): boolean =>
     all.some((input) => input.name === name) && !needed.some((input) => input.name === name);
   return Object.fromEntries(Object.entries(bindings).filter(([name]) => !isElsewhere(name)));
 }
 
-function checkShapes(name: string, inputs: readonly TensorSpec[], output: TensorSpec, dims: number): void {
+export function checkShapes(name: string, inputs: readonly TensorSpec[], output: TensorSpec, dims: number): void {
   const fixed = inputs.find((input) => typeof input.shape?.[0] === 'number' && input.shape[0] !== 1);
   if (fixed !== undefined) {
     throw new BelfryError(

@@ -9,19 +9,26 @@ import { buildApp } from '../../src/http/app.js';
 import type { HttpSettings } from '../../src/http/parts.js';
 import { Retriever } from '../../src/retrieval/retriever.js';
 import { Metrics } from '../../src/telemetry/metrics.js';
+import { ItemUpserts, type UpsertOptions } from '../../src/upserts/item-upserts.js';
 import { temporaryFolder } from './folders.js';
 
 export interface Service {
   readonly app: FastifyInstance;
   readonly generation: Generation;
   readonly store: GenerationStore;
+  readonly upserts: ItemUpserts | undefined;
   post(url: string, body: unknown, headers?: Record<string, string>): Promise<LightMyRequestResponse>;
   close(): Promise<void>;
 }
 
 export async function startService(
   models: string,
-  options: { build?: Partial<BuildOptions>; load?: LoadOptions; settings?: Partial<HttpSettings> } = {},
+  options: {
+    build?: Partial<BuildOptions>;
+    load?: LoadOptions;
+    settings?: Partial<HttpSettings>;
+    upserts?: Partial<UpsertOptions>;
+  } = {},
 ): Promise<Service> {
   const data = temporaryFolder({ keep: true });
   const { published } = await ensureGeneration({ models, data, ...options.build });
@@ -30,11 +37,23 @@ export async function startService(
   const metrics = new Metrics();
   // Tests assert what is answered, not how fast: a busy machine must not turn an answer into a 504.
   const settings = { ...DEFAULTS, timeout_ms: 1000, ...options.settings };
-  const app = await buildApp({ retriever: new Retriever(store, metrics), metrics, settings, version: 'test' });
+  const upserts =
+    options.upserts === undefined
+      ? undefined
+      : await ItemUpserts.open({ data, store, metrics, fsync: 'off', logBytes: 1 << 30, ...options.upserts });
+  const retriever = new Retriever(store, metrics, undefined, upserts);
+  const app = await buildApp({
+    retriever,
+    metrics,
+    settings,
+    version: 'test',
+    ...(upserts === undefined ? {} : { upserts }),
+  });
   return {
     app,
     generation,
     store,
+    upserts,
     post: (url, body, headers = {}) =>
       app.inject({
         method: 'POST',
@@ -44,6 +63,7 @@ export async function startService(
       }),
     async close() {
       await app.close();
+      await upserts?.close();
       await store.close();
       rmSync(data, { recursive: true, force: true });
     },

@@ -1,0 +1,205 @@
+/**
+ * The items that one request sees: those of a generation with the changes up to one moment. Rows of the generation keep
+ * their numbers; a changed item is a row after them. Everything that names items by row goes through a view.
+ */
+import type { NativeFilter } from '../ann/addon.js';
+import { readRows } from '../ann/read-rows.js';
+import type { Found, Search, Searcher } from '../ann/searcher.js';
+import type { FilterGroup } from '../features/filter.js';
+import type { Generation } from '../generation/generation.js';
+import type { Features, FeatureValue, Id, Metric, Row } from '../types.js';
+import type { DeltaItem, DeltaSegment, SegmentHits } from './delta-segment.js';
+
+export interface ViewSegment {
+  readonly segment: DeltaSegment;
+  /** Rows of it that have changed since. */
+  readonly dead: Uint32Array;
+}
+
+/** Which items pass a filter: of the generation, and of each segment. */
+export interface ViewFilter {
+  readonly base: NativeFilter;
+  readonly parts: readonly NativeFilter[];
+  /** Items that pass; of the generation, those that changes hide are among them. */
+  readonly count: number;
+}
+
+export interface ViewSearch extends Omit<Search, 'filter' | 'visible'> {
+  readonly filter?: ViewFilter | undefined;
+}
+
+export interface ViewFound extends Found {
+  /** Changed items that were scanned beside the search of the generation. */
+  readonly deltaRows: number;
+}
+
+/** What a view asks of its delta. */
+export interface Slots {
+  /** The last slot below `end` of the item; -1 where it has none. */
+  lastSlot(id: Id, end: number): number;
+  /** Undefined for a slot that took the item away. */
+  itemAt(slot: number): DeltaItem | undefined;
+  /** Whether a row of the generation is not answered any more; later changes count too. */
+  isHidden(row: Row): boolean;
+}
+
+const NO_SLOTS: Slots = { lastSlot: () => -1, itemAt: () => undefined, isHidden: () => false };
+
+export class ItemView {
+  private holders = 1;
+  /** Rows of the generation; the first changed item has this number. */
+  readonly baseRows: number;
+  /** Changed items that can be answered. */
+  readonly deltaRows: number;
+
+  constructor(
+    readonly generation: Generation,
+    /** Slots of the delta that the view knows. */
+    readonly slots: number,
+    private readonly segments: readonly ViewSegment[],
+    private readonly visible: NativeFilter | undefined,
+    private readonly delta: Slots = NO_SLOTS,
+  ) {
+    this.baseRows = generation.itemIds.size;
+    this.deltaRows = segments.reduce((sum, { segment, dead }) => sum + segment.rows - dead.length, 0);
+  }
+
+  /** Undefined when no request can be answered with the item. */
+  rowOf(id: Id): Row | undefined {
+    const slot = this.delta.lastSlot(id, this.slots);
+    if (slot >= 0) return this.delta.itemAt(slot) === undefined ? undefined : this.baseRows + slot;
+    const row = this.generation.itemIds.rowOf(id);
+    return row === undefined || this.generation.skippedItems.has(row) ? undefined : row;
+  }
+
+  idOf(row: Row): Id {
+    return row < this.baseRows ? this.generation.itemIds.idOf(row) : this.changed(row).id;
+  }
+
+  valueAt(row: Row, column: string): FeatureValue {
+    if (row < this.baseRows) return this.generation.itemTable.valueAt(row, column);
+    const { metadata } = this.changed(row);
+    return Object.hasOwn(metadata, column) ? metadata[column]! : null;
+  }
+
+  /** What a model may read of a changed item, its id among it; undefined for a row of the generation. */
+  private featuresOf(row: Row): Features | undefined {
+    if (row < this.baseRows) return undefined;
+    const { id, metadata } = this.changed(row);
+    return { ...metadata, id };
+  }
+
+  /** Rows of the generation as the rows that their items have now: hidden ones may stay. */
+  current(rows: Uint32Array): Uint32Array {
+    if (this.slots === 0) return rows;
+    const { itemIds } = this.generation;
+    return rows.map((row) => (this.delta.isHidden(row) ? (this.rowOf(itemIds.idOf(row)) ?? row) : row));
+  }
+
+  /** Rows for whoever reads the item table: changed items are in no table, and bring their features. */
+  tableRows(rows: Uint32Array): { rows: ArrayLike<number>; features?: readonly (Features | undefined)[] } {
+    if (rows.every((row) => row < this.baseRows)) return { rows };
+    return {
+      rows: Int32Array.from(rows, (row) => (row < this.baseRows ? row : -1)),
+      features: Array.from(rows, (row) => this.featuresOf(row)),
+    };
+  }
+
+  /** Row-major f32 values. */
+  async readVectors(rows: Uint32Array): Promise<Float32Array> {
+    const { items } = this.generation;
+    if (rows.every((row) => row < this.baseRows)) return readRows(items, rows);
+    const stored = rows.map((row) => (row < this.baseRows ? row : 0));
+    const values = await readRows(items, stored);
+    for (const [at, row] of rows.entries())
+      if (row >= this.baseRows) values.set(this.changed(row).embedding, at * items.dims);
+    return values;
+  }
+
+  /** Errors: those of ItemFilters.evaluate. */
+  async evaluate(filter: FilterGroup, remainingMs: () => number): Promise<ViewFilter> {
+    const [base, ...parts] = await Promise.all([
+      this.generation.filters.evaluate(filter, remainingMs),
+      ...this.segments.map(({ segment }) => segment.evaluate(filter, remainingMs)),
+    ]);
+    return { base, parts, count: parts.reduce((sum, { count }) => sum + count, base.count) };
+  }
+
+  /** The best k of the generation's items as `searcher` finds them, and of the changed ones, exactly. */
+  async search(searcher: Searcher, search: ViewSearch): Promise<ViewFound> {
+    const { filter, exclude, query, k } = search;
+    const { metric } = searcher.index.info;
+    const base = searcher.search({
+      ...search,
+      filter: filter?.base,
+      exclude: this.segments.length === 0 ? exclude : exclude.filter((row) => row < this.baseRows),
+      visible: this.visible,
+    });
+    if (this.segments.length === 0) return { ...(await base), deltaRows: 0 };
+    const changed = this.segments.map((part, at) =>
+      this.searchSegment(part, query, k, metric, exclude, filter?.parts[at]),
+    );
+    const [found, ...others] = await Promise.all([base, ...changed]);
+    return { ...found, ...mergeHits(found, others, k), deltaRows: this.deltaRows };
+  }
+
+  retain(): this {
+    this.holders++;
+    return this;
+  }
+
+  release(): void {
+    if (--this.holders === 0) for (const { segment } of this.segments) segment.release();
+  }
+
+  private async searchSegment(
+    { segment, dead }: ViewSegment,
+    query: Float32Array,
+    k: number,
+    metric: Metric,
+    exclude: Uint32Array,
+    filter: NativeFilter | undefined,
+  ): Promise<SegmentHits> {
+    const left: number[] = [];
+    for (const row of exclude) {
+      const at = row < this.baseRows ? undefined : segment.rowOf(row - this.baseRows);
+      if (at !== undefined) left.push(at);
+    }
+    const excluded = left.length === 0 ? dead : Uint32Array.from([...dead, ...left]);
+    const { rows, scores } = await segment.search(query, k, metric, excluded, filter);
+    return { rows: rows.map((row) => this.baseRows + segment.slots[row]!), scores };
+  }
+
+  private changed(row: Row): DeltaItem {
+    const item = this.delta.itemAt(row - this.baseRows);
+    if (item === undefined) throw new Error(`row ${row} is no item of this view`);
+    return item;
+  }
+}
+
+/** The best k of lists that are ordered already; equal scores in the order of the rows. */
+function mergeHits(first: SegmentHits, others: readonly SegmentHits[], k: number): SegmentHits {
+  const lists = [first, ...others];
+  const places = lists.map(() => 0);
+  const count = Math.min(
+    k,
+    lists.reduce((sum, { rows }) => sum + rows.length, 0),
+  );
+  const [rows, scores] = [new Uint32Array(count), new Float32Array(count)];
+  for (let at = 0; at < count; at++) {
+    let best = -1;
+    for (const [list, hits] of lists.entries()) {
+      const place = places[list]!;
+      if (place >= hits.rows.length) continue;
+      if (best >= 0) {
+        const [a, b] = [hits.scores[place]!, lists[best]!.scores[places[best]!]!];
+        if (a < b || (a === b && hits.rows[place]! > lists[best]!.rows[places[best]!]!)) continue;
+      }
+      best = list;
+    }
+    const place = places[best]!++;
+    rows[at] = lists[best]!.rows[place]!;
+    scores[at] = lists[best]!.scores[place]!;
+  }
+  return { rows, scores };
+}

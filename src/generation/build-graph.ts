@@ -1,10 +1,10 @@
 /** The graph section of a generation. Small catalogues are scanned and get none. */
-import { mkdir } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { loadAddon } from '../ann/addon.js';
 import { buildGraph, TRAINING_USERS } from '../ann/build-graph.js';
 import { ANN_BOUNDS } from '../ann/params.js';
 import type { Metric } from '../types.js';
+import { makeFolder, nativeWrite } from './files.js';
 import type { GraphSection, VectorSection } from './manifest.js';
 
 export interface GraphOfGeneration {
@@ -41,23 +41,25 @@ export async function graphOfGeneration(options: GraphOfGeneration): Promise<Gra
   const { into, items, users, metric, vectors, threads, onProgress, signal } = options;
   if (items.count < ITEMS_MIN) return undefined;
   const out = join(into, GRAPH_FILE);
-  await mkdir(dirname(out), { recursive: true });
+  await makeFolder(dirname(out), 'graph');
   const addon = loadAddon();
   const itemMatrix = await addon.openMatrix(join(into, items.file));
   const userMatrix = users === undefined ? undefined : await addon.openMatrix(join(into, users.file));
   try {
-    const built = await buildGraph({
-      items: itemMatrix,
-      users: userMatrix,
-      metric,
-      out,
-      vectors,
-      skippedItems: items.skippedRows,
-      skippedUsers: users?.skippedRows ?? [],
-      threads,
-      onProgress,
-      signal,
-    });
+    const built = await nativeWrite('graph', 'write', out, () =>
+      buildGraph({
+        items: itemMatrix,
+        users: userMatrix,
+        metric,
+        out,
+        vectors,
+        skippedItems: items.skippedRows,
+        skippedUsers: users?.skippedRows ?? [],
+        threads,
+        onProgress,
+        signal,
+      }),
+    );
     return { file: GRAPH_FILE, ...built };
   } finally {
     itemMatrix.close();

@@ -2,7 +2,7 @@
  * A generation from a models folder: import and check vectors, check ids, copy feature tables and models, run the
  * checks, write the manifest, verify by re-reading, publish. Whatever fails leaves what serves untouched.
  */
-import { mkdir, rm, stat } from 'node:fs/promises';
+import { stat } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import { type ModelsFolder, readModelsFolder } from '../config/models-folder.js';
 import { BelfryError } from '../errors.js';
@@ -11,9 +11,9 @@ import { VERSION } from '../version.js';
 import { graphOfGeneration } from './build-graph.js';
 import { assertFits, type BuildPlan, planBuild } from './build-plan.js';
 import { checkModels } from './check-models.js';
-import { DataFolder, newGenerationId, type PublishedGeneration } from './data-folder.js';
+import { DataFolder, newGenerationId, type OnBadGeneration, type PublishedGeneration } from './data-folder.js';
 import type { ExclusionFacts } from './exclusion-sets.js';
-import { copyDurable, type FileFacts, hashFile } from './files.js';
+import { copyDurable, type FileFacts, hashFile, makeFolder, remove } from './files.js';
 import { type ImportedVectors, importVectors } from './import-vectors.js';
 import { loadIds } from './load-ids.js';
 import {
@@ -47,7 +47,9 @@ export interface BuildOptions {
   readonly onProgress?: (progress: BuildProgress) => void;
   readonly onPlan?: (plan: BuildPlan) => void;
   /** A generation that failed its checksums and was passed over. */
-  readonly onBadGeneration?: (id: string, error: BelfryError) => void;
+  readonly onBadGeneration?: OnBadGeneration;
+  /** Published all the same, but old generations could not be removed. */
+  readonly onWarning?: (error: BelfryError) => void;
   readonly signal?: AbortSignal;
 }
 
@@ -97,11 +99,13 @@ export async function buildGeneration(options: BuildOptions): Promise<PublishedG
     try {
       const manifest = await writeGeneration(options, id, temporary);
       options.onProgress?.({ stage: 'publish', done: 0, total: 1 });
-      await data.publish(temporary, id);
+      const uncollected = await data.publish(temporary, id);
+      if (uncollected !== undefined) options.onWarning?.(uncollected);
       options.onProgress?.({ stage: 'publish', done: 1, total: 1 });
       return { id, folder: data.folderOf(id), manifest };
     } catch (error) {
-      await rm(temporary, { recursive: true, force: true });
+      // When even this fails, the next build or start removes it; the first error is the one to report.
+      await remove(temporary, 'discard').catch(() => undefined);
       throw explainWriteError(error, options.data);
     }
   });
@@ -116,7 +120,7 @@ async function writeGeneration(options: BuildOptions, id: string, into: string):
   const plan = await planBuild(folder, options.data);
   options.onPlan?.(plan);
   assertFits(plan, options.data);
-  await mkdir(join(into, 'embeddings'), { recursive: true });
+  await makeFolder(join(into, 'embeddings'), 'vectors');
 
   const importOne = (file: string, stage: string): Promise<ImportedVectors> =>
     importVectors({

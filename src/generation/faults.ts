@@ -25,7 +25,8 @@ export const FAULT_PLACES = [
   'graph', // written by the native graph build
   'copy', // ids, features, models of a build
   'manifest',
-  'report', // of a build
+  'canaries', // of a build, as the report
+  'report',
   'generation', // the folder of a build becomes a generation
   'pointer', // CURRENT
   'discard', // a build that failed is removed

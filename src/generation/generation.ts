@@ -9,6 +9,7 @@ import type { Reranker } from '../rerank/reranker.js';
 import type { UserTower } from '../tower/user-tower.js';
 import type { Id, Metric, Row } from '../types.js';
 import type { PublishedGeneration } from './data-folder.js';
+import { type Lease, leaseGeneration } from './file-locks.js';
 import type { ExclusionSets } from './exclusion-sets.js';
 import { ItemFilters } from './item-filters.js';
 import { loadIds } from './load-ids.js';
@@ -51,6 +52,7 @@ export class Generation {
     /** In its own order: look up by id. */
     readonly userTable: FeatureTable,
     private readonly models: OpenModels,
+    private readonly lease: Lease,
     private readonly options: LoadOptions,
     /** What an unknown user gets: the mean user, whose candidates are what most users share. */
     readonly defaultQuery: Float32Array,
@@ -66,6 +68,8 @@ export class Generation {
     const { folder, manifest } = published;
     const opened: { close(): unknown }[] = [];
     try {
+      const lease = await leaseGeneration(folder);
+      opened.push({ close: () => lease.release() });
       const addon = loadAddon();
       const items = await addon.openMatrix(join(folder, manifest.items.file));
       opened.push(items);
@@ -110,6 +114,7 @@ export class Generation {
         exclusions,
         userTable,
         models,
+        lease,
         options,
         defaultQuery,
       );
@@ -191,6 +196,7 @@ export class Generation {
     this.index.close();
     this.items.close();
     this.users?.close();
+    await this.lease.release();
   }
 }
 

@@ -1,10 +1,10 @@
 /** One `.npy` of an export into a generation: converted, checked, described. The source is never mapped. */
-import { open, rm, stat } from 'node:fs/promises';
+import { open, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { loadAddon, type NativeMatrix, type VectorProfile } from '../ann/addon.js';
 import { BelfryError } from '../errors.js';
 import type { Metric } from '../types.js';
-import { hashFile } from './files.js';
+import { hashFile, nativeWrite, remove } from './files.js';
 import type { SourceFile, VectorSection } from './manifest.js';
 import { readRows } from '../ann/read-rows.js';
 
@@ -34,18 +34,18 @@ export async function importVectors(options: ImportOptions): Promise<ImportedVec
   const path = join(options.modelsFolder, options.file);
   const out = join(options.into, options.file);
   const before = await describe(path, options.file);
-  const job = await loadAddon().openImport({ path, out });
+  const job = await nativeWrite('vectors', 'open', out, () => loadAddon().openImport({ path, out }));
   let profile: VectorProfile;
   try {
     for (let done = 0; done < job.rows;) {
       options.signal?.throwIfAborted();
-      done = await job.step(STEP_ROWS);
+      done = await nativeWrite('vectors', 'write', out, () => job.step(STEP_ROWS));
       options.onProgress(done, job.rows);
     }
-    profile = await job.finish();
+    profile = await nativeWrite('vectors', 'sync', out, () => job.finish());
   } catch (error) {
     job.abort();
-    await rm(out, { force: true });
+    await remove(out, 'discard');
     throw error;
   }
   // The native reader compares size and times of its descriptor; the hash also catches a rewrite within one tick.
@@ -122,8 +122,11 @@ async function blank(copy: string, rows: readonly number[], { info, dims }: Nati
   const zeros = Buffer.alloc(dims * (info.dtype === 'f2' ? 2 : 4));
   const file = await open(copy, 'r+');
   try {
-    for (const row of rows) await file.write(zeros, 0, zeros.length, info.dataOffset + row * zeros.length);
-    await file.sync();
+    for (const row of rows) {
+      const at = info.dataOffset + row * zeros.length;
+      await nativeWrite('vectors', 'write', copy, () => file.write(zeros, 0, zeros.length, at));
+    }
+    await nativeWrite('vectors', 'sync', copy, () => file.sync());
   } finally {
     await file.close();
   }

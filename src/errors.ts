@@ -40,6 +40,11 @@ export const ERROR_TABLE = {
   BELFRY_MODEL_OUTPUT_INVALID: { status: 500, meaning: 'a model returned a wrong shape or non-finite values' },
   BELFRY_MODEL_FAILED: { status: 500, meaning: 'a model could not be run' },
   BELFRY_INTERNAL: { status: 500, meaning: 'a defect in Belfry' },
+  // administration
+  BELFRY_BUILD_RUNNING: { status: 409, meaning: 'a build runs already, here or in another process' },
+  BELFRY_NO_BUILD: { status: 409, meaning: 'no build is running that could be cancelled' },
+  BELFRY_FORBIDDEN: { status: 403, meaning: 'the caller may not administer this server' },
+  BELFRY_UNAUTHORIZED: { status: 401, meaning: 'the admin key is missing or wrong' },
   // models folder and builds
   BELFRY_MODELS_FOLDER: { status: 0, meaning: 'the models folder lacks what it must hold' },
   BELFRY_NPY_INVALID: { status: 0, meaning: 'a file is not a well-formed .npy' },

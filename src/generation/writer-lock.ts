@@ -53,6 +53,15 @@ export async function withWriterLock<T>(
   }
 }
 
+/** Process id of whoever writes into the folder now; undefined when nobody does. */
+export async function writerOf(folder: string): Promise<number | undefined> {
+  for (const name of await readdir(folder)) {
+    const pid = await livingPid(folder, name);
+    if (pid !== undefined) return pid;
+  }
+  return undefined;
+}
+
 /** `LOCK-<process>-<its start>-<its namespace>-<random>`. */
 export function lockName(pid: number, started = startOf(pid) ?? '0', namespace = namespaceOfProcess()): string {
   return `LOCK-${pid}-${started}-${namespace}-${randomBytes(4).toString('hex')}`;
@@ -86,15 +95,21 @@ async function take(folder: string, mine: string, words: LockWords): Promise<voi
 /** Process id of another writer that lives; locks of those that do not are removed. */
 async function livingOwner(folder: string, mine: string): Promise<number | undefined> {
   for (const name of await readdir(folder)) {
-    const parts = NAME.exec(name);
-    if (parts === null || name === mine) continue;
-    const [pid, started, namespace] = [Number(parts[1]), parts[2]!, parts[3]!];
-    const lives =
-      namespace === namespaceOfProcess() ? isSameProcess(pid, started) : await beatsStill(join(folder, name));
-    if (lives) return pid;
+    if (!NAME.test(name) || name === mine) continue;
+    const pid = await livingPid(folder, name);
+    if (pid !== undefined) return pid;
     await rm(join(folder, name), { force: true });
   }
   return undefined;
+}
+
+/** Of the owner of this lock; undefined when it is no lock, or its owner is gone. */
+async function livingPid(folder: string, name: string): Promise<number | undefined> {
+  const parts = NAME.exec(name);
+  if (parts === null) return undefined;
+  const [pid, started, namespace] = [Number(parts[1]), parts[2]!, parts[3]!];
+  const lives = namespace === namespaceOfProcess() ? isSameProcess(pid, started) : await beatsStill(join(folder, name));
+  return lives ? pid : undefined;
 }
 
 function isSameProcess(pid: number, started: string): boolean {

@@ -9,7 +9,10 @@ import { DataFolder } from '../generation/data-folder.js';
 import { memoryKills } from '../generation/memory.js';
 
 /** What crosses to the builder: every option of a build that is data. */
-export interface BuildTask extends Omit<BuildOptions, 'onProgress' | 'onPlan' | 'onBadGeneration' | 'signal'> {
+export interface BuildTask extends Omit<
+  BuildOptions,
+  'onProgress' | 'onPlan' | 'onBadGeneration' | 'onWarning' | 'signal'
+> {
   /** Build even when the newest generation was made from this very export. */
   readonly force?: boolean;
 }
@@ -24,7 +27,7 @@ interface FlatError {
 export type BuilderMessage =
   | { readonly kind: 'plan'; readonly plan: BuildPlan }
   | { readonly kind: 'progress'; readonly progress: BuildProgress }
-  | { readonly kind: 'bad'; readonly id: string; readonly error: FlatError }
+  | { readonly kind: 'warning'; readonly error: FlatError }
   | { readonly kind: 'done'; readonly id: string; readonly reused: boolean; readonly peakMemoryBytes: number }
   | { readonly kind: 'failed'; readonly error: FlatError };
 
@@ -37,7 +40,7 @@ export interface BuildOutcome {
   readonly peakMemoryBytes: number;
 }
 
-export interface BuildCallbacks extends Pick<BuildOptions, 'onProgress' | 'onPlan' | 'onBadGeneration' | 'signal'> {
+export interface BuildCallbacks extends Pick<BuildOptions, 'onProgress' | 'onPlan' | 'onWarning' | 'signal'> {
   /** The builder runs. */
   readonly onStart?: (pid: number) => void;
 }
@@ -64,9 +67,8 @@ export async function runBuilder(task: BuildTask, callbacks: BuildCallbacks = {}
     return { id, reused, peakMemoryBytes };
   }
   if (result !== undefined) {
-    const { code, message, ...details } = result.error;
-    if (code === 'BELFRY_STOPPED') callbacks.signal?.throwIfAborted(); // its reason says who stopped it
-    throw new BelfryError(code, message, details);
+    if (result.error.code === 'BELFRY_STOPPED') callbacks.signal?.throwIfAborted(); // its reason says who stopped it
+    throw unflat(result.error);
   }
   await (await DataFolder.open(task.data)).cleanUp();
   callbacks.signal?.throwIfAborted();
@@ -106,8 +108,7 @@ function followToTheEnd(child: ChildProcess, task: BuildTask, callbacks: BuildCa
     });
     child.on('message', (message: BuilderMessage) => {
       if (message.kind === 'plan') callbacks.onPlan?.(message.plan);
-      else if (message.kind === 'bad')
-        callbacks.onBadGeneration?.(message.id, new BelfryError(message.error.code, message.error.message));
+      else if (message.kind === 'warning') callbacks.onWarning?.(unflat(message.error));
       else if (message.kind === 'progress') {
         stage = message.progress.stage;
         callbacks.onProgress?.(message.progress);
@@ -126,6 +127,10 @@ function followToTheEnd(child: ChildProcess, task: BuildTask, callbacks: BuildCa
     // Not `exit`: messages and the last words of the process may still be on their way.
     child.once('close', (code, signal) => end(signal ?? `exit code ${code}`));
   });
+}
+
+function unflat({ code, message, ...details }: FlatError): BelfryError {
+  return new BelfryError(code, message, details);
 }
 
 function explainDeath(exit: string, stage: string, stderr: string, wasKilledForMemory: boolean): BelfryError {

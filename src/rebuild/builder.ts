@@ -38,7 +38,8 @@ async function run({ force = false, ...options }: BuildTask): Promise<void> {
       [stage, sentAt] = [progress.stage, now];
       send({ kind: 'progress', progress });
     },
-    onBadGeneration: (id: string, error: BelfryError) => send({ kind: 'bad', id, error: flat(error) }),
+    onWarning: (error: BelfryError) => send({ kind: 'warning', error: flat(error) }),
+    onBadGeneration: (_id: string, error: BelfryError) => send({ kind: 'warning', error: flat(error) }),
   };
   try {
     const { published, reused } = force

@@ -61,6 +61,9 @@ export const ERROR_TABLE = {
   BELFRY_EXCLUSIONS_INVALID: { status: 0, meaning: 'an exclusion set cannot be read' },
   BELFRY_MODEL_INVALID: { status: 0, meaning: 'a model cannot be loaded, or is not the file that the registry pins' },
   BELFRY_BINDING_MISMATCH: { status: 0, meaning: 'model inputs or outputs differ from the binding in the registry' },
+  BELFRY_INPUT_GATE: { status: 0, meaning: 'counts or lengths of an export are unlike those before it' },
+  BELFRY_RECALL: { status: 0, meaning: 'the tuned search finds too little of what an exact one finds' },
+  BELFRY_CANARIES: { status: 0, meaning: 'a generation does not answer recorded requests as expected' },
   BELFRY_SKEW: { status: 0, meaning: 'the user tower does not reproduce user_embeddings.npy' },
   BELFRY_DISK_SPACE: { status: 0, meaning: 'not enough free disk for a build or a job' },
   BELFRY_MEMORY_SPACE: { status: 0, meaning: 'not enough memory for a build' },
@@ -77,6 +80,13 @@ export const ERROR_TABLE = {
   BELFRY_BENCH_REFUSED: { status: 0, meaning: 'the server under load refuses the requests of the mix' },
   BELFRY_BENCH_TRUTH: { status: 0, meaning: 'the true answers given to a bench are cut off or of other data' },
   BELFRY_BENCH_GATE: { status: 0, meaning: 'a bench measured a value beyond the limit that it was given' },
+  // object stores
+  BELFRY_OBJECT_STORE_CLIENT: { status: 0, meaning: 'the client of S3, an optional package, cannot be loaded' },
+  BELFRY_OBJECT_STORE_DENIED: { status: 0, meaning: 'an object store refuses a request: keys, rights or region' },
+  BELFRY_OBJECT_STORE_NOT_FOUND: { status: 0, meaning: 'a bucket or an object does not exist' },
+  BELFRY_OBJECT_STORE_UNREACHABLE: { status: 0, meaning: 'an object store does not answer, or breaks off again and again' },
+  BELFRY_OBJECT_STORE_SLOW: { status: 0, meaning: 'an object store sends less than it must in s3_timeout_ms' },
+  BELFRY_OBJECT_CORRUPT: { status: 0, meaning: 'an object is not what its checksum or its manifest says' },
   // process
   BELFRY_CONFIG_INVALID: { status: 0, meaning: 'a setting is unknown or out of bounds' },
   BELFRY_PORT_TAKEN: { status: 0, meaning: 'another program listens on the port' },

@@ -42,7 +42,11 @@ export interface BuiltGraph {
 
 export const TRAINING_USERS = 32_768;
 const CALIBRATION_QUERIES = 2000;
-/** At most this share of the users is held out for calibration. */
+/** Users on whom neither the graph nor the calibration has been fitted: what the tuned search is measured on. */
+const GATE_QUERIES = 500;
+/** One in so many held-out users is a gate's. */
+const GATE_EVERY = (CALIBRATION_QUERIES + GATE_QUERIES) / GATE_QUERIES;
+/** At most this share of the users is held out for both. */
 const HELD_OUT_SHARE = 0.2;
 const POLL_MS = 100;
 
@@ -104,7 +108,7 @@ async function calibrateGraph(
   const index = await loadAddon().createIndex({ matrix: items, metric, ...machine, graph: { path, vectors } });
   try {
     const isUsers = users !== undefined && heldOut.length >= CALIBRATION_QUERIES / 10;
-    const [from, rows] = isUsers ? [users, heldOut] : [items, standIns(items.rows, skippedItems)];
+    const [from, rows] = isUsers ? [users, calibrationUsers(heldOut)] : [items, standIns(items.rows, skippedItems)];
     return await calibrate({
       index,
       queries: await readRows(from, rows),
@@ -119,15 +123,27 @@ async function calibrateGraph(
 }
 
 /** Users to learn edges from, and users to measure on: disjoint, both spread over the file. */
-function splitUsers(count: number, skipped: readonly number[]): { training: Uint32Array; heldOut: Uint32Array } {
+export function splitUsers(
+  count: number,
+  skipped: readonly number[],
+): { readonly training: Uint32Array; readonly heldOut: Uint32Array } {
   const left = count - skipped.length;
-  const heldOut = spread(count, skipped, Math.min(CALIBRATION_QUERIES, Math.floor(left * HELD_OUT_SHARE)));
+  const heldOut = spread(count, skipped, Math.min(CALIBRATION_QUERIES + GATE_QUERIES, Math.floor(left * HELD_OUT_SHARE)));
   const wanted = Math.min(TRAINING_USERS, left - heldOut.length);
   return { training: spread(count, [...skipped, ...heldOut], wanted), heldOut };
 }
 
+function calibrationUsers(heldOut: Uint32Array): Uint32Array {
+  return heldOut.filter((_, position) => position % GATE_EVERY !== 0);
+}
+
+/** Of the held-out users: those that the calibration has not seen either. */
+export function gateUsers(heldOut: Uint32Array): Uint32Array {
+  return heldOut.filter((_, position) => position % GATE_EVERY === 0);
+}
+
 /** Items that stand in for users. */
-function standIns(count: number, skipped: readonly number[]): Uint32Array {
+export function standIns(count: number, skipped: readonly number[]): Uint32Array {
   const left = count - skipped.length;
   if (left === 0)
     throw new BelfryError('BELFRY_EXPORT_INVALID', 'item vectors: every row was left out, so nothing can be served');

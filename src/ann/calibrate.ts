@@ -204,8 +204,8 @@ export function recallOf(
 }
 
 /** The k-th true score of each query. */
-async function thresholds(
-  { index, exclude, signal }: CalibrateOptions,
+export async function thresholds(
+  { index, exclude, signal }: Pick<CalibrateOptions, 'index' | 'exclude' | 'signal'>,
   queries: Float32Array,
   k: number,
   filter?: Uint8Array,

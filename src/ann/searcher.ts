@@ -39,8 +39,10 @@ export class Searcher {
     readonly index: NativeIndex,
     /** Absent for an index without a graph. */
     calibration?: Calibration,
+    /** Of searches that ask for no recall. */
+    defaultRecall?: number,
   ) {
-    this.planner = new SearchPlanner(index.info.rows, calibration);
+    this.planner = new SearchPlanner(index.info.rows, calibration, defaultRecall);
     this.scans = new GatheredScans(index);
   }
 

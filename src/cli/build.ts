@@ -73,9 +73,9 @@ export function buildReport(manifest: Manifest, folder: string, reused: boolean)
     ['size', formatBytes(bytes)],
     ['built in', `${(manifest.buildMs / 1000).toFixed(2)} s`],
   ];
-  const checks = manifest.checks.map((check) => [check.name, mark(check.status), check.detail]);
+  const checks = manifest.gates.map((gate) => [gate.name, mark(gate.status), gate.detail]);
   const costs = recallTable(manifest);
-  return `${rows.map(([key, value]) => `${colors.dim(key.padEnd(11))} ${value}`).join('\n')}\n\n${table([['check', 'status', 'detail'], ...checks])}${costs === '' ? '' : `\n\n${costs}`}`;
+  return `${rows.map(([key, value]) => `${colors.dim(key.padEnd(11))} ${value}`).join('\n')}\n\n${table([['gate', 'status', 'detail'], ...checks])}${costs === '' ? '' : `\n\n${costs}`}`;
 }
 
 function describeSet(set: ExclusionEntry): string {

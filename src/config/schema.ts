@@ -70,6 +70,28 @@ export const SettingsSchema = Type.Object(
       maximum: 1 << 30,
       description: 'changes of items that wait for a rebuild, in bytes; more are refused',
     }),
+    gate_skew_cosine: Type.Number({
+      minimum: -1,
+      maximum: 1,
+      description: 'least cosine between what the user tower makes of a user and his row of user_embeddings.npy',
+    }),
+    gate_recall: Type.Number({ minimum: 0, maximum: 1, description: 'least recall of the tuned search' }),
+    gate_recall_drop: Type.Number({
+      minimum: 0,
+      maximum: 1,
+      description: 'recall that may be lost from one generation to the next',
+    }),
+    gate_count_drop: Type.Number({
+      minimum: 0,
+      maximum: 1,
+      description: 'share of the items, and of the users, that may be gone from one generation to the next',
+    }),
+    gate_norm_change: Type.Number({
+      minimum: 1,
+      maximum: 1e6,
+      description: 'factor by which the median length of vectors may change from one generation to the next',
+    }),
+    gate_zero_share: Type.Number({ minimum: 0, maximum: 1, description: 'largest share of vectors that are zero' }),
     body_limit_bytes: Type.Integer({ minimum: 1024, maximum: 1 << 30, description: 'largest request body' }),
     request_timeout_ms: Type.Integer({
       minimum: 100,
@@ -134,6 +156,17 @@ type Derived =
   | 's3_session_token';
 export type Settings = Omit<All, Derived> & { [K in Derived]?: All[K] | undefined };
 
+/** Thresholds of the gates that a generation must pass. */
+export type GateSettings = Pick<
+  Settings,
+  | 'gate_skew_cosine'
+  | 'gate_recall'
+  | 'gate_recall_drop'
+  | 'gate_count_drop'
+  | 'gate_norm_change'
+  | 'gate_zero_share'
+>;
+
 export const DEFAULTS: Omit<Settings, 'models'> = {
   host: '127.0.0.1',
   port: 8080,
@@ -142,6 +175,12 @@ export const DEFAULTS: Omit<Settings, 'models'> = {
   swap: 'beside',
   upsert_fsync: 'always',
   upsert_log_bytes: 512 * 1024 * 1024,
+  gate_skew_cosine: 0.99,
+  gate_recall: 0.95,
+  gate_recall_drop: 0.005,
+  gate_count_drop: 0.5,
+  gate_norm_change: 4,
+  gate_zero_share: 0.05,
   body_limit_bytes: 2 * 1024 * 1024,
   request_timeout_ms: 10_000,
   max_connections: 10_000,

@@ -10,23 +10,25 @@ import type { Metric } from '../types.js';
 import { VERSION } from '../version.js';
 import { graphOfGeneration } from './build-graph.js';
 import { assertFits, type BuildPlan, planBuild } from './build-plan.js';
-import { checkModels } from './check-models.js';
 import { DataFolder, newGenerationId, type OnBadGeneration, type PublishedGeneration } from './data-folder.js';
 import type { ExclusionFacts } from './exclusion-sets.js';
 import { copyDurable, type FileFacts, hashFile, makeFolder, remove } from './files.js';
+import { type Draft, type GateOptions, Gates } from './gates/run-gates.js';
 import { type ImportedVectors, importVectors } from './import-vectors.js';
 import { loadIds } from './load-ids.js';
 import {
-  type CheckResult,
   type ExclusionEntry,
   MANIFEST_VERSION,
   type Manifest,
   type ModelEntry,
   type SourceFile,
   type VectorSection,
+  readManifest,
   verifyFiles,
   writeManifest,
 } from './manifest.js';
+import { normProfile } from './norms.js';
+import { inProduction } from './models.js';
 import { readExclusionSets } from './read-exclusions.js';
 import { areSources, describeSources, filesToCopy, runsInProcess } from './sources.js';
 
@@ -36,7 +38,7 @@ export interface BuildProgress {
   readonly total: number;
 }
 
-export interface BuildOptions {
+export interface BuildOptions extends GateOptions {
   readonly models: string;
   readonly data: string;
   /** Default: export.json's, else ip. */
@@ -97,7 +99,7 @@ export async function buildGeneration(options: BuildOptions): Promise<PublishedG
     const id = newGenerationId();
     const temporary = data.newTemporary(id);
     try {
-      const manifest = await writeGeneration(options, id, temporary);
+      const manifest = await writeGeneration(options, id, temporary, await generationBefore(data));
       options.onProgress?.({ stage: 'publish', done: 0, total: 1 });
       const uncollected = await data.publish(temporary, id);
       if (uncollected !== undefined) options.onWarning?.(uncollected);
@@ -111,8 +113,14 @@ export async function buildGeneration(options: BuildOptions): Promise<PublishedG
   });
 }
 
-async function writeGeneration(options: BuildOptions, id: string, into: string): Promise<Manifest> {
+async function writeGeneration(
+  options: BuildOptions,
+  id: string,
+  into: string,
+  previous: PublishedGeneration | undefined,
+): Promise<Manifest> {
   const started = performance.now();
+  const gates = new Gates(into, previous, options);
   // Before they are read: what changes from here on makes the next look at this export build again.
   const descriptions = await describeSources(options.models);
   const folder = readModelsFolder(options.models);
@@ -160,15 +168,19 @@ async function writeGeneration(options: BuildOptions, id: string, into: string):
       ? undefined
       : await loadIds(into, folder.userIds, users.section.count, folder.userEmbeddings as string);
   const exclusions = await readExclusionSets(into, folder.exclusions, itemIds, userIds);
-  const manifest: Manifest = {
+  const { model, version, normalised, created, checkpoint } = folder.exportDescription;
+  const draft: Draft = {
     version: MANIFEST_VERSION,
     id,
     created: new Date().toISOString(),
     builder: { belfry: VERSION, node: process.versions.node, platform: `${process.platform}-${process.arch}` },
     models_folder: folder.path,
+    export: stated({ model, version, normalised, created, checkpoint }),
     metric,
-    items: section(items, folder.itemIds, itemIds.kind),
-    ...(users === undefined || userIds === undefined ? {} : { users: section(users, folder.userIds, userIds.kind) }),
+    items: await section(into, items, folder.itemIds, itemIds.kind),
+    ...(users === undefined || userIds === undefined
+      ? {}
+      : { users: await section(into, users, folder.userIds, userIds.kind) }),
     ...(folder.items === undefined ? {} : { itemFeatures: folder.items }),
     ...(folder.users === undefined ? {} : { userFeatures: folder.users }),
     ...(exclusions.facts.length === 0 ? {} : { exclusions: exclusions.facts.map(entryOf) }),
@@ -176,13 +188,15 @@ async function writeGeneration(options: BuildOptions, id: string, into: string):
     sources,
     files,
     exampleUsers: folder.exportDescription.example_users ?? [],
-    checks: [inputCheck(items, users)],
-    buildMs: 0,
+    ...(previous === undefined ? {} : { previous: previous.id }),
   };
+  options.onProgress?.({ stage: 'check models', done: 0, total: 1 });
+  const { tower, featureSchema } = await gates.beforeIndex(draft);
+  options.onProgress?.({ stage: 'check models', done: 1, total: 1 });
   const graph = await graphOfGeneration({
     into,
-    items: manifest.items,
-    users: manifest.users,
+    items: draft.items,
+    users: draft.users,
     metric,
     vectors: files[items.section.file]!.sha256,
     threads: options.threads,
@@ -190,14 +204,20 @@ async function writeGeneration(options: BuildOptions, id: string, into: string):
     signal: options.signal,
   });
   if (graph !== undefined) files[graph.file] = await hashFile(join(into, graph.file));
-  options.onProgress?.({ stage: 'check models', done: 0, total: 1 });
-  const skew = await checkModels(into, manifest);
-  options.onProgress?.({ stage: 'check models', done: 1, total: 1 });
+  const indexed: Draft = { ...draft, ...(graph === undefined ? {} : { graph }) };
+  options.onProgress?.({ stage: 'check answers', done: 0, total: 1 });
+  const { search, canaries, facts } = await gates.withIndex(indexed, tower, options.threads);
+  files[canaries.file] = facts;
+  options.onProgress?.({ stage: 'check answers', done: 1, total: 1 });
 
   const complete: Manifest = {
-    ...manifest,
-    ...(graph === undefined ? {} : { graph }),
-    checks: [...manifest.checks, skew],
+    ...indexed,
+    search,
+    canaries,
+    pins: pinsOf(indexed, items.source, users?.source, featureSchema),
+    gates: gates.results,
+    overrides: options.overrides ?? [],
+    report: {},
     buildMs: Math.round(performance.now() - started),
   };
   await writeManifest(into, complete);
@@ -205,26 +225,53 @@ async function writeGeneration(options: BuildOptions, id: string, into: string):
   return complete;
 }
 
+/** What the new one is held against; one that this Belfry cannot read is no measure. */
+async function generationBefore(data: DataFolder): Promise<PublishedGeneration | undefined> {
+  const id = await data.pointed();
+  if (id === undefined) return undefined;
+  const folder = data.folderOf(id);
+  try {
+    return { id, folder, manifest: await readManifest(folder) };
+  } catch (error) {
+    if (error instanceof BelfryError) return undefined;
+    throw error;
+  }
+}
+
+/** Without what is undefined, which JSON cannot hold. */
+function stated<T extends object>(values: T): { [Key in keyof T]?: Exclude<T[Key], undefined> } {
+  return Object.fromEntries(Object.entries(values).filter(([, value]) => value !== undefined)) as never;
+}
+
+function pinsOf(
+  { models }: Draft,
+  items: SourceFile,
+  users: SourceFile | undefined,
+  featureSchema: string,
+): Manifest['pins'] {
+  const pin = ({ name, version, sha256 }: ModelEntry) => ({ name, version, sha256 });
+  const tower = inProduction(models, 'user_tower');
+  return {
+    itemExport: items.sha256,
+    ...(users === undefined ? {} : { userExport: users.sha256 }),
+    ...(tower === undefined ? {} : { tower: pin(tower) }),
+    scorers: models.filter(({ role, stage }) => role === 'reranker' && stage !== 'archived').map(pin),
+    featureSchema,
+  };
+}
+
 function entryOf({ file, bytes: _, ...facts }: ExclusionFacts): ExclusionEntry {
   return { ...facts, path: file };
 }
 
-function section(
-  imported: ImportedVectors,
+async function section(
+  into: string,
+  { section: facts }: ImportedVectors,
   idsFile: string | undefined,
   idKind: VectorSection['idKind'],
-): VectorSection {
-  return { ...imported.section, idKind, ...(idsFile === undefined ? {} : { idsFile }) };
-}
-
-function inputCheck(items: ImportedVectors, users: ImportedVectors | undefined): CheckResult {
-  const skipped = items.section.skippedRows.length + (users?.section.skippedRows.length ?? 0);
-  return {
-    name: 'input',
-    status: 'passed',
-    detail: `${items.section.count} items, ${users?.section.count ?? 0} users, ${items.section.dims} dims; ${skipped} rows left out`,
-    value: skipped,
-  };
+): Promise<VectorSection> {
+  const norms = await normProfile(join(into, facts.file), facts.norms, facts.skippedRows);
+  return { ...facts, norms, idKind, ...(idsFile === undefined ? {} : { idsFile }) };
 }
 
 function checkDims(folder: ModelsFolder, items: ImportedVectors, users: ImportedVectors | undefined): void {

@@ -58,7 +58,7 @@ export class Generation {
     readonly defaultQuery: Float32Array,
   ) {
     this.id = manifest.id;
-    this.searcher = new Searcher(index, manifest.graph?.calibration);
+    this.searcher = new Searcher(index, manifest.graph?.calibration, manifest.search.recall);
     this.skippedItems = new Set(manifest.items.skippedRows);
     this.skippedUsers = new Set(manifest.users?.skippedRows ?? []);
   }

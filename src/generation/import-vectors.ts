@@ -25,7 +25,9 @@ export interface ImportOptions {
 }
 
 export interface ImportedVectors {
-  readonly section: Omit<VectorSection, 'idsFile' | 'idKind'>;
+  readonly section: Omit<VectorSection, 'idsFile' | 'idKind' | 'norms'> & {
+    readonly norms: Pick<VectorSection['norms'], 'min' | 'mean' | 'max'>;
+  };
   readonly source: SourceFile;
 }
 

@@ -170,7 +170,8 @@ async function openReranker(row: ModelRow, context: ModelContext): Promise<Reran
   });
 }
 
-function inProduction(rows: readonly ModelRow[], role: ModelRow['role']): ModelRow | undefined {
+/** The row that serves in a role: that in production, else one under test. */
+export function inProduction<Row extends ModelRow>(rows: readonly Row[], role: ModelRow['role']): Row | undefined {
   const towers = rows.filter((row) => row.role === role && runsInProcess(row));
   return towers.find((row) => row.stage === 'production') ?? towers.find((row) => row.stage === 'ab-test');
 }

@@ -58,7 +58,7 @@ function describe(generation: Generation): Record<string, unknown> {
       }),
     ),
     filter_bytes: generation.filters.bytes,
-    checks: manifest.checks,
+    gates: manifest.gates,
   };
 }
 

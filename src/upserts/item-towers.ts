@@ -4,13 +4,14 @@
  */
 import { readRows } from '../ann/read-rows.js';
 import { asBelfryError, BelfryError } from '../errors.js';
-import { SKEW_COSINE_MIN } from '../generation/check-models.js';
+import { DEFAULTS } from '../config/schema.js';
 import type { Generation } from '../generation/generation.js';
 import { openItemTower } from '../generation/models.js';
 import type { ItemTower } from '../tower/item-tower.js';
 import type { Features, Id } from '../types.js';
 import { checkItemVector } from './check-item.js';
 
+const SKEW_COSINE_MIN = DEFAULTS.gate_skew_cosine;
 /** Items whose stored vector is compared with what the tower makes of their features. */
 const CHECKED_ITEMS = 64;
 

@@ -25,7 +25,7 @@ const INFO: Info = {
   ],
   user_features: [{ name: 'history', kind: 'string_list' }],
   sample_users: ['anna', 'bert'],
-  checks: [],
+  gates: [],
 };
 
 const state = (patch: Partial<ViewState>): ViewState => ({ ...defaults(INFO), ...patch });

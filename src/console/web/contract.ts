@@ -37,7 +37,7 @@ export interface Info {
   readonly item_columns: readonly { readonly name: string; readonly kind: ColumnKind }[];
   readonly user_features: readonly FeatureInfo[];
   readonly sample_users: readonly Id[];
-  readonly checks: readonly { readonly name: string; readonly status: string; readonly detail: string }[];
+  readonly gates: readonly { readonly name: string; readonly status: string; readonly detail: string }[];
 }
 
 export interface Condition {

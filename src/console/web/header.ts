@@ -24,7 +24,7 @@ export function drawHeader(info: Info): void {
   replace(
     byId('models'),
     ...info.models.map(modelBadge),
-    info.checks.length > 0 && checksMenu(info),
+    info.gates.length > 0 && checksMenu(info),
     info.models.length === 0 && h('span', { class: 'muted' }, 'no models: stored embeddings only'),
   );
 }
@@ -55,13 +55,13 @@ function modelBadge(model: ModelInfo): HTMLElement {
 }
 
 function checksMenu(info: Info): HTMLElement {
-  const good = info.checks.filter(({ status }) => isGood(status)).length;
+  const good = info.gates.filter(({ status }) => isGood(status)).length;
   return createMenu(
-    `${good}/${info.checks.length} checks`,
+    `${good}/${info.gates.length} gates`,
     h(
       'ul',
       { class: 'check-list' },
-      ...info.checks.map(({ name, status, detail }) =>
+      ...info.gates.map(({ name, status, detail }) =>
         h(
           'li',
           {},

@@ -1,7 +1,6 @@
 /** What a program that embeds Belfry may use. Re-exports only. */
 export { VectorIndex } from './ann/vector-index.js';
 export { type BenchReport, parseReport } from './bench/report/schema.js';
-export { commandLine, machineFacts, versionFacts } from './bench/report/facts.js';
 export { loadSettings } from './config/load.js';
 export { BelfryError, ERROR_TABLE, type ErrorCode } from './errors.js';
 export { type BuildOptions, buildGeneration, ensureGeneration } from './generation/build.js';

@@ -2,6 +2,7 @@
 /** The command line: parses, calls one command, turns errors into a message and an exit code. */
 import { Command, CommanderError } from 'commander';
 import { VERSION } from '../version.js';
+import { addBench } from './bench.js';
 import { addBuild } from './build.js';
 import { addDoctor } from './doctor.js';
 import { addInspect } from './inspect.js';
@@ -18,7 +19,7 @@ const program = new Command('belfry')
   // Before the commands are added: they inherit it.
   .exitOverride();
 
-for (const add of [addServe, addBuild, addQuery, addRetrieveAll, addInspect, addDoctor]) add(program);
+for (const add of [addServe, addBuild, addQuery, addRetrieveAll, addInspect, addDoctor, addBench]) add(program);
 
 try {
   await program.parseAsync();

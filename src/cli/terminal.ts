@@ -102,7 +102,7 @@ export function printJson(value: unknown): void {
 /** Exit codes: 1 a failure, 2 wrong use, 3 a check or gate said no. */
 export function exitCodeOf(error: unknown): number {
   if (!(error instanceof BelfryError)) return 1;
-  if (error.code === 'BELFRY_SKEW') return 3;
+  if (error.code === 'BELFRY_SKEW' || error.code === 'BELFRY_BENCH_GATE') return 3;
   return error.code === 'BELFRY_CONFIG_INVALID' || error.code === 'BELFRY_INVALID_ARGUMENT' ? 2 : 1;
 }
 

@@ -1,0 +1,388 @@
+/** The report of `bench load`: what was seen, in the words and plots of the report contract. */
+import { commandLine, machineFacts, versionFacts } from '../report/facts.js';
+import { type BenchReport, type Gate, type MetricValue, REPORT_FORMAT, type Table } from '../report/schema.js';
+import { median } from '../statistics.js';
+import { loadPlots } from './load-plots.js';
+import {
+  GOOD_SHARE,
+  kneeOf,
+  type Measures,
+  measuresOf,
+  nameOf,
+  PERCENTILES,
+  type Step,
+  windowsBetween,
+} from './measures.js';
+import type { RequestMix } from './mix.js';
+import { percentileMs } from './recording.js';
+import type { LoadPlan, LoadResult } from './run-load.js';
+import { loadWarnings } from './load-warnings.js';
+
+/** Recall of the answers received; `note` says what they were compared with. */
+export interface AnswerRecall {
+  readonly k: number;
+  /** Share of the true top k that was answered, over all judged answers; null where none could be judged. */
+  readonly recall: number | null;
+  readonly judged: number;
+  /** One value an answer. */
+  readonly values: readonly number[];
+  readonly note: string;
+}
+
+export interface LoadRun {
+  readonly result: LoadResult;
+  readonly recall?: AnswerRecall;
+}
+
+export interface LoadGates {
+  readonly maxP99Ms?: number | undefined;
+  readonly maxP999Ms?: number | undefined;
+  readonly minGoodput?: number | undefined;
+  readonly minRecall?: number | undefined;
+  readonly maxErrorShare?: number | undefined;
+}
+
+export interface LoadSubject {
+  readonly url: string;
+  readonly mix: RequestMix;
+  readonly plan: LoadPlan;
+  readonly during?: string | undefined;
+  readonly started: Date;
+  readonly settings: Readonly<Record<string, unknown>>;
+  readonly gates: LoadGates;
+}
+
+/** A run is cut into this many slices for the samples of `bench compare`, where there are no repeats. */
+const SLICES = 10;
+
+export function loadReport(subject: LoadSubject, runs: readonly LoadRun[]): BenchReport {
+  const shown = typical(runs);
+  const { result } = shown;
+  const all = measuresOf(result.recording.windows, result.windowMs);
+  const steps = stepsOf(subject.plan, result);
+  const summary = summaryOf(subject, runs, shown, steps);
+  const gates = gatesOf(subject.gates, summary);
+  return {
+    format: REPORT_FORMAT,
+    bench: 'load',
+    title: subject.during === undefined ? 'Load' : `Load during ${subject.during}`,
+    subject: describe(subject, runs.length),
+    command: commandLine(),
+    started: subject.started.toISOString(),
+    seconds: runs.reduce((sum, run) => sum + run.result.seconds, 0),
+    machine: machineFacts(),
+    versions: versionFacts(),
+    settings: { ...subject.settings },
+    summary,
+    gates,
+    tables: tablesOf(subject, shown, all, steps),
+    plots: loadPlots({ plan: subject.plan, result, all, steps }),
+    warnings: loadWarnings(subject.plan, result, all, steps),
+  };
+}
+
+/** The run in the middle by its p99: the plots show one run, not a mixture. */
+function typical(runs: readonly LoadRun[]): LoadRun {
+  const p99 = ({ result }: LoadRun) => measuresOf(result.recording.windows, result.windowMs).latency.get(99) ?? 0;
+  const sorted = [...runs].sort((a, b) => p99(a) - p99(b));
+  return sorted[(sorted.length - 1) >> 1] as LoadRun;
+}
+
+function describe({ url, mix, plan, during }: LoadSubject, repeats: number): string {
+  const { loop } = plan;
+  let load: string;
+  if (loop.kind === 'closed') load = `a closed loop of ${loop.clients} clients for ${loop.seconds} s`;
+  else if (loop.segments.length === 1)
+    load = `an open loop at ${loop.segments[0]!.rate} requests/s (${loop.arrivals}) for ${loop.segments[0]!.seconds} s`;
+  else load = `an open-loop ramp from ${loop.segments[0]!.rate} to ${loop.segments.at(-1)!.rate} requests/s`;
+  const times = repeats === 1 ? '' : `, ${repeats} times`;
+  const event = during === undefined ? '' : `, with a ${during} in the middle`;
+  return `${url} under ${load}${times}${event}; asked: ${mix.description}.`;
+}
+
+export function stepsOf({ loop }: LoadPlan, { recording, windowMs }: LoadResult): Step[] {
+  if (loop.kind === 'closed' || loop.segments.length === 1) return [];
+  let from = 0;
+  const steps: Step[] = [];
+  for (const { rate, seconds } of loop.segments) {
+    const first = Math.round(from / windowMs);
+    from += seconds * 1000;
+    const windows = recording.windows.slice(first, Math.round(from / windowMs));
+    if (windows.every((one) => one === undefined || one.offered === 0)) break; // the run was ended before
+    steps.push({ rate, ...measuresOf(windows, windowMs) });
+  }
+  return steps;
+}
+
+function summaryOf(
+  { plan, during }: LoadSubject,
+  runs: readonly LoadRun[],
+  shown: LoadRun,
+  steps: readonly Step[],
+): MetricValue[] {
+  const slices = runs.length > 1 ? runs.map(wholeRun) : steps.length > 0 ? [] : slicesOf(shown.result);
+  const wholes = runs.map(wholeRun);
+  const metric = (
+    name: string,
+    label: string,
+    unit: MetricValue['unit'],
+    better: MetricValue['better'],
+    of: (measures: Measures) => number | null,
+    note?: string,
+  ): MetricValue => {
+    const known = (list: readonly Measures[]) => list.map(of).filter((value) => value !== null);
+    const samples = known(slices);
+    return {
+      name,
+      label,
+      value: known(wholes).length === 0 ? null : median(known(wholes)),
+      unit,
+      better,
+      ...(samples.length > 1 ? { samples } : {}),
+      ...(note === undefined ? {} : { note }),
+    };
+  };
+  const share = (count: number, total: number) => (total === 0 ? null : count / total);
+  const isClosed = plan.loop.kind === 'closed';
+  const summary = [
+    metric('throughput', 'Throughput', 'rate', isClosed ? 'higher' : 'none', (one) => one.throughput),
+    metric('goodput_share', `Answered within ${plan.deadlineMs} ms`, 'share', 'higher', (one) => one.goodShare),
+    metric('goodput', `Goodput (within ${plan.deadlineMs} ms)`, 'rate', 'higher', (one) => one.goodput),
+    ...[50, 90, 99, 99.9, 99.99].map((percentile) =>
+      metric(
+        `latency_${nameOf(percentile).replace('.', '_')}`,
+        `Latency ${nameOf(percentile)}`,
+        'ms',
+        'lower',
+        (one) => one.latency.get(percentile) ?? null,
+      ),
+    ),
+    metric('latency_max', 'Latency max', 'ms', 'none', (one) => one.maxMs),
+    metric('failed', 'Failed requests', 'count', 'lower', (one) => one.failed),
+    metric('error_share', 'Errors', 'share', 'lower', (one) => share(one.failed, one.offered)),
+    metric('degraded_share', 'Degraded answers', 'share', 'lower', (one) => share(one.degraded, one.ok)),
+  ];
+  const [recall] = runs.flatMap((run) => (run.recall === undefined ? [] : [run.recall]));
+  if (recall !== undefined) {
+    summary.push({
+      name: `recall_at_${recall.k}`,
+      label: `Recall@${recall.k} of the answers`,
+      value: recall.recall,
+      unit: 'share',
+      better: 'higher',
+      ...(recall.values.length > 1 ? { samples: [...recall.values] } : {}),
+      note: recall.note,
+    });
+  }
+  if (steps.length > 0) {
+    const { rate, isFound } = kneeOf(steps);
+    summary.push({
+      name: 'knee',
+      label: `Knee: highest rate with ${GOOD_SHARE * 100} % within ${plan.deadlineMs} ms`,
+      value: rate,
+      unit: 'rate',
+      better: 'higher',
+      ...(isFound ? {} : { note: 'every step was served well: the knee lies beyond the ramp' }),
+    });
+  }
+  if (during !== undefined) summary.push(...duringMetrics(shown.result, during));
+  return [...summary, ...serverMetrics(shown.result)];
+}
+
+function wholeRun({ result }: LoadRun): Measures {
+  return measuresOf(result.recording.windows, result.windowMs);
+}
+
+function slicesOf({ recording: { windows }, windowMs }: LoadResult): Measures[] {
+  const count = Math.min(SLICES, windows.length);
+  return Array.from({ length: count }, (_, i) =>
+    measuresOf(
+      windows.slice(Math.round((i * windows.length) / count), Math.round(((i + 1) * windows.length) / count)),
+      windowMs,
+    ),
+  );
+}
+
+/** p99 of the time of the event over that of the time before it. */
+function duringMetrics({ recording, windowMs, events }: LoadResult, during: string): MetricValue[] {
+  if (events.length === 0) return [];
+  const { windows } = recording;
+  const before = measuresOf(
+    windowsBetween(windows, windowMs, 0, Math.min(...events.map(({ from }) => from))),
+    windowMs,
+  );
+  const inside = measuresOf(
+    events.flatMap(({ from, to }) => windowsBetween(windows, windowMs, from, to)),
+    windowMs,
+  );
+  const [calm, stressed] = [before.latency.get(99) ?? null, inside.latency.get(99) ?? null];
+  return [
+    { name: 'p99_before', label: `p99 before the ${during}`, value: calm, unit: 'ms', better: 'lower' },
+    { name: 'p99_during', label: `p99 during the ${during}`, value: stressed, unit: 'ms', better: 'lower' },
+    {
+      name: 'p99_ratio',
+      label: `p99 during over before`,
+      value: calm === null || stressed === null ? null : stressed / calm,
+      unit: 'ratio',
+      better: 'lower',
+    },
+    {
+      name: 'failed_during',
+      label: `Failed during the ${during}`,
+      value: inside.failed,
+      unit: 'count',
+      better: 'lower',
+    },
+  ];
+}
+
+function serverMetrics({ server }: LoadResult): MetricValue[] {
+  if (server.length === 0) return [];
+  const cpus = server.flatMap(({ cpu }) => (cpu === null ? [] : [cpu]));
+  return [
+    {
+      name: 'server_cpu',
+      label: 'Server CPU, cores',
+      value: cpus.length === 0 ? null : median(cpus),
+      unit: 'number',
+      better: 'lower',
+    },
+    {
+      name: 'server_rss_max',
+      label: 'Server memory, most',
+      value: Math.max(...server.map(({ rssBytes }) => rssBytes)),
+      unit: 'bytes',
+      better: 'lower',
+    },
+    {
+      name: 'server_loop_p99',
+      label: 'Server event-loop delay, p99 of the worst second',
+      value: Math.max(...server.map(({ loopP99Ms }) => loopP99Ms)),
+      unit: 'ms',
+      better: 'lower',
+    },
+  ];
+}
+
+function gatesOf(gates: LoadGates, summary: readonly MetricValue[]): Gate[] {
+  const rows: [flag: string, limit: number | undefined, metric: RegExp, isMost: boolean][] = [
+    ['--max-p99', gates.maxP99Ms, /^latency_p99$/, true],
+    ['--max-p99.9', gates.maxP999Ms, /^latency_p99_9$/, true],
+    ['--min-goodput', gates.minGoodput, /^goodput_share$/, false],
+    ['--min-recall', gates.minRecall, /^recall_at_/, false],
+    ['--max-errors', gates.maxErrorShare, /^error_share$/, true],
+  ];
+  return rows.flatMap(([name, limit, pattern, isMost]) => {
+    if (limit === undefined) return [];
+    const found = summary.find((metric) => pattern.test(metric.name));
+    const value = found?.value ?? null;
+    // What could not be measured has not been shown to hold.
+    const passed = value !== null && (isMost ? value <= limit : value >= limit);
+    return [{ name, limit, value, unit: found?.unit ?? 'share', passed }];
+  });
+}
+
+function tablesOf({ plan }: LoadSubject, { result, recall }: LoadRun, all: Measures, steps: readonly Step[]): Table[] {
+  const { recording, server } = result;
+  const rows = (counts: Record<string, number>, total: number) =>
+    Object.entries(counts)
+      .sort(([, a], [, b]) => b - a)
+      .map(([name, count]) => [name, count, total === 0 ? null : count / total]);
+  const tables: Table[] = [
+    {
+      id: 'latency',
+      title: 'Latency',
+      columns: [
+        { label: 'percentile' },
+        { label: 'from due to answered', unit: 'ms' },
+        { label: 'from sent to answered', unit: 'ms' },
+        { label: 'generator was late by', unit: 'ms' },
+      ],
+      rows: [...PERCENTILES.map((p) => [nameOf(p), p] as const), ['max', 100] as const].map(([name, p]) => [
+        name,
+        percentileMs(all.window.latency, p),
+        percentileMs(recording.service, p),
+        plan.loop.kind === 'open' ? percentileMs(recording.lag, p) : null,
+      ]),
+      note:
+        plan.loop.kind === 'open'
+          ? 'The first column is the one to quote: it charges the server for requests that had to wait for it.'
+          : 'A closed loop sends the next request when the last is answered: while the server stalls nothing is asked, so its percentiles hide stalls.',
+    },
+  ];
+  if (steps.length > 0) {
+    tables.push({
+      id: 'ramp',
+      title: 'Ramp',
+      columns: [
+        { label: 'asked', unit: 'rate' },
+        { label: 'answered', unit: 'rate' },
+        { label: `within ${plan.deadlineMs} ms`, unit: 'share' },
+        { label: 'p50', unit: 'ms' },
+        { label: 'p99', unit: 'ms' },
+        { label: 'p99.9', unit: 'ms' },
+        { label: 'errors', unit: 'count' },
+        { label: 'degraded', unit: 'count' },
+      ],
+      rows: steps.map((step) => [
+        step.rate,
+        step.throughput,
+        step.goodShare,
+        step.latency.get(50) ?? null,
+        step.latency.get(99) ?? null,
+        step.latency.get(99.9) ?? null,
+        step.failed,
+        step.degraded,
+      ]),
+    });
+  }
+  const countColumns = (what: string): Table['columns'] => [
+    { label: what },
+    { label: 'requests', unit: 'count' },
+    { label: 'share', unit: 'share' },
+  ];
+  if (all.failed > 0)
+    tables.push({
+      id: 'errors',
+      title: 'Errors',
+      columns: countColumns('code'),
+      rows: rows(all.window.errors, all.offered),
+    });
+  if (all.degraded > 0)
+    tables.push({
+      id: 'degraded',
+      title: 'Degraded answers',
+      columns: countColumns('reason'),
+      rows: rows(all.window.degraded, all.ok),
+    });
+  const answered = Object.values(recording.generations).reduce((sum, count) => sum + count, 0);
+  if (answered > 0)
+    tables.push({
+      id: 'generations',
+      title: 'Answers by generation',
+      columns: countColumns('generation'),
+      rows: rows({ ...recording.generations }, answered),
+    });
+  tables.push({
+    id: 'generator',
+    title: 'The generator itself',
+    columns: [{ label: 'what' }, { label: 'value' }],
+    rows: [
+      ['requests sent', all.offered],
+      ['threads', plan.workers],
+      ['connections opened', recording.connections],
+      ['requests that waited for a connection', recording.waited],
+      ['CPU, cores', round(result.generatorCpu)],
+      ['late by, p50 ms', plan.loop.kind === 'open' ? percentileMs(recording.lag, 50) : null],
+      ['late by, p99 ms', plan.loop.kind === 'open' ? percentileMs(recording.lag, 99) : null],
+      ['bytes of answers', recording.bytes],
+      ['answers judged for recall', recall?.judged ?? 0],
+      ['samples of the server', server.length],
+    ],
+  });
+  return tables;
+}
+
+function round(value: number): number {
+  return Math.round(value * 1000) / 1000;
+}

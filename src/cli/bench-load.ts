@@ -1,0 +1,183 @@
+/** `belfry bench load`: a load on a running server, its latency, its goodput, and the recall of its answers. */
+import type { Command } from 'commander';
+import { loadReport, type LoadRun } from '../bench/load/load-report.js';
+import { fileMix, recordedMix, type RequestMix, userMix } from '../bench/load/mix.js';
+import { planLoad } from '../bench/load/options.js';
+import { runLoad } from '../bench/load/run-load.js';
+import { Target } from '../bench/load/target.js';
+import { BelfryError, invalid } from '../errors.js';
+import type { Id } from '../types.js';
+import { addBenchOutput, type BenchOutputFlags, finishBench } from './bench-output.js';
+import { LoadView } from './load-view.js';
+import { numberOf, stopSignal } from './terminal.js';
+import { readIds } from './id-lists.js';
+
+interface LoadFlags extends BenchOutputFlags {
+  url: string;
+  rate?: number;
+  ramp?: string;
+  closed?: number;
+  duration?: number;
+  warmup?: number;
+  arrivals?: string;
+  pace?: string;
+  workers?: number;
+  connections?: number;
+  timeoutMs?: number;
+  deadlineMs?: number;
+  seed?: number;
+  repeats: number;
+  mix?: string;
+  users?: string;
+  zipf: number;
+  k: number;
+  rerankShare: number;
+  filter: string[];
+  filterShare: number;
+  batch: number;
+  body?: string;
+  path?: string;
+  kserve?: string;
+  header: string[];
+  maxP99?: number;
+  maxP999?: number;
+  minGoodput?: number;
+  minRecall?: number;
+  maxErrors?: number;
+}
+
+const collect = (one: string, all: string[]): string[] => [...all, one];
+
+export function addBenchLoad(bench: Command): void {
+  const command = bench
+    .command('load')
+    .description('load a server and measure latency, goodput and the recall of its answers')
+    .option('--url <address>', 'the server', 'http://127.0.0.1:8080')
+    .option('--rate <n>', 'open loop: requests a second, whatever the server does; default 200', numberOf('--rate'))
+    .option('--ramp <from:to:step>', 'open loop that rises: finds the knee')
+    .option('--closed <clients>', 'closed loop: each client waits for its answer; hides stalls', numberOf('--closed'))
+    .option('--duration <s>', 'seconds of the run (10), or of each step of a ramp (3)', numberOf('--duration'))
+    .option('--warmup <s>', 'seconds before that which are not counted; default 1', numberOf('--warmup'))
+    .option('--arrivals <how>', 'uniform (default) or poisson')
+    .option('--pace <how>', 'spin (default: sends on time to microseconds, fills a core) or timer (late by up to 1 ms)')
+    .option('--workers <n>', 'generator threads; default one per 20,000 requests/s', numberOf('--workers'))
+    .option('--connections <n>', 'most connections; default 256', numberOf('--connections'))
+    .option('--timeout-ms <n>', 'a request without an answer counts as failed; default 10000', numberOf('--timeout-ms'))
+    .option('--deadline-ms <n>', 'goodput counts answers before this; default 100', numberOf('--deadline-ms'))
+    .option('--repeats <n>', 'runs of the same load; the report holds their medians', numberOf('--repeats'), 1)
+    .option('--mix <file>', 'requests, JSON lines: /retrieve bodies, or {path, method, headers, body, weight, truth}')
+    .option('--users <ids>', 'user ids to ask for: a .txt or .json, or ids with commas between; default the server’s')
+    .option('--zipf <s>', 'popularity of users: exponent, 0 for all alike', numberOf('--zipf'), 1)
+    .option('-k, --k <n>', 'items a request', numberOf('-k'), 10)
+    .option('--rerank-share <share>', 'share of requests that are re-ranked', numberOf('--rerank-share'), 0)
+    .option('--filter <json>', 'a filter as in POST /retrieve; may be given several times', collect, [])
+    .option('--filter-share <share>', 'share of requests with one of the filters', numberOf('--filter-share'), 1)
+    .option('--batch <n>', 'requests in one POST /retrieve/batch', numberOf('--batch'), 1)
+    .option('--body <file>', 'send the bytes of this file as they are, to --path or --kserve')
+    .option('--path <path>', 'where --body goes')
+    .option('--kserve <model>', '--body is a KServe v2 infer request of this model')
+    .option('--header <name:value>', 'a header of --body; may be given several times', collect, [])
+    .option('--max-p99 <ms>', 'gate: exit code 3 above it', numberOf('--max-p99'))
+    .option('--max-p999 <ms>', 'gate on p99.9', numberOf('--max-p999'))
+    .option('--min-goodput <share>', 'gate: share of requests answered before the deadline', numberOf('--min-goodput'))
+    .option('--min-recall <share>', 'gate on the recall of the answers', numberOf('--min-recall'))
+    .option('--max-errors <share>', 'gate on failed requests', numberOf('--max-errors'))
+    .option('--seed <n>', 'of users, filters and arrivals; default 1', numberOf('--seed'));
+  addBenchOutput(command).action(run);
+}
+
+async function run(flags: LoadFlags): Promise<void> {
+  const started = new Date();
+  const plan = planLoad({ ...flags, seconds: flags.duration, warmupSeconds: flags.warmup, keep: 0 });
+  checkShares(flags);
+  const target = Target.at(flags.url, plan.timeoutMs);
+  const view = new LoadView();
+  const stop = stopSignal();
+  try {
+    if (flags.kserve !== undefined) await target.mustBeReady(flags.kserve);
+    const mix = await mixOf(flags, target, plan.seed);
+    await target.rehearse(mix.requests);
+    const runs: LoadRun[] = [];
+    for (let i = 0; i < flags.repeats; i++) {
+      view.begin(flags.repeats === 1 ? 'load' : `load ${i + 1} of ${flags.repeats}`);
+      const result = await runLoad(target, mix, plan, { onLive: view.update, signal: stop.signal });
+      view.finish();
+      runs.push({ result });
+    }
+    const { maxP99: maxP99Ms, maxP999: maxP999Ms, minGoodput, minRecall, maxErrors: maxErrorShare } = flags;
+    const report = loadReport(
+      {
+        url: target.origin,
+        mix,
+        plan,
+        started,
+        settings: { url: target.origin, ...plan, mix: mix.description, repeats: flags.repeats },
+        gates: { maxP99Ms, maxP999Ms, minGoodput, minRecall, maxErrorShare },
+      },
+      runs,
+    );
+    await finishBench(report, flags);
+  } finally {
+    stop.release();
+    view.finish();
+    await target.close();
+  }
+}
+
+function checkShares(flags: LoadFlags): void {
+  for (const [option, value] of [
+    ['--rerank-share', flags.rerankShare],
+    ['--filter-share', flags.filterShare],
+    ['--min-goodput', flags.minGoodput ?? 0],
+    ['--min-recall', flags.minRecall ?? 0],
+    ['--max-errors', flags.maxErrors ?? 0],
+  ] as const) {
+    if (!(value >= 0 && value <= 1)) throw invalid(option, 'a share from 0 to 1', value, { field: option });
+  }
+  for (const [option, value, max] of [
+    ['--repeats', flags.repeats, 1000],
+    ['--batch', flags.batch, 256],
+    ['-k', flags.k, 1000],
+  ] as const) {
+    if (!Number.isInteger(value) || value < 1 || value > max)
+      throw invalid(option, `an integer from 1 to ${max}`, value, { field: option, limit: max });
+  }
+  if (!(flags.zipf >= 0 && flags.zipf <= 10))
+    throw invalid('--zipf', 'a number from 0 to 10', flags.zipf, { field: '--zipf' });
+}
+
+async function mixOf(flags: LoadFlags, target: Target, seed: number): Promise<RequestMix> {
+  if (flags.body !== undefined) {
+    const path = flags.kserve === undefined ? flags.path : `/v2/models/${encodeURIComponent(flags.kserve)}/infer`;
+    if (path === undefined) throw invalid('--body', '--path or --kserve beside it', 'neither', { field: '--path' });
+    return recordedMix(flags.body, path, flags.header.flatMap(headerOf));
+  }
+  if (flags.kserve !== undefined) throw invalid('--kserve', 'a recorded --body beside it', 'none', { field: '--body' });
+  if (flags.mix !== undefined) return fileMix(flags.mix, seed);
+  const filters = flags.filter.map(filterOf);
+  return userMix(await usersOf(flags, target), { ...flags, filters, seed });
+}
+
+/** Ids of the same kind as those that the server tells. */
+async function usersOf(flags: LoadFlags, target: Target): Promise<readonly Id[]> {
+  const known = await target.userIds();
+  if (flags.users === undefined) return known;
+  return readIds('--users', flags.users, typeof known[0] === 'number' ? 'integer' : 'string');
+}
+
+function headerOf(text: string): [string, string] {
+  const at = text.indexOf(':');
+  if (at < 1) throw invalid('--header', 'name:value', text, { field: '--header' });
+  return [text.slice(0, at).trim(), text.slice(at + 1).trim()];
+}
+
+function filterOf(text: string): object {
+  try {
+    return JSON.parse(text) as object; // the server checks its form, before the run
+  } catch (error) {
+    throw new BelfryError('BELFRY_INVALID_ARGUMENT', `--filter: not JSON (${(error as Error).message})`, {
+      field: '--filter',
+      cause: error,
+    });
+  }
+}

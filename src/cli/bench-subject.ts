@@ -1,0 +1,113 @@
+/** What `bench recall` and `bench quality` measure: a generation of a models folder, or one made of a bare pair of `.npy` files. */
+import { mkdir, mkdtemp, rm, symlink } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { basename, join, resolve } from 'node:path';
+import { loadAddon } from '../ann/addon.js';
+import { dataFolder, loadSettings } from '../config/load.js';
+import { BelfryError } from '../errors.js';
+import { ensureGeneration } from '../generation/build.js';
+import { DataFolder, type PublishedGeneration } from '../generation/data-folder.js';
+import { Generation } from '../generation/generation.js';
+import { type ExportFlags, exportSettings } from './export-options.js';
+import { loadOptions } from './load-options.js';
+import type { ProgressLine } from './terminal.js';
+
+export interface SubjectFlags extends ExportFlags {
+  items?: string;
+  users?: string;
+  threads?: number;
+  kernel?: string;
+}
+
+export interface BenchSubject {
+  readonly generation: Generation;
+  /** For people. */
+  readonly name: string;
+  readonly data: string;
+  /** A folder for what the bench itself writes; gone after `close`. */
+  readonly temporary: string;
+  /** Query vectors of a file, where the generation has users of its own. */
+  readonly queryFile?: string | undefined;
+  close(): Promise<void>;
+}
+
+/** Errors: those of a build; BELFRY_DIMS_MISMATCH for a pair that does not fit together. */
+export async function openSubject(
+  flags: SubjectFlags,
+  progress: ProgressLine,
+  signal: AbortSignal,
+): Promise<BenchSubject> {
+  const temporary = await mkdtemp(join(tmpdir(), 'belfry-bench-'));
+  const remove = () => rm(temporary, { recursive: true, force: true });
+  try {
+    const models = flags.items === undefined ? undefined : await folderOfPair(flags.items, flags.users, temporary);
+    const { file, flags: exported } = exportSettings(flags, { threads: flags.threads, kernel: flags.kernel });
+    const settings = loadSettings({
+      file,
+      flags: models === undefined ? exported : { ...exported, models, data: flags.data ?? join(temporary, 'data') },
+    });
+    const data = dataFolder(settings);
+    const { published } = await ensureGeneration({
+      models: settings.models,
+      data,
+      metric: settings.metric,
+      onBadVector: settings.on_bad_vector,
+      onProgress: progress.update,
+      signal,
+    });
+    progress.finish();
+    const generation = await Generation.load(published, loadOptions(settings));
+    return {
+      generation,
+      name:
+        flags.items === undefined
+          ? `Generation ${generation.id} of ${basename(settings.models)}`
+          : [flags.items, flags.users]
+              .filter((path) => path !== undefined)
+              .map((path) => basename(path))
+              .join(' and '),
+      data,
+      temporary,
+      queryFile: flags.items === undefined ? flags.users : undefined,
+      close: async () => {
+        await generation.close();
+        await remove();
+      },
+    };
+  } catch (error) {
+    await remove();
+    throw error;
+  }
+}
+
+/** A models folder of links: from here on a bare pair is an export like any other. */
+async function folderOfPair(items: string, users: string | undefined, temporary: string): Promise<string> {
+  const { npyInfo } = loadAddon();
+  const [, dims] = (await npyInfo(items)).shape;
+  const other = users === undefined ? undefined : (await npyInfo(users)).shape[1];
+  if (users !== undefined && other !== dims) {
+    throw new BelfryError(
+      'BELFRY_DIMS_MISMATCH',
+      `users: ${users} has ${other ?? 'no'} dims and ${items} ${dims ?? 'none'}; give vectors of the same training`,
+      { field: 'users', ...(dims === undefined ? {} : { limit: dims }) },
+    );
+  }
+  const models = join(temporary, 'models');
+  await mkdir(join(models, 'embeddings'), { recursive: true });
+  await symlink(resolve(items), join(models, 'embeddings', 'item_embeddings.npy'));
+  if (users !== undefined) await symlink(resolve(users), join(models, 'embeddings', 'user_embeddings.npy'));
+  return models;
+}
+
+/** The generation named, else the one that served before. Undefined where there is none. Error: BELFRY_GENERATION_CORRUPT. */
+export async function previousOf(
+  { data, generation }: BenchSubject,
+  wanted: string | undefined,
+): Promise<PublishedGeneration | undefined> {
+  if (wanted === 'none') return undefined;
+  const folder = await DataFolder.open(data);
+  const id = wanted ?? (await folder.pointer()).previous;
+  if (id === undefined || id === generation.id) return undefined;
+  if (wanted === undefined && !(await folder.ids()).includes(id)) return undefined;
+  return { id, folder: folder.folderOf(id), manifest: await folder.verify(id) };
+}

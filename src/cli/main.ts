@@ -5,6 +5,7 @@ import { VERSION } from '../version.js';
 import { addBench } from './bench.js';
 import { addBuild } from './build.js';
 import { addDoctor } from './doctor.js';
+import { addGenerations, addRollback, addVerify } from './generations.js';
 import { addInspect } from './inspect.js';
 import { addQuery } from './query.js';
 import { addRetrieveAll } from './retrieve-all.js';
@@ -19,7 +20,20 @@ const program = new Command('belfry')
   // Before the commands are added: they inherit it.
   .exitOverride();
 
-for (const add of [addServe, addBuild, addQuery, addRetrieveAll, addInspect, addDoctor, addBench]) add(program);
+for (const add of [
+  addServe,
+  addBuild,
+  addQuery,
+  addRetrieveAll,
+  addInspect,
+  addGenerations,
+  addRollback,
+  addVerify,
+  addDoctor,
+  addBench,
+]) {
+  add(program);
+}
 
 try {
   await program.parseAsync();

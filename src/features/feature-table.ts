@@ -13,25 +13,32 @@ export interface FeatureTableOptions {
 
 const ID_COLUMN = 'id';
 
+/** The ids of a table, wherever they are held: row → id and back. */
+export interface TableIds {
+  readonly size: number;
+  idOf(row: number): Id;
+  rowOf(id: Id): number | undefined;
+  all(): readonly Id[];
+}
+
 export class FeatureTable {
   readonly name: string;
   readonly rows: number;
-  readonly ids: readonly Id[];
   /** Columns of the file that cannot be features, with the reason; for the log and `inspect`. */
   readonly ignored: readonly IgnoredColumn[];
   readonly #columns: ReadonlyMap<string, FeatureColumn>;
-  #rowById: Map<Id, number> | undefined;
+  readonly #ids: TableIds;
   #idColumn: FeatureColumn | undefined;
 
   private constructor(
     name: string,
-    ids: readonly Id[],
+    ids: TableIds,
     columns: readonly FeatureColumn[],
     ignored: readonly IgnoredColumn[] = [],
   ) {
     this.name = name;
-    this.rows = ids.length;
-    this.ids = ids;
+    this.rows = ids.size;
+    this.#ids = ids;
     this.ignored = ignored;
     this.#columns = new Map(columns.map((column) => [column.name, column]));
   }
@@ -41,7 +48,7 @@ export class FeatureTable {
     path: string | undefined,
     options: FeatureTableOptions & ParquetReaderOptions = {},
   ): Promise<FeatureTable> {
-    if (path === undefined) return new FeatureTable(options.name ?? 'no table', [], []);
+    if (path === undefined) return new FeatureTable(options.name ?? 'no table', new ListedIds([]), []);
     const name = options.name ?? basename(path);
     const { columns, ignored } = await readParquetInWorker(path, name, options);
     return FeatureTable.fromColumns(columns, { name, ignored });
@@ -60,15 +67,30 @@ export class FeatureTable {
         `it has no column ${ID_COLUMN}; expected one that equals the ids of the embeddings, found ${columns.map((column) => column.name).join(', ') || 'none'}`,
       );
     }
-    const ids = idsOf(idColumn, name);
-    const table = new FeatureTable(
-      name,
+    const ids = new ListedIds(idsOf(idColumn, name), name);
+    return FeatureTable.of(
       ids,
       columns.filter((column) => column !== idColumn),
-      options.ignored,
+      { ...options, name },
     );
-    table.#index();
-    return table;
+  }
+
+  /** `columns` are without the ids, in their order. */
+  static of(
+    ids: TableIds,
+    columns: readonly FeatureColumn[],
+    options: FeatureTableOptions & { ignored?: readonly IgnoredColumn[] } = {},
+  ): FeatureTable {
+    return new FeatureTable(options.name ?? 'table', ids, columns, options.ignored);
+  }
+
+  /** In row order; a list of a large table is made anew at every call. */
+  get ids(): readonly Id[] {
+    return this.#ids.all();
+  }
+
+  idOf(row: number): Id {
+    return this.#ids.idOf(row);
   }
 
   get columns(): { readonly name: string; readonly kind: ColumnKind }[] {
@@ -85,7 +107,7 @@ export class FeatureTable {
   }
 
   rowOf(id: Id): number | undefined {
-    return this.#index().get(id);
+    return this.#ids.rowOf(id);
   }
 
   /** Null for an unknown column, as for a null cell. */
@@ -111,35 +133,62 @@ export class FeatureTable {
 
   /** The same columns in the row order of `ids` (that of the embeddings); ids without a row become nulls. */
   alignTo(ids: readonly Id[]): FeatureTable {
-    const index = this.#index();
-    const rows = Int32Array.from(ids, (id) => index.get(id) ?? -1);
-    const columns = [...this.#columns.values()].map((column) => gatherColumn(column, rows));
-    return new FeatureTable(this.name, ids, columns, this.ignored);
+    const rows = Int32Array.from(ids, (id) => this.#ids.rowOf(id) ?? -1);
+    return new FeatureTable(this.name, new ListedIds(ids), this.gather(rows), this.ignored);
+  }
+
+  /** The columns with row i taken from `rows[i]`; -1 makes nulls. */
+  gather(rows: Int32Array): FeatureColumn[] {
+    return [...this.#columns.values()].map((column) => gatherColumn(column, rows));
   }
 
   /** How many of `ids` have a row: a table whose ids are of the other type covers none, which is worth a warning. */
   coverage(ids: readonly Id[]): number {
-    const index = this.#index();
-    return ids.reduce<number>((count, id) => count + (index.has(id) ? 1 : 0), 0);
+    return ids.reduce<number>((count, id) => count + (this.#ids.rowOf(id) === undefined ? 0 : 1), 0);
+  }
+}
+
+/** Ids as a list, for tables that are made in memory. */
+class ListedIds implements TableIds {
+  readonly size: number;
+  #rows: Map<Id, number> | undefined;
+
+  /** With a `table` the ids are looked at now, and one that stands twice is an error of that table. */
+  constructor(
+    private readonly ids: readonly Id[],
+    table?: string,
+  ) {
+    this.size = ids.length;
+    if (table !== undefined) this.#rows = indexOf(ids, table);
+  }
+
+  idOf(row: number): Id {
+    return this.ids[row]!;
   }
 
   // Built on first use: an aligned table is addressed by row and mostly needs none.
-  #index(): Map<Id, number> {
-    if (this.#rowById === undefined) {
-      const index = new Map<Id, number>();
-      this.ids.forEach((id, row) => {
-        const earlier = index.get(id);
-        if (earlier !== undefined) {
-          throw invalidTable(this.name, `id ${show(id)} stands in row ${earlier} and in row ${row}; keep one of them`, {
-            column: ID_COLUMN,
-          });
-        }
-        index.set(id, row);
-      });
-      this.#rowById = index;
-    }
-    return this.#rowById;
+  rowOf(id: Id): number | undefined {
+    this.#rows ??= indexOf(this.ids, 'table');
+    return this.#rows.get(id);
   }
+
+  all(): readonly Id[] {
+    return this.ids;
+  }
+}
+
+function indexOf(ids: readonly Id[], table: string): Map<Id, number> {
+  const rows = new Map<Id, number>();
+  ids.forEach((id, row) => {
+    const earlier = rows.get(id);
+    if (earlier !== undefined) {
+      throw invalidTable(table, `id ${show(id)} stands in row ${earlier} and in row ${row}; keep one of them`, {
+        column: ID_COLUMN,
+      });
+    }
+    rows.set(id, row);
+  });
+  return rows;
 }
 
 function columnOfIds(ids: readonly Id[]): FeatureColumn {

@@ -2,7 +2,7 @@
 import { join } from 'node:path';
 import { setImmediate } from 'node:timers/promises';
 import { type GraphFile, type KernelName, loadAddon, type NativeIndex, type NativeMatrix } from '../ann/addon.js';
-import type { IdMap } from '../ann/ids.js';
+import { IdMap } from '../ann/ids.js';
 import { Searcher } from '../ann/searcher.js';
 import { FeatureTable } from '../features/feature-table.js';
 import type { Reranker } from '../rerank/reranker.js';
@@ -13,6 +13,7 @@ import { type Lease, leaseGeneration } from './file-locks.js';
 import type { ExclusionSets } from './exclusion-sets.js';
 import { ItemFilters } from './item-filters.js';
 import { loadIds } from './load-ids.js';
+import { loadTable } from './load-table.js';
 import type { Manifest, VectorSection } from './manifest.js';
 import { type ModelContext, type OpenModels, openModels } from './models.js';
 import { readExclusionSets } from './read-exclusions.js';
@@ -78,13 +79,13 @@ export class Generation {
       if (users !== undefined) opened.push(users);
       const index = await createIndex(items, manifest.metric, options, graphOf(folder, manifest));
       opened.push(index);
-      const itemIds = await idsOf(folder, manifest.items);
-      const userIds = manifest.users === undefined ? undefined : await idsOf(folder, manifest.users);
-      const itemTable = (await openTable(folder, manifest.itemFeatures)).alignTo(itemIds.all());
+      const itemIds = await idsOf(folder, manifest.items, options);
+      const userIds = manifest.users === undefined ? undefined : await idsOf(folder, manifest.users, options);
+      const itemTable = await openTable(folder, manifest.itemFeatures, itemIds, options);
       const filters = await ItemFilters.open(itemTable, (id) => itemIds.rowOf(id), options);
       opened.push(filters);
       const exclusions = await readExclusionSets(folder, manifest.exclusions ?? [], itemIds, userIds);
-      const userTable = await openTable(folder, manifest.userFeatures);
+      const userTable = await openTable(folder, manifest.userFeatures, undefined, options);
       const models = await openModels({
         folder,
         rows: manifest.models,
@@ -228,15 +229,18 @@ function createIndex(
   });
 }
 
-function idsOf(folder: string, section: VectorSection): Promise<IdMap> {
-  return loadIds(folder, section.idsFile, section.count, section.file);
+function idsOf(folder: string, section: VectorSection, options: LoadOptions): Promise<IdMap> {
+  return loadIds(folder, section.idsFile, section.count, section.file, options);
 }
 
-function openTable(folder: string, file: string | undefined): Promise<FeatureTable> {
-  return FeatureTable.open(
-    file === undefined ? undefined : join(folder, file),
-    file === undefined ? {} : { name: file },
-  );
+function openTable(
+  folder: string,
+  file: string | undefined,
+  alignTo: IdMap | undefined,
+  options: LoadOptions,
+): Promise<FeatureTable> {
+  if (file !== undefined) return loadTable(join(folder, file), file, alignTo, options);
+  return Promise.resolve(FeatureTable.of(alignTo ?? IdMap.ofRows(0), [], { name: 'no table' }));
 }
 
 /** Values added up between two turns of the event loop. */

@@ -45,7 +45,7 @@ export class ItemFilters {
     private readonly options: ItemFiltersOptions,
   ) {
     const kinds = new Map(table.columns.map(({ name, kind }) => [name, kind]));
-    const idKind: ColumnKind = typeof table.ids[0] === 'number' ? 'number' : 'string';
+    const idKind: ColumnKind = typeof table.idOf(0) === 'number' ? 'number' : 'string';
     if (table.rows > 0) kinds.set(ID_FIELD, idKind);
     this.fields = {
       table: table.name,
@@ -151,10 +151,12 @@ export class ItemFilters {
   }
 
   private async handOverIds(): Promise<NativeColumn> {
-    const { ids, rows } = this.table;
+    const { table } = this;
+    const { rows } = table;
     const builder = await loadAddon().createColumn({ kind: 'number', rows });
     for (let start = 0; start < rows; start += CALL_IDS) {
-      builder.append(Float64Array.from(ids.slice(start, start + CALL_IDS) as number[]));
+      const length = Math.min(CALL_IDS, rows - start);
+      builder.append(Float64Array.from({ length }, (_, at) => table.idOf(start + at) as number));
       await setImmediate();
     }
     return this.finish(builder);

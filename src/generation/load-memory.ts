@@ -5,8 +5,8 @@ import type { MemoryState } from './memory.js';
 
 /** Scale, error and norm of a row, and rows of padding. */
 const CODE_ROW_BYTES = 16;
-/** A hash table of ids: two places and an offset a row. */
-const ID_ROW_BYTES = 12;
+/** A hash table of ids: up to four places and an offset a row. */
+const ID_ROW_BYTES = 20;
 const INTEGER_ID_BYTES = 8;
 /** A compressed column in memory, and the copy of it that is being decoded. */
 const TABLE_FACTOR = 8;

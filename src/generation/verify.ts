@@ -7,14 +7,11 @@ import { join } from 'node:path';
 import { BelfryError } from '../errors.js';
 import type { Manifest } from './manifest.js';
 import type { HashReply, HashTask } from './verify-worker.js';
-import { runInWorker } from './worker.js';
+import { runInWorker, type WorkerOptions } from './worker.js';
 
-export interface VerifyOptions {
+export interface VerifyOptions extends Pick<WorkerOptions, 'isBackground' | 'signal'> {
   /** Threads that hash; by default 2. */
   readonly threads?: number;
-  /** Others answer requests meanwhile: leave them the CPU. */
-  readonly isBackground?: boolean;
-  readonly signal?: AbortSignal | undefined;
 }
 
 /** Re-reads every file of the generation and compares it with the manifest. Error: BELFRY_GENERATION_CORRUPT. */
@@ -32,8 +29,8 @@ export async function verifyGeneration(folder: string, manifest: Manifest, optio
       .filter(({ names }) => names.length > 0)
       .map(async ({ names }) => {
         const paths = names.map((name) => join(folder, name));
-        const task: HashTask = { paths, isBackground: options.isBackground === true };
-        const reply = await runInWorker<HashReply>('generation/verify-worker', task, options.signal);
+        const task: HashTask = { paths };
+        const reply = await runInWorker<HashReply>('generation/verify-worker', task, options);
         for (const [at, name] of names.entries()) {
           const found = reply[at]!;
           if ('failure' in found) throw corrupt(paths[at]!, name, found.failure);

@@ -1,0 +1,52 @@
+/** The worker's side of worker.ts: takes the task, answers with what the work returns or with why it failed. */
+import { setPriority } from 'node:os';
+import { parentPort, workerData } from 'node:worker_threads';
+import { asBelfryError, type ErrorCode, type ErrorDetails } from '../errors.js';
+
+export interface WorkerTask {
+  readonly task: unknown;
+  readonly isBackground: boolean;
+}
+
+export type WorkerReply<Reply> =
+  | { readonly reply: Reply }
+  | { readonly failure: { readonly code: ErrorCode; readonly message: string; readonly details: ErrorDetails } };
+
+/** Behind the threads that answer, ahead of idle work. */
+const BACKGROUND_NICE = 10;
+
+/** `transfer` names the buffers of a reply that are handed over and not copied. */
+export async function answerTask<Task, Reply>(
+  work: (task: Task) => Promise<Reply> | Reply,
+  transfer: (reply: Reply) => ArrayBuffer[] = () => [],
+): Promise<void> {
+  const { task, isBackground } = workerData as WorkerTask;
+  if (isBackground) lowerPriority();
+  try {
+    const reply = await work(task as Task);
+    send({ reply }, transfer(reply));
+  } catch (error) {
+    const { code, message, field, limit } = asBelfryError(error);
+    const details = { ...(field === undefined ? {} : { field }), ...(limit === undefined ? {} : { limit }) };
+    send<Reply>({ failure: { code, message, details } }, []);
+  }
+}
+
+/** Answers each later question of withWorker's `ask`, until the worker is ended. */
+export function answerQuestions<Question, Answer>(work: (question: Question) => Answer): void {
+  parentPort!.on('message', (question: Question) => send({ reply: work(question) }, []));
+}
+
+function send<Reply>(message: WorkerReply<Reply>, buffers: ArrayBuffer[]): void {
+  parentPort!.postMessage(message, buffers);
+}
+
+/** Of the calling thread. On Linux "this process" means the calling thread; elsewhere it would slow down everything. */
+function lowerPriority(): void {
+  if (process.platform !== 'linux') return;
+  try {
+    setPriority(0, BACKGROUND_NICE);
+  } catch {
+    // Some sandboxes forbid it: the work is done all the same, at the common priority.
+  }
+}

@@ -81,6 +81,12 @@ export const SettingsSchema = Type.Object(
       maximum: 1,
       description: 'recall that may be lost from one generation to the next',
     }),
+    gate_agreement: Type.Number({
+      minimum: 0,
+      maximum: 1,
+      description:
+        'least share of pairs (an item answered by the generation before, any item) that keep their order; chance is 0.5',
+    }),
     gate_count_drop: Type.Number({
       minimum: 0,
       maximum: 1,
@@ -157,15 +163,7 @@ type Derived =
 export type Settings = Omit<All, Derived> & { [K in Derived]?: All[K] | undefined };
 
 /** Thresholds of the gates that a generation must pass. */
-export type GateSettings = Pick<
-  Settings,
-  | 'gate_skew_cosine'
-  | 'gate_recall'
-  | 'gate_recall_drop'
-  | 'gate_count_drop'
-  | 'gate_norm_change'
-  | 'gate_zero_share'
->;
+export type GateSettings = Pick<Settings, Extract<keyof Settings, `gate_${string}`>>;
 
 export const DEFAULTS: Omit<Settings, 'models'> = {
   host: '127.0.0.1',
@@ -178,8 +176,9 @@ export const DEFAULTS: Omit<Settings, 'models'> = {
   gate_skew_cosine: 0.99,
   gate_recall: 0.95,
   gate_recall_drop: 0.005,
+  gate_agreement: 0.85,
   gate_count_drop: 0.5,
-  gate_norm_change: 4,
+  gate_norm_change: 10,
   gate_zero_share: 0.05,
   body_limit_bytes: 2 * 1024 * 1024,
   request_timeout_ms: 10_000,

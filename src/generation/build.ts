@@ -120,7 +120,7 @@ async function writeGeneration(
   previous: PublishedGeneration | undefined,
 ): Promise<Manifest> {
   const started = performance.now();
-  const gates = new Gates(into, previous, options);
+  const gates = new Gates(options.models, into, previous, options);
   // Before they are read: what changes from here on makes the next look at this export build again.
   const descriptions = await describeSources(options.models);
   const folder = readModelsFolder(options.models);

@@ -8,7 +8,7 @@ import { exists, hashFile } from './files.js';
 import type { SourceFile } from './manifest.js';
 
 /** Read for what they say, not copied: their content ends in the manifest. */
-const DESCRIPTIONS = ['registry.yaml', 'registry.yml', 'embeddings/export.json'];
+const DESCRIPTIONS = ['registry.yaml', 'registry.yml', 'embeddings/export.json', 'canaries.json'];
 
 /** Everything but vectors that a generation must hold to serve without the models folder; relative paths. */
 export async function filesToCopy(folder: ModelsFolder): Promise<string[]> {

@@ -63,7 +63,7 @@ const CanariesSchema = Type.Object(
 export type RecordedCanary = Static<typeof RecordedSchema>;
 export type Canaries = Static<typeof CanariesSchema>;
 
-export interface CanarySubject extends Omit<GateSubject, 'close'> {
+export interface CanarySubject extends GateSubject {
   readonly searcher: Searcher;
 }
 

@@ -4,12 +4,21 @@ import { BelfryError } from '../../errors.js';
 import type { PublishedGeneration } from '../data-folder.js';
 import { type FileFacts, writeDurable } from '../files.js';
 import type { Manifest } from '../manifest.js';
-import { type Canaries, CANARIES_FILE, recordCanaries, type RecordedTower } from './canaries.js';
+import { agreement } from './agreement.js';
+import {
+  type Canaries,
+  CANARIES_FILE,
+  type CanarySubject,
+  readCanaries,
+  recordCanaries,
+  type RecordedTower,
+} from './canaries.js';
 import { type GateName, type GateResult, Gatekeeper, GATE_NAMES } from './gate.js';
 import { inputFinding } from './input.js';
 import { tuneRecall } from './recall.js';
 import { checkModels } from './skew.js';
 import { openSubject } from './subject.js';
+import { readSupplied, SUPPLIED_FILE, trySupplied } from './supplied-canaries.js';
 import { type GateThresholds, gateThresholds } from './thresholds.js';
 import { join } from 'node:path';
 
@@ -31,6 +40,8 @@ export class Gates {
 
   /** Errors: BELFRY_CONFIG_INVALID for a gate that does not exist. */
   constructor(
+    private readonly modelsFolder: string,
+    /** Of the generation that is being built. */
     private readonly folder: string,
     private readonly previous: PublishedGeneration | undefined,
     options: GateOptions,
@@ -71,18 +82,56 @@ export class Gates {
       else this.keeper.judge('recall', tuned.finding);
       const recall = tuned?.recall ?? 1;
       const searcher = new Searcher(subject.index, calibration, recall);
+      const supplied = await this.judgeCanaries({ ...subject, searcher }, draft);
       const canaries = await recordCanaries({ ...subject, searcher }, tower);
       return {
         search: { recall },
-        canaries: describe(canaries),
+        canaries: { ...describe(canaries), supplied },
         facts: await writeDurable(join(this.folder, CANARIES_FILE), JSON.stringify(canaries), 'canaries'),
       };
     } finally {
       subject.close();
     }
   }
+
+  /** Resolves to the number of canaries that people wrote. */
+  private async judgeCanaries(subject: CanarySubject, { metric }: Draft): Promise<number> {
+    const supplied = await readSupplied(this.modelsFolder);
+    const failures = await trySupplied(subject, supplied);
+    const before = this.previous && (await readCanaries(this.previous.folder).catch(asNothing));
+    const agreed = before && (await agreement(subject, before, metric));
+    const written = supplied.length === 0 ? [] : [`${supplied.length} of ${SUPPLIED_FILE}`];
+    const compared = agreed === undefined ? [] : [`${agreed.requests} recorded by generation ${this.previous!.id}`];
+    if (agreed === undefined && supplied.length === 0) {
+      const why = before === undefined ? 'there is no generation before' : 'too few ids are those of the generation before';
+      this.keeper.skip('canaries', `${why}, and no ${SUPPLIED_FILE}`);
+      return 0;
+    }
+    this.keeper.judge('canaries', {
+      detail: `requests: ${[...compared, ...written].join(', ')}`,
+      measurements: [
+        ...(agreed === undefined
+          ? []
+          : [
+              { what: 'pairs ordered as before', value: agreed.pairs, min: this.limits.gate_agreement },
+              { what: 'answers kept', value: agreed.kept },
+            ]),
+        ...(supplied.length === 0 ? [] : [{ what: 'written canaries that hold', value: supplied.length - failures.length }]),
+      ],
+      failures,
+      cure: 'look whether ids and vectors of users and items are in the same order and of the same training',
+      field: 'canaries',
+    });
+    return supplied.length;
+  }
 }
 
-function describe({ recorded, k, tower }: Canaries): Manifest['canaries'] {
-  return { file: CANARIES_FILE, requests: recorded.length, k, towerUsers: tower?.users.length ?? 0, supplied: 0 };
+function describe({ recorded, k, tower }: Canaries): Omit<Manifest['canaries'], 'supplied'> {
+  return { file: CANARIES_FILE, requests: recorded.length, k, towerUsers: tower?.users.length ?? 0 };
+}
+
+/** Damaged canaries of the generation before are its own trouble. */
+function asNothing(error: unknown): undefined {
+  if (error instanceof BelfryError) return undefined;
+  throw error;
 }

@@ -14,12 +14,11 @@ export interface GateSubject {
   readonly userIds: IdMap | undefined;
   readonly skippedItems: ReadonlySet<Row>;
   readonly skippedUsers: ReadonlySet<Row>;
-  close(): void;
 }
 
 type Described = Pick<Manifest, 'items' | 'users' | 'graph' | 'metric' | 'files'>;
 
-export async function openSubject(folder: string, manifest: Described, threads?: number): Promise<GateSubject> {
+export async function openSubject(folder: string, manifest: Described, threads?: number): Promise<GateSubject & { close(): void }> {
   const { items: section, users: userSection, graph, metric, files } = manifest;
   const addon = loadAddon();
   const opened: { close(): void }[] = [];

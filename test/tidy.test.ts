@@ -34,7 +34,20 @@ const MAY_IMPORT: Record<string, string[]> = {
     'generation',
     'upserts',
   ],
-  rebuild: [...BASE, 'config', 'telemetry', 'ann', 'inference', 'features', 'tower', 'rerank', 'generation', 'upserts'],
+  'object-store': [...BASE, 'config', 'generation'],
+  rebuild: [
+    ...BASE,
+    'config',
+    'telemetry',
+    'ann',
+    'inference',
+    'features',
+    'tower',
+    'rerank',
+    'generation',
+    'upserts',
+    'object-store',
+  ],
   jobs: [...BASE, 'config', 'telemetry', 'ann', 'inference', 'features', 'tower', 'rerank', 'generation', 'upserts'],
   http: [
     ...BASE,
@@ -81,6 +94,7 @@ const MAY_IMPORT: Record<string, string[]> = {
     'jobs',
     'http',
     'bench',
+    'object-store',
   ],
 };
 MAY_IMPORT.cli = [...(MAY_IMPORT.index as string[])];

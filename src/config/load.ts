@@ -4,6 +4,7 @@ import { basename, join, resolve } from 'node:path';
 import { Value } from 'typebox/value';
 import { parse as parseYaml } from 'yaml';
 import { BelfryError } from '../errors.js';
+import { folderNameOf, isObjectAddress, parseObjectAddress } from './object-address.js';
 import { explain, type SchemaError } from './explain.js';
 import { DEFAULTS, environmentNames, type Settings, SettingsSchema } from './schema.js';
 
@@ -30,12 +31,17 @@ export function loadSettings(options: LoadOptions = {}): Settings {
   merged.models ??= defaultModelsFolder(directory);
   check(merged, 'settings');
   const settings = merged as Settings;
-  return { ...settings, models: resolve(directory, settings.models) };
+  const models = isObjectAddress(settings.models) ? settings.models : resolve(directory, settings.models);
+  return { ...settings, models };
 }
 
 /** Where the generations of a models folder live when nobody says so: beside the caller, never in the export. */
 export function dataFolder(settings: Settings, workingDirectory = process.cwd()): string {
-  return resolve(workingDirectory, settings.data ?? join('.belfry', basename(settings.models)));
+  return resolve(workingDirectory, settings.data ?? join('.belfry', nameOf(settings.models)));
+}
+
+function nameOf(models: string): string {
+  return isObjectAddress(models) ? folderNameOf(parseObjectAddress(models, 'models')) : basename(models);
 }
 
 function defaultModelsFolder(directory: string): string {
@@ -73,12 +79,19 @@ function fromEnvironment(environment: Readonly<Record<string, string | undefined
     const variable = environmentNames(name).find((one) => (environment[one] ?? '') !== '');
     if (variable === undefined) continue;
     const text = environment[variable] as string;
-    const isNumber = (SettingsSchema.properties[name] as { type?: string }).type === 'integer';
-    const value = isNumber && /^-?\d+$/.test(text) ? Number(text) : text;
+    const value = valueOf(text, (SettingsSchema.properties[name] as { type?: string }).type);
     check({ ...DEFAULTS, models: '.', [name]: value }, `environment variable ${variable}`);
     found[name] = value;
   }
   return found;
+}
+
+/** What does not read as the type of its setting stays a text, which the schema then refuses. */
+function valueOf(text: string, type: string | undefined): unknown {
+  if (type === 'boolean' && /^(true|false)$/.test(text)) return text === 'true';
+  if (type === 'integer' && /^-?\d+$/.test(text)) return Number(text);
+  if (type === 'number' && /^-?\d+(\.\d+)?$/.test(text)) return Number(text);
+  return text;
 }
 
 function defined(flags: Readonly<Record<string, unknown>>): Record<string, unknown> {

@@ -45,6 +45,8 @@ const RegistrySchema = Type.Object(
   { additionalProperties: false },
 );
 
+/** Path in the models folder → SHA-256 of the file. */
+export const ListedFilesSchema = Type.Record(Type.String(), Type.String({ pattern: '^[0-9a-f]{64}$' }));
 const ExportSchema = Type.Object({
   model: Type.Optional(Type.String()),
   version: Type.Optional(Type.String()),
@@ -55,6 +57,7 @@ const ExportSchema = Type.Object({
   dims: Type.Optional(Type.Integer({ minimum: 1 })),
   // Users that examples and the page begin with.
   example_users: Type.Optional(Type.Array(Type.Union([Type.String(), Type.Integer()]), { maxItems: 16 })),
+  files: Type.Optional(ListedFilesSchema),
 });
 export type ExportDescription = Static<typeof ExportSchema>;
 

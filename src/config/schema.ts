@@ -98,6 +98,25 @@ export const SettingsSchema = Type.Object(
       description: 'factor by which the median length of vectors may change from one generation to the next',
     }),
     gate_zero_share: Type.Number({ minimum: 0, maximum: 1, description: 'largest share of vectors that are zero' }),
+    watch_export: Type.Boolean({
+      description: 'build when the models folder has a new export: a settled _SUCCESS file or a changed export.json',
+    }),
+    watch_settle_ms: Type.Integer({
+      minimum: 100,
+      maximum: 3_600_000,
+      description: 'for how long the sizes and times of all files of a new export must hold still',
+    }),
+    rebuild_schedule: Type.String({
+      minLength: 1,
+      maxLength: 128,
+      description: 'when a server builds: "every 30m", or cron with five fields in the time zone of the machine',
+    }),
+    admin: Type.Boolean({ description: 'routes under /admin: builds and generations' }),
+    admin_key: Type.String({
+      minLength: 16,
+      maxLength: 256,
+      description: 'key that callers from other machines send to administer; without it they may not',
+    }),
     body_limit_bytes: Type.Integer({ minimum: 1024, maximum: 1 << 30, description: 'largest request body' }),
     request_timeout_ms: Type.Integer({
       minimum: 100,
@@ -153,6 +172,8 @@ type Derived =
   | 'metric'
   | 'threads'
   | 'build_threads'
+  | 'rebuild_schedule'
+  | 'admin_key'
   | 'kernel'
   | 'rerank_module'
   | 's3_endpoint'
@@ -180,6 +201,9 @@ export const DEFAULTS: Omit<Settings, 'models'> = {
   gate_count_drop: 0.5,
   gate_norm_change: 10,
   gate_zero_share: 0.05,
+  watch_export: false,
+  watch_settle_ms: 5000,
+  admin: true,
   body_limit_bytes: 2 * 1024 * 1024,
   request_timeout_ms: 10_000,
   max_connections: 10_000,
@@ -193,6 +217,11 @@ export const DEFAULTS: Omit<Settings, 'models'> = {
 
 /** What a client of an object store is made of. */
 export type ObjectStoreSettings = Pick<Settings, Extract<keyof Settings, `s3_${string}`>>;
+
+export function objectStoreSettings(settings: Settings): ObjectStoreSettings {
+  const entries = Object.entries(settings).filter(([name]) => name.startsWith('s3_'));
+  return Object.fromEntries(entries) as unknown as ObjectStoreSettings;
+}
 
 /** `BELFRY_<SETTING>` sets any of them; PORT is what container platforms set. */
 export function environmentNames(setting: keyof All): string[] {

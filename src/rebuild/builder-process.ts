@@ -2,19 +2,23 @@
 import { type ChildProcess, fork } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
+import type { ObjectStoreSettings } from '../config/schema.js';
 import { BelfryError, type ErrorCode } from '../errors.js';
 import type { BuildOptions, BuildProgress } from '../generation/build.js';
 import type { BuildPlan } from '../generation/build-plan.js';
 import { DataFolder } from '../generation/data-folder.js';
+import type { GateResult } from '../generation/gates/gate.js';
 import { memoryKills } from '../generation/memory.js';
 
 /** What crosses to the builder: every option of a build that is data. */
 export interface BuildTask extends Omit<
   BuildOptions,
-  'onProgress' | 'onPlan' | 'onBadGeneration' | 'onWarning' | 'signal'
+  'onProgress' | 'onPlan' | 'onGate' | 'onBadGeneration' | 'onWarning' | 'signal' | 'source'
 > {
   /** Build even when the newest generation was made from this very export. */
   readonly force?: boolean;
+  /** Where `models` is `s3://bucket/prefix`: how the store is reached. */
+  readonly objectStore?: ObjectStoreSettings;
 }
 
 interface FlatError {
@@ -27,6 +31,7 @@ interface FlatError {
 export type BuilderMessage =
   | { readonly kind: 'plan'; readonly plan: BuildPlan }
   | { readonly kind: 'progress'; readonly progress: BuildProgress }
+  | { readonly kind: 'gate'; readonly gate: GateResult }
   | { readonly kind: 'warning'; readonly error: FlatError }
   | { readonly kind: 'done'; readonly id: string; readonly reused: boolean; readonly peakMemoryBytes: number }
   | { readonly kind: 'failed'; readonly error: FlatError };
@@ -40,7 +45,10 @@ export interface BuildOutcome {
   readonly peakMemoryBytes: number;
 }
 
-export interface BuildCallbacks extends Pick<BuildOptions, 'onProgress' | 'onPlan' | 'onWarning' | 'signal'> {
+export interface BuildCallbacks extends Pick<
+  BuildOptions,
+  'onProgress' | 'onPlan' | 'onGate' | 'onWarning' | 'signal'
+> {
   /** The builder runs. */
   readonly onStart?: (pid: number) => void;
 }
@@ -108,6 +116,7 @@ function followToTheEnd(child: ChildProcess, task: BuildTask, callbacks: BuildCa
     });
     child.on('message', (message: BuilderMessage) => {
       if (message.kind === 'plan') callbacks.onPlan?.(message.plan);
+      else if (message.kind === 'gate') callbacks.onGate?.(message.gate);
       else if (message.kind === 'warning') callbacks.onWarning?.(unflat(message.error));
       else if (message.kind === 'progress') {
         stage = message.progress.stage;
@@ -134,7 +143,9 @@ function unflat({ code, message, ...details }: FlatError): BelfryError {
 }
 
 function explainDeath(exit: string, stage: string, stderr: string, wasKilledForMemory: boolean): BelfryError {
-  const words = stderr.trim().split('\n').slice(-3).join(' | ');
+  const lines = stderr.trim().split('\n');
+  const telling = lines.filter((line) => /error|fatal|terminate|abort/i.test(line));
+  const words = (telling.length > 0 ? telling : lines).slice(-2).join(' | ');
   if (wasKilledForMemory || /heap out of memory|bad_alloc|Cannot allocate memory/.test(stderr)) {
     return new BelfryError(
       'BELFRY_BUILD_OUT_OF_MEMORY',

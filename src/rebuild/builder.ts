@@ -6,7 +6,9 @@
 import { readdirSync, writeFileSync } from 'node:fs';
 import { constants, setPriority } from 'node:os';
 import { asBelfryError, BelfryError } from '../errors.js';
-import { buildGeneration, ensureGeneration } from '../generation/build.js';
+import { buildGeneration, ensureGeneration } from '../upserts/build.js';
+import type { TransferOptions } from '../object-store/download-all.js';
+import { fetchExport } from '../object-store/object-export.js';
 import type { BuilderMessage, BuildTask } from './builder-process.js';
 
 const PROGRESS_MS = 50;
@@ -26,7 +28,7 @@ process.once('message', (task: BuildTask) => {
 });
 yieldToServers();
 
-async function run({ force = false, ...options }: BuildTask): Promise<void> {
+async function run({ force = false, objectStore, ...task }: BuildTask): Promise<void> {
   let stage = '';
   let sentAt = 0;
   const callbacks = {
@@ -38,10 +40,12 @@ async function run({ force = false, ...options }: BuildTask): Promise<void> {
       [stage, sentAt] = [progress.stage, now];
       send({ kind: 'progress', progress });
     },
+    onGate: (gate: Extract<BuilderMessage, { kind: 'gate' }>['gate']) => send({ kind: 'gate', gate }),
     onWarning: (error: BelfryError) => send({ kind: 'warning', error: flat(error) }),
     onBadGeneration: (_id: string, error: BelfryError) => send({ kind: 'warning', error: flat(error) }),
   };
   try {
+    const options = await fetched(task, objectStore, callbacks);
     const { published, reused } = force
       ? { published: await buildGeneration({ ...options, ...callbacks }), reused: false }
       : await ensureGeneration({ ...options, ...callbacks });
@@ -53,6 +57,17 @@ async function run({ force = false, ...options }: BuildTask): Promise<void> {
     send({ kind: 'failed', error: flat(error) });
   }
   if (process.connected) process.disconnect();
+}
+
+/** An export of an object store is brought here first. */
+async function fetched<T extends Omit<BuildTask, 'force' | 'objectStore'>>(
+  task: T,
+  objectStore: BuildTask['objectStore'],
+  callbacks: TransferOptions,
+): Promise<T> {
+  if (objectStore === undefined) return task;
+  const models = await fetchExport(task.models, task.data, objectStore, callbacks);
+  return { ...task, models, source: task.models };
 }
 
 function send(message: BuilderMessage): void {

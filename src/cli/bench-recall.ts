@@ -52,7 +52,7 @@ export function addBenchRecall(bench: Command): void {
       '--popularity <column>',
       'number column of the item table to sort items by; default popularity and the like',
     )
-    .option('--reach <n>', 'items that are looked for by their own vector', numberOf('--reach'), 20_000)
+    .option('--reach <n>', 'items that are looked for by a query that singles them out', numberOf('--reach'), 20_000)
     .option('--previous <id>', 'generation to compare with, or none; default the one that served before')
     .option('--threads <n>', 'search threads; default one per CPU', numberOf('--threads'))
     .option('--kernel <name>', 'amx, avx512vnni, avxvnni, avx2 or portable; default the best of this CPU')

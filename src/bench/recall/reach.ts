@@ -1,27 +1,28 @@
-/** Items that the graph has lost: the index holds them, and no walk comes by, not even for their own vector. */
+/** Items that the graph has lost: the index holds them, and no walk comes by, not even for the query that is made for them. */
+import { setImmediate as nextTurn } from 'node:timers/promises';
 import { spread } from '../../ann/build-graph.js';
-import { readRows } from '../../ann/read-rows.js';
 import { walkRescore } from '../../ann/planner.js';
 import type { Generation } from '../../generation/generation.js';
+import { ownQueries } from './own-queries.js';
 import { searchAll } from './searches.js';
 
 export interface Reach {
   /** Rows that were looked for, spread over the catalogue. */
   readonly rows: number;
-  /** Of these, rows that stand in the exact top 10 of their own vector: only they can be missed. */
+  /** Of these, rows that stand in the exact top 10 of their own query and were looked for by a walk: only they can be missed. */
   readonly judged: number;
-  /** Judged rows that a long walk does not return. */
+  /** Judged rows that the walk does not return. */
   readonly unreachable: number;
   readonly examples: readonly number[];
-  /** Rows that are not among the best 10 of their own vector: under inner product, longer ones are. */
-  readonly hidden: number;
 }
 
 const K = 10;
 /** Far more effort than a request for ten items gets. */
-const EFFORT = { mode: 'walk', ef: 256, stop: 1.35, rescore: walkRescore(K) } as const;
+const EFFORT = { mode: 'walk', ef: 64, stop: 1.35, rescore: walkRescore(K) } as const;
 /** Missed rows that an exact search judges; of more, as many spread over them, and the counts are scaled up. */
 const JUDGED_MAX = 2000;
+/** Rows between two turns of the event loop. */
+const STEP = 64;
 
 /** Undefined without a graph: a scan reaches everything. */
 export async function reachOf(
@@ -31,34 +32,44 @@ export async function reachOf(
   signal: AbortSignal | undefined,
 ): Promise<Reach | undefined> {
   const { index, items, skippedItems } = generation;
-  if (index.info.graph === undefined) return undefined;
+  if (index.info.graph === undefined || wanted === 0) return undefined;
+  const { dims } = items;
   const skipped = [...skippedItems];
-  const exclude = Uint32Array.from(skipped);
   const rows = spread(items.rows, skipped, Math.min(wanted, items.rows - skipped.length));
-  const queries = await readRows(items, rows);
-  const walked = await searchAll({ index, queries, k: K, exclude, onProgress, signal }, EFFORT);
-  const missed = rows.filter((row, q) => !holds(walked.rows, walked.width, walked.counts[q]!, q, row));
-  const sample = missed.length <= JUDGED_MAX ? missed : spread(missed.length, [], JUDGED_MAX).map((at) => missed[at]!);
-  const own = await readRows(items, sample);
-  const exact = await searchAll({ index, queries: own, k: K, exclude, signal }, { mode: 'exact' });
+  const queriesOf = await ownQueries(generation);
+  const missed: number[] = [];
+  let scanned = 0;
+  for (let start = 0; start < rows.length; start += STEP) {
+    signal?.throwIfAborted();
+    onProgress(start, rows.length);
+    const some = rows.subarray(start, start + STEP);
+    const queries = await queriesOf(some);
+    for (const [q, row] of some.entries()) {
+      const hits = index.searchSync({ queries: queries.subarray(q * dims, (q + 1) * dims), k: K, ...EFFORT });
+      // A walk that got dearer than a scan was given up, which says nothing of the row.
+      if (hits === undefined) scanned++;
+      else if (!hits.rows.subarray(0, hits.counts[0]).includes(row)) missed.push(row);
+    }
+    await nextTurn();
+  }
+  onProgress(rows.length, rows.length);
+  const sample = spread(missed.length, [], Math.min(JUDGED_MAX, missed.length)).map((at) => missed[at]!);
+  const exact = await searchAll(
+    { index, queries: await queriesOf(sample), k: K, exclude: new Uint32Array(0), signal },
+    { mode: 'exact' },
+  );
   // With ten copies of a vector one of them is as good as another: only a row above the last score must be there.
   const lost = sample.filter((row, q) => {
     const first = q * exact.width;
-    const last = exact.scores[first + exact.counts[q]! - 1]!;
-    const place = exact.rows.subarray(first, first + exact.counts[q]!).indexOf(row);
-    return place >= 0 && (exact.counts[q]! < K || exact.scores[first + place]! > last);
+    const count = exact.counts[q]!;
+    const place = exact.rows.subarray(first, first + count).indexOf(row);
+    return place >= 0 && (count < K || exact.scores[first + place]! > exact.scores[first + count - 1]!);
   });
-  const scale = sample.length === 0 ? 0 : missed.length / sample.length;
-  const unreachable = Math.round(lost.length * scale);
+  const unreachable = sample.length === 0 ? 0 : Math.round((lost.length * missed.length) / sample.length);
   return {
     rows: rows.length,
-    judged: rows.length - missed.length + unreachable,
+    judged: rows.length - scanned - missed.length + unreachable,
     unreachable,
     examples: [...lost.subarray(0, 5)],
-    hidden: missed.length - unreachable,
   };
-}
-
-function holds(all: Uint32Array, width: number, count: number, q: number, row: number): boolean {
-  return all.subarray(q * width, q * width + count).includes(row);
 }

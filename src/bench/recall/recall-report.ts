@@ -93,7 +93,7 @@ function summaryOf({ served, exactPerSecond, diagnosis, drift }: RecallResult): 
             value: diagnosis.reach.judged === 0 ? null : diagnosis.reach.unreachable / diagnosis.reach.judged,
             unit: 'share' as const,
             better: 'lower' as const,
-            note: `${diagnosis.reach.unreachable} of ${diagnosis.reach.judged} for their own vector`,
+            note: `${diagnosis.reach.unreachable} of ${diagnosis.reach.judged}, each for a query that singles it out`,
           },
         ]),
     ...(drift?.overlap === undefined
@@ -281,10 +281,7 @@ function factRows(generation: Generation, { items, hubs, reach, outside }: Recal
     ['items in no exact list', text(hubs.unused)],
     ...(reach === undefined
       ? []
-      : [
-          ['items that no walk returns', `${reach.unreachable} of ${reach.judged} judged (${reach.rows} looked for)`],
-          ['items not in the top 10 of their own vector', text(reach.hidden / Math.max(1, reach.rows))],
-        ]),
+      : [['items that no walk returns', `${reach.unreachable} of ${reach.judged} judged (${reach.rows} looked for)`]]),
     ...(outside === undefined
       ? []
       : [

@@ -14,8 +14,7 @@ const LIMITS = {
   /** Share of the lists that one item stands in; share of the places that 1 % of the items take. */
   hub: 0.3,
   firstPercent: 0.5,
-  unreachable: 0.001,
-  hidden: 0.2,
+  unreachable: 0.01,
   /** A bucket whose recall is so far under the whole's, beyond doubt. */
   bucket: 0.02,
   normDrift: 0.2,
@@ -131,12 +130,7 @@ function aboutItems(generation: Generation, { diagnosis, buckets }: RecallResult
   if (reach !== undefined && reach.unreachable > LIMITS.unreachable * reach.judged)
     warnings.push({
       code: 'unreachable-items',
-      message: `${reach.unreachable} of ${reach.judged} items are returned by no walk for their own vector, though they are among its best 10 (first: ${reach.examples.map((row) => String(generation.itemIds.idOf(row))).join(', ')}); rebuild the generation`,
-    });
-  if (reach !== undefined && reach.hidden > LIMITS.hidden * reach.rows)
-    warnings.push({
-      code: 'hidden-items',
-      message: `${share(reach.hidden / reach.rows)} of the items are not even among the best 10 of their own vector: longer items stand before them`,
+      message: `${reach.unreachable} of ${reach.judged} items are returned by no walk for the query that singles them out, though they are among its best 10 (first: ${reach.examples.map((row) => String(generation.itemIds.idOf(row))).join(', ')}); rebuild the generation`,
     });
   if (outside !== undefined && outside.queryAngle > outside.itemAngleP95) {
     const learnt = generation.manifest.graph?.trainingUsers ?? 0;

@@ -65,6 +65,7 @@ export const ERROR_TABLE = {
   BELFRY_RECALL: { status: 0, meaning: 'the tuned search finds too little of what an exact one finds' },
   BELFRY_CANARIES: { status: 0, meaning: 'a generation does not answer recorded requests as expected' },
   BELFRY_SKEW: { status: 0, meaning: 'the user tower does not reproduce user_embeddings.npy' },
+  BELFRY_UPSERT_LEFT_OUT: { status: 0, meaning: 'upserted items are of another training than the export' },
   BELFRY_DISK_SPACE: { status: 0, meaning: 'not enough free disk for a build or a job' },
   BELFRY_MEMORY_SPACE: { status: 0, meaning: 'not enough memory for a build' },
   BELFRY_BUILD_OUT_OF_MEMORY: { status: 0, meaning: 'the builder process ran out of memory' },
@@ -76,6 +77,7 @@ export const ERROR_TABLE = {
   BELFRY_GENERATION_CORRUPT: { status: 0, meaning: 'a generation fails its checksums' },
   BELFRY_RESUME_MISMATCH: { status: 0, meaning: 'a partial output is of another job: other options or generation' },
   // benches
+  BELFRY_INTERACTIONS_INVALID: { status: 0, meaning: 'held-out interactions cannot be read' },
   BELFRY_BENCH_REPORT: { status: 0, meaning: 'a file is not a bench report that this Belfry reads' },
   BELFRY_BENCH_REFUSED: { status: 0, meaning: 'the server under load refuses the requests of the mix' },
   BELFRY_BENCH_TRUTH: { status: 0, meaning: 'the true answers given to a bench are cut off or of other data' },

@@ -5,7 +5,7 @@ import { basename, join, resolve } from 'node:path';
 import { loadAddon } from '../ann/addon.js';
 import { dataFolder, loadSettings } from '../config/load.js';
 import { BelfryError } from '../errors.js';
-import { ensureGeneration } from '../generation/build.js';
+import { ensureGeneration } from '../upserts/build.js';
 import { DataFolder, type PublishedGeneration } from '../generation/data-folder.js';
 import { Generation } from '../generation/generation.js';
 import { type ExportFlags, exportSettings } from './export-options.js';

@@ -3,7 +3,7 @@ import { readFileSync } from 'node:fs';
 import type { Command } from 'commander';
 import { dataFolder, loadSettings } from '../config/load.js';
 import { BelfryError, ERROR_TABLE, type ErrorCode, show as quote } from '../errors.js';
-import { ensureGeneration } from '../generation/build.js';
+import { ensureGeneration } from '../upserts/build.js';
 import { Generation } from '../generation/generation.js';
 import { GenerationStore } from '../generation/store.js';
 import { buildApp } from '../http/app.js';

@@ -4,7 +4,7 @@ import type { IdKind } from '../ann/ids.js';
 import { dataFolder, loadSettings } from '../config/load.js';
 import { BelfryError } from '../errors.js';
 import type { FilterGroup } from '../features/filter.js';
-import { ensureGeneration } from '../generation/build.js';
+import { ensureGeneration } from '../upserts/build.js';
 import { Generation } from '../generation/generation.js';
 import type { JobPlan } from '../jobs/job-plan.js';
 import { retrieveAll, type RetrieveAllSummary } from '../jobs/retrieve-all.js';

@@ -3,9 +3,9 @@
  * checks, write the manifest, verify by re-reading, publish. Whatever fails leaves what serves untouched.
  */
 import { stat } from 'node:fs/promises';
-import { join, resolve } from 'node:path';
+import { join } from 'node:path';
 import { type ModelsFolder, readModelsFolder } from '../config/models-folder.js';
-import { BelfryError } from '../errors.js';
+import { asBelfryError, BelfryError } from '../errors.js';
 import type { Metric } from '../types.js';
 import { VERSION } from '../version.js';
 import { graphOfGeneration } from './build-graph.js';
@@ -30,6 +30,7 @@ import {
 import { normProfile } from './norms.js';
 import { inProduction } from './models.js';
 import { readExclusionSets } from './read-exclusions.js';
+import type { UpsertSource } from './upsert-source.js';
 import { areSources, describeSources, filesToCopy, runsInProcess } from './sources.js';
 
 export interface BuildProgress {
@@ -40,6 +41,8 @@ export interface BuildProgress {
 
 export interface BuildOptions extends GateOptions {
   readonly models: string;
+  /** Where the models folder was copied from, when it is a copy: what the manifest names. */
+  readonly source?: string;
   readonly data: string;
   /** Default: export.json's, else ip. */
   readonly metric?: Metric | undefined;
@@ -52,6 +55,8 @@ export interface BuildOptions extends GateOptions {
   readonly onBadGeneration?: OnBadGeneration;
   /** Published all the same, but old generations could not be removed. */
   readonly onWarning?: (error: BelfryError) => void;
+  /** Takes over what was put and deleted since the last build; without it the log goes on beside the new generation. */
+  readonly upserts?: UpsertSource | undefined;
   readonly signal?: AbortSignal;
 }
 
@@ -65,31 +70,11 @@ export interface BuildResult {
 export async function ensureGeneration(options: BuildOptions): Promise<BuildResult> {
   const data = await DataFolder.open(options.data);
   const current = await data.current(options.onBadGeneration ?? (() => undefined));
-  if (current !== undefined && (await isMadeFrom(current.manifest, options))) {
+  if (current !== undefined && (await isUpToDate(current.manifest, options))) {
     await data.cleanUp();
     return { published: current, reused: true };
   }
   return { published: await buildGeneration(options), reused: false };
-}
-
-export interface ServableResult extends BuildResult {
-  /** Why the export of now does not serve: an older generation of the same folder does. */
-  readonly problem?: BelfryError;
-}
-
-/**
- * As ensureGeneration, but an export that is refused leaves the generation before it serving (promise P5), if that was
- * made from the same models folder. Without one the error stands.
- */
-export async function ensureServable(options: BuildOptions): Promise<ServableResult> {
-  try {
-    return await ensureGeneration(options);
-  } catch (error) {
-    if (!(error instanceof BelfryError) || error.code === 'BELFRY_STOPPED') throw error;
-    const before = await (await DataFolder.open(options.data)).current(() => undefined);
-    if (before === undefined || before.manifest.models_folder !== resolve(options.models)) throw error;
-    return { published: before, reused: true, problem: error };
-  }
 }
 
 /** Builds and publishes. Errors: every code of the section "models folder and builds" in errors.ts. */
@@ -103,6 +88,7 @@ export async function buildGeneration(options: BuildOptions): Promise<PublishedG
       options.onProgress?.({ stage: 'publish', done: 0, total: 1 });
       const uncollected = await data.publish(temporary, id);
       if (uncollected !== undefined) options.onWarning?.(uncollected);
+      await options.upserts?.published().catch((error: unknown) => options.onWarning?.(asBelfryError(error)));
       options.onProgress?.({ stage: 'publish', done: 1, total: 1 });
       return { id, folder: data.folderOf(id), manifest };
     } catch (error) {
@@ -140,14 +126,14 @@ async function writeGeneration(
       onProgress: (done, total) => options.onProgress?.({ stage, done, total }),
       signal: options.signal,
     });
-  const items = await importOne(folder.itemEmbeddings, 'item embeddings');
+  const exported = await importOne(folder.itemEmbeddings, 'item embeddings');
   const users =
     folder.userEmbeddings === undefined ? undefined : await importOne(folder.userEmbeddings, 'user embeddings');
-  checkDims(folder, items, users);
+  checkDims(folder, exported, users);
 
-  const sources: SourceFile[] = [items.source, ...(users === undefined ? [] : [users.source])];
+  const sources: SourceFile[] = [exported.source, ...(users === undefined ? [] : [users.source])];
   const files: Record<string, FileFacts> = {};
-  for (const section of [items.section, users?.section]) {
+  for (const section of [exported.section, users?.section]) {
     if (section !== undefined) files[section.file] = await hashFile(join(into, section.file));
   }
   const copies = await filesToCopy(folder);
@@ -162,7 +148,27 @@ async function writeGeneration(
   options.onProgress?.({ stage: 'ids, features, models', done: copies.length, total: copies.length });
   sources.push(...descriptions);
 
-  const itemIds = await loadIds(into, folder.itemIds, items.section.count, folder.itemEmbeddings);
+  const models = await modelEntries(folder, files);
+  const exportedIds = await loadIds(into, folder.itemIds, exported.section.count, folder.itemEmbeddings);
+  if (options.upserts === undefined && previous?.manifest.upserts !== undefined)
+    throw new Error('the data folder holds upserts: it is built by upserts/build.ts');
+  const folded = await options.upserts?.foldInto({
+    into,
+    folder,
+    metric,
+    models,
+    source: exported.source,
+    section: exported.section,
+    itemIds: exportedIds,
+    itemIdsFile: folder.itemIds,
+    previous,
+    signal: options.signal,
+  });
+  Object.assign(files, folded?.files);
+  const items = { ...exported, section: folded?.section ?? exported.section };
+  const itemIdsFile = folded === undefined ? folder.itemIds : folded.itemIdsFile;
+  const itemIds =
+    folded === undefined ? exportedIds : await loadIds(into, itemIdsFile, items.section.count, folder.itemEmbeddings);
   const userIds =
     users === undefined
       ? undefined
@@ -174,17 +180,18 @@ async function writeGeneration(
     id,
     created: new Date().toISOString(),
     builder: { belfry: VERSION, node: process.versions.node, platform: `${process.platform}-${process.arch}` },
-    models_folder: folder.path,
+    models_folder: options.source ?? folder.path,
     export: stated({ model, version, normalised, created, checkpoint }),
     metric,
-    items: await section(into, items, folder.itemIds, itemIds.kind),
+    items: await section(into, items, itemIdsFile, itemIds.kind),
     ...(users === undefined || userIds === undefined
       ? {}
       : { users: await section(into, users, folder.userIds, userIds.kind) }),
     ...(folder.items === undefined ? {} : { itemFeatures: folder.items }),
     ...(folder.users === undefined ? {} : { userFeatures: folder.users }),
     ...(exclusions.facts.length === 0 ? {} : { exclusions: exclusions.facts.map(entryOf) }),
-    models: await modelEntries(folder, files),
+    ...(folded === undefined ? {} : { upserts: folded.upserts }),
+    models,
     sources,
     files,
     exampleUsers: folder.exportDescription.example_users ?? [],
@@ -311,11 +318,13 @@ async function modelEntries(folder: ModelsFolder, files: Readonly<Record<string,
   return entries;
 }
 
-async function isMadeFrom(manifest: Manifest, options: BuildOptions): Promise<boolean> {
+/** Whether a generation was made from the export of now with these options. Errors: those of readModelsFolder. */
+export async function isUpToDate(manifest: Manifest, options: BuildOptions): Promise<boolean> {
   const folder = readModelsFolder(options.models);
   const metric = options.metric ?? folder.exportDescription.metric ?? 'ip';
   if (manifest.metric !== metric || manifest.builder.belfry !== VERSION) return false;
-  const leftOut = manifest.items.skippedRows.length + (manifest.users?.skippedRows.length ?? 0);
+  const deleted = manifest.upserts?.deleted ?? 0;
+  const leftOut = manifest.items.skippedRows.length - deleted + (manifest.users?.skippedRows.length ?? 0);
   if (leftOut > 0 && options.onBadVector !== 'skip') return false;
   return areSources(folder, manifest.sources);
 }

@@ -19,12 +19,20 @@ function object<Properties extends Record<string, TSchema>>(properties: Properti
 }
 
 function oneOf<Value extends string>(values: readonly Value[], description?: string) {
-  return Type.Unsafe<Value>({ type: 'string', enum: [...values], ...(description === undefined ? {} : { description }) });
+  return Type.Unsafe<Value>({
+    type: 'string',
+    enum: [...values],
+    ...(description === undefined ? {} : { description }),
+  });
 }
 
 const Count = Type.Integer({ minimum: 0 });
 const Sha256 = Type.String({ pattern: '^[0-9a-f]{64}$' });
-const Path = Type.String({ minLength: 1, pattern: '^(?!/)(?!.*(^|/)\\.\\.(/|$))', description: 'relative, inside the folder' });
+const Path = Type.String({
+  minLength: 1,
+  pattern: '^(?!/)(?!.*(^|/)\\.\\.(/|$))',
+  description: 'relative, inside the folder',
+});
 const Id = Type.Union([Type.String({ minLength: 1, maxLength: 256 }), Type.Integer({ minimum: 0 })]);
 
 const FileFacts = object({ bytes: Count, sha256: Sha256 });
@@ -197,11 +205,32 @@ export const ManifestSchema = object(
     pins: Pins,
     sources: Type.Array(Source),
     files: Type.Record(Type.String(), FileFacts, {
-      description: 'every file that serving reads, with its checksum; the manifest itself and the report are not among them',
+      description:
+        'every file that serving reads, with its checksum; the manifest itself and the report are not among them',
     }),
     canaries: object({ file: Path, requests: Count, k: Count, towerUsers: Count, supplied: Count }),
     upserts: Type.Optional(
-      object({ mark: Type.Integer({ minimum: 1 }) }, 'how far the log of item changes is folded in: what comes from the mark on is not'),
+      object(
+        {
+          mark: Type.Integer({
+            minimum: 1,
+            description:
+              'changes of the item log with smaller numbers are folded in; later ones are laid over the generation',
+          }),
+          exportTime: Type.Number({
+            description: 'of the export, milliseconds since 1970: changes that came later count',
+          }),
+          file: Type.Optional(Path),
+          items: Type.Integer({ minimum: 0, description: 'put over rows of the export, or beside them' }),
+          deleted: Count,
+          superseded: Type.Integer({ minimum: 0, description: 'changes that are older than the row of the export' }),
+          leftOut: Type.Integer({
+            minimum: 0,
+            description: 'vectors of another training that no item tower could make again',
+          }),
+        },
+        'upserts between rebuilds, as this build took them over; its file holds those that the next build begins with',
+      ),
     ),
     exampleUsers: Type.Array(Id),
     gates: Type.Array(GateResultSchema),
@@ -228,6 +257,7 @@ export type GraphSection = NonNullable<Manifest['graph']>;
 export type ExclusionEntry = NonNullable<Manifest['exclusions']>[number];
 export type ModelEntry = Manifest['models'][number];
 export type SourceFile = Manifest['sources'][number];
+export type UpsertsSection = NonNullable<Manifest['upserts']>;
 
 /** The published JSON Schema. */
 export function manifestJsonSchema(): Record<string, unknown> {

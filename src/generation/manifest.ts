@@ -15,6 +15,7 @@ export {
   MANIFEST_VERSION,
   type ModelEntry,
   type SourceFile,
+  type UpsertsSection,
   type VectorSection,
 } from './manifest-schema.js';
 

@@ -79,14 +79,19 @@ export class ItemView {
   valueAt(row: Row, column: string): FeatureValue {
     if (row < this.baseRows) return this.generation.itemTable.valueAt(row, column);
     const { metadata } = this.changed(row);
-    return Object.hasOwn(metadata, column) ? metadata[column]! : null;
+    if (Object.hasOwn(metadata, column)) return metadata[column]!;
+    return this.generation.itemTable.column(column)?.kind.endsWith('_list') === true ? [] : null; // as in the table
   }
 
   /** What a model may read of a changed item, its id among it; undefined for a row of the generation. */
   private featuresOf(row: Row): Features | undefined {
     if (row < this.baseRows) return undefined;
-    const { id, metadata } = this.changed(row);
-    return { ...metadata, id };
+    const features: Record<string, FeatureValue> = { id: this.changed(row).id };
+    for (const { name } of this.generation.itemTable.columns) {
+      const value = this.valueAt(row, name);
+      if (value !== null) features[name] = value;
+    }
+    return features;
   }
 
   /** Rows of the generation as the rows that their items have now: hidden ones may stay. */

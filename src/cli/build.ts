@@ -4,7 +4,8 @@ import { SearchPlanner } from '../ann/planner.js';
 import { dataFolder, loadSettings } from '../config/load.js';
 import { DataFolder } from '../generation/data-folder.js';
 import { type ExclusionEntry, type Manifest, readManifest } from '../generation/manifest.js';
-import { runBuilder } from '../rebuild/builder-process.js';
+import { recordedBuild } from '../rebuild/recorded-build.js';
+import { buildTask } from './build-task.js';
 import { addExportOptions, type ExportFlags, exportSettings } from './export-options.js';
 import { colors, formatBytes, ProgressLine, print, printJson, stopSignal, table } from './terminal.js';
 
@@ -27,17 +28,13 @@ async function build(flags: BuildFlags): Promise<void> {
   const stop = stopSignal();
   const data = await DataFolder.open(dataFolder(settings));
   try {
-    const { id, reused } = await runBuilder(
-      {
-        models: settings.models,
-        data: data.path,
-        metric: settings.metric,
-        onBadVector: settings.on_bad_vector,
-        threads: settings.build_threads,
-        force: flags.force === true,
-      },
+    const { outcome, error } = await recordedBuild(
+      { ...buildTask(settings, data.path, 'alone'), force: flags.force === true },
+      'cli',
       { onProgress: progress.update, onPlan: progress.plan, signal: stop.signal },
     );
+    if (outcome === undefined) throw error;
+    const { id, reused } = outcome;
     progress.finish();
     const folder = data.folderOf(id);
     const manifest = await readManifest(folder);

@@ -2,11 +2,8 @@
 import { setTimeout } from 'node:timers/promises';
 import closeWithGrace from 'close-with-grace';
 import type { Command } from 'commander';
-import { type Logger, pino } from 'pino';
+import { pino } from 'pino';
 import { dataFolder, loadSettings } from '../config/load.js';
-import type { Settings } from '../config/schema.js';
-import { BelfryError } from '../errors.js';
-import { ensureServable } from '../generation/build.js';
 import { DataFolder } from '../generation/data-folder.js';
 import type { Generation } from '../generation/generation.js';
 import { GenerationStore } from '../generation/store.js';
@@ -18,6 +15,7 @@ import { ItemUpserts } from '../upserts/item-upserts.js';
 import { VERSION } from '../version.js';
 import { addExportOptions, type ExportFlags, exportSettings } from './export-options.js';
 import { followerOf } from './follow.js';
+import { firstBuild, ServerRebuilds } from './rebuild.js';
 import { colors, ProgressLine, print, numberOf, stopSignal } from './terminal.js';
 
 /** How long requests in flight may take after a stop signal. */
@@ -37,6 +35,8 @@ export function addServe(program: Command): void {
     .option('--kernel <name>', 'amx, avx512vnni, avxvnni, avx2 or portable; default the best of this CPU')
     .option('--rerank-module <file>', 'a module that exports rerank(request, candidates, signal)')
     .option('--swap <how>', 'when two generations do not fit into memory: beside (refuse the new) or stop-then-load')
+    .option('--watch', 'build when the models folder has a new export (_SUCCESS or export.json), once it is whole')
+    .option('--schedule <when>', 'build by the clock: "every 30m", or cron as "15 3 * * *"')
     .option('--log-level <level>', 'trace, debug, info, warn, error, fatal or silent')
     .option('--json', 'one JSON line when ready, JSON logs')
     .action(serve);
@@ -49,6 +49,8 @@ interface ServeFlags extends ExportFlags {
   kernel?: string;
   rerankModule?: string;
   swap?: string;
+  watch?: boolean;
+  schedule?: string;
   logLevel?: string;
   json?: boolean;
 }
@@ -62,6 +64,8 @@ async function serve(flags: ServeFlags): Promise<void> {
       kernel: flags.kernel,
       rerank_module: flags.rerankModule,
       swap: flags.swap,
+      watch_export: flags.watch,
+      rebuild_schedule: flags.schedule,
       log_level: flags.logLevel,
     }),
   );
@@ -70,7 +74,7 @@ async function serve(flags: ServeFlags): Promise<void> {
   const stop = stopSignal();
   await assertPortFree(settings);
   const data = await DataFolder.open(dataFolder(settings));
-  const { reused, problem } = await build(settings, data, { progress, signal: stop.signal, logger });
+  const isNew = await firstBuild(settings, data, { progress, signal: stop.signal });
   const metrics = new Metrics();
   const store = new GenerationStore();
   const upserts = await ItemUpserts.open({
@@ -87,24 +91,35 @@ async function serve(flags: ServeFlags): Promise<void> {
     (model, error) => logger.warn({ model, code: error.code, err: error.message }, 'not re-ranked'),
     upserts,
   );
-  retriever.buildProblem = problem;
   const follower = followerOf(data, settings, { retriever, upserts, metrics, logger });
+  const builds = new ServerRebuilds(settings, data, { retriever, metrics, logger });
+  const { rebuilder, nextScheduled } = builds;
   // Fastify's own information lines (it says that it listens) repeat ours.
   const appLogger = logger.child({}, { level: logger.isLevelEnabled('info') ? 'warn' : logger.level });
-  const app = await buildApp({ retriever, upserts, metrics, settings, logger: appLogger, version: VERSION });
+  const app = await buildApp({
+    retriever,
+    upserts,
+    metrics,
+    settings,
+    rebuilder,
+    ...(settings.admin ? { admin: { data, rebuilder, follower, nextScheduled } } : {}),
+    logger: appLogger,
+    version: VERSION,
+  });
   // Before the first generation is loaded: alive, and not ready until it is.
   const address = await listen(app, settings);
   closeWithGrace({ delay: DRAIN_MS, logger: false }, async ({ err }) => {
     if (err !== undefined) logger.fatal({ err }, 'stopping after an error');
     retriever.isDraining = true;
     await setTimeout(LATE_REQUESTS_MS);
-    await app.close();
+    await Promise.all([app.close(), builds.close()]);
     await follower.close();
     await upserts.close();
     await store.close();
   });
   stop.release();
   await follower.start();
+  await builds.open();
 
   const generation = store.peek();
   if (generation === undefined) {
@@ -113,36 +128,8 @@ async function serve(flags: ServeFlags): Promise<void> {
     if (flags.json === true) print(JSON.stringify({ ready: false, address, code, reason: message }));
     return;
   }
-  if (!process.stdout.isTTY) logger.info({ generation: generation.id, address, reused }, 'serving');
-  announce(address, generation, reused, flags.json === true);
-}
-
-/** An export that is refused leaves what the data folder holds to serve, damaged or not: the follower finds the best. */
-async function build(
-  settings: Settings,
-  data: DataFolder,
-  { progress, signal, logger }: { progress: ProgressLine; signal: AbortSignal; logger: Logger },
-): Promise<{ reused: boolean; problem?: BelfryError }> {
-  try {
-    const { reused, problem } = await ensureServable({
-      models: settings.models,
-      data: data.path,
-      metric: settings.metric,
-      onBadVector: settings.on_bad_vector,
-      onProgress: progress.update,
-      onPlan: progress.plan,
-      signal,
-    });
-    if (problem === undefined) return { reused };
-    throw problem;
-  } catch (error) {
-    const isRefused = error instanceof BelfryError && error.code !== 'BELFRY_STOPPED';
-    if (!isRefused || (await data.ids()).length === 0) throw error;
-    logger.error({ code: error.code, err: error.message }, 'the new export was refused');
-    return { reused: true, problem: error };
-  } finally {
-    progress.finish();
-  }
+  if (!process.stdout.isTTY) logger.info({ generation: generation.id, address, reused: !isNew }, 'serving');
+  announce(address, generation, !isNew, flags.json === true);
 }
 
 function announce(address: string, generation: Generation, reused: boolean, asJson: boolean): void {

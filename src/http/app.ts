@@ -8,6 +8,7 @@ import Fastify, { type FastifyInstance, LogController } from 'fastify';
 import { BelfryError } from '../errors.js';
 import { answerBrokenClient, installErrorHandlers, sendError } from './errors.js';
 import type { AppParts } from './parts.js';
+import { adminRoutes } from './routes/admin.js';
 import { consoleRoutes } from './routes/console.js';
 import { healthRoutes } from './routes/health.js';
 import { itemRoutes } from './routes/items.js';
@@ -84,6 +85,7 @@ export async function buildApp(parts: AppParts): Promise<FastifyInstance> {
   await app.register(similarRoutes, parts);
   if (parts.upserts !== undefined) await app.register(itemRoutes, { upserts: parts.upserts });
   await app.register(healthRoutes, parts);
+  await app.register(adminRoutes, parts);
   await app.register(consoleRoutes, parts);
   return app;
 }

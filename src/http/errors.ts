@@ -63,26 +63,34 @@ function late(): BelfryError {
   return new BelfryError('BELFRY_REQUEST_TIMEOUT', 'the request did not arrive in time');
 }
 
-export function sendError(error: FastifyError, request: FastifyRequest, reply: FastifyReply, metrics: Metrics) {
+/** `refusal` is the status of errors that have none of their own: those of builds and generations. */
+export function sendError(
+  error: FastifyError,
+  request: FastifyRequest,
+  reply: FastifyReply,
+  metrics: Metrics,
+  refusal = 500,
+) {
   const known = toBelfryError(error, request);
-  if (!isShown(known)) request.log.error({ err: error, code: known.code }, 'request failed');
+  if (!isShown(known, refusal)) request.log.error({ err: error, code: known.code }, 'request failed');
   metrics.errors.inc({ code: known.code });
-  return send(reply, known, request);
+  return send(reply, known, request, refusal);
 }
 
-function send(reply: FastifyReply, error: BelfryError, request: FastifyRequest): FastifyReply {
-  const status = error.statusCode || 500;
+function send(reply: FastifyReply, error: BelfryError, request: FastifyRequest, refusal = 500): FastifyReply {
+  const status = error.statusCode || refusal;
   if (status === 503) reply.header('retry-after', '1');
-  return reply.code(status).type('application/json').send(envelope(error, request.id));
+  return reply.code(status).type('application/json').send(envelope(error, request.id, refusal));
 }
 
 /** Text of a 5xx stays in the log: it may name files and models. 503 and 504 say what the caller can do. */
-export function isShown({ statusCode }: BelfryError): boolean {
-  return statusCode === 503 || statusCode === 504 || (statusCode > 0 && statusCode < 500);
+export function isShown({ statusCode }: BelfryError, refusal = 500): boolean {
+  const status = statusCode || refusal;
+  return status === 503 || status === 504 || status < 500;
 }
 
-export function envelope(error: BelfryError, requestId: string): ErrorEnvelope {
-  const shown = isShown(error);
+export function envelope(error: BelfryError, requestId: string, refusal = 500): ErrorEnvelope {
+  const shown = isShown(error, refusal);
   return {
     code: error.code,
     message: shown
@@ -99,7 +107,7 @@ function toBelfryError(error: FastifyError, request: FastifyRequest): BelfryErro
   if (error.validation !== undefined) {
     const { field, message, limit } = explain(
       error.validation as unknown as SchemaError[],
-      error.validationContext === 'querystring' ? request.query : request.body,
+      validated(error.validationContext, request),
     );
     const place =
       error.validationContext === 'body' || error.validationContext === undefined ? '' : `${error.validationContext}: `;
@@ -142,4 +150,9 @@ function toBelfryError(error: FastifyError, request: FastifyRequest): BelfryErro
   if (error.statusCode !== undefined && error.statusCode > 400 && error.statusCode < 500)
     return new BelfryError('BELFRY_MALFORMED_REQUEST', `request: ${error.message}`);
   return new BelfryError('BELFRY_INTERNAL', error.message, { cause: error });
+}
+
+function validated(part: FastifyError['validationContext'], { query, params, body }: FastifyRequest): unknown {
+  if (part === 'querystring') return query;
+  return part === 'params' ? params : body;
 }

@@ -1,11 +1,22 @@
 /** What the application is put together from. */
 import type { FastifyBaseLogger } from 'fastify';
 import type { Settings } from '../config/schema.js';
+import type { DataFolder } from '../generation/data-folder.js';
+import type { GenerationFollower } from '../generation/follower.js';
+import type { Rebuilder } from '../rebuild/rebuilder.js';
 import type { Retriever } from '../retrieval/retriever.js';
 import type { ItemUpserts } from '../upserts/item-upserts.js';
 import type { Metrics } from '../telemetry/metrics.js';
 
-export type HttpSettings = Pick<Settings, 'body_limit_bytes' | 'request_timeout_ms' | 'timeout_ms'>;
+export type HttpSettings = Pick<Settings, 'body_limit_bytes' | 'request_timeout_ms' | 'timeout_ms' | 'admin_key'>;
+
+/** What /admin acts on. */
+export interface AdminParts {
+  readonly data: DataFolder;
+  readonly rebuilder: Rebuilder;
+  readonly follower: Pick<GenerationFollower, 'check' | 'problem'>;
+  readonly nextScheduled?: () => Date | null;
+}
 
 export interface AppParts {
   readonly retriever: Retriever;
@@ -13,6 +24,10 @@ export interface AppParts {
   /** Without it there are no routes that change items. */
   readonly upserts?: ItemUpserts;
   readonly settings: HttpSettings;
+  /** Without it there is no /admin. */
+  readonly admin?: AdminParts;
+  /** The build beside what serves, for /readyz. */
+  readonly rebuilder?: Pick<Rebuilder, 'view'>;
   readonly logger?: FastifyBaseLogger;
   readonly version: string;
 }

@@ -4,7 +4,7 @@
  */
 import { BelfryError, type ErrorCode } from '../errors.js';
 import { writerOf } from '../generation/writer-lock.js';
-import type { BuildClock, BuildView } from './build-clock.js';
+import { BuildClock, type BuildView } from './build-clock.js';
 import type { BuildTask } from './builder-process.js';
 import { BuildHistory, type BuildRecord, problemOf, type Trigger } from './history.js';
 import { recordedBuild, type RecordedBuild } from './recorded-build.js';
@@ -26,6 +26,8 @@ export interface RebuilderOptions {
 
 export interface RebuildRequest {
   readonly force?: boolean;
+  /** Gates that may fail. */
+  readonly overrides?: BuildTask['overrides'];
 }
 
 export interface RunningView extends BuildView {
@@ -35,7 +37,7 @@ export interface RunningView extends BuildView {
 interface Running {
   readonly trigger: Trigger;
   readonly stop: AbortController;
-  clock: BuildClock | undefined;
+  clock: BuildClock;
   ended: Promise<RecordedBuild>;
 }
 
@@ -51,6 +53,10 @@ export class Rebuilder {
   private seen: string | undefined;
   private version = -1;
   private timer: NodeJS.Timeout | undefined;
+
+  get task(): BuildTask {
+    return this.options.task;
+  }
 
   constructor(private readonly options: RebuilderOptions) {
     this.history = new BuildHistory(options.task.data);
@@ -89,7 +95,7 @@ export class Rebuilder {
       this.isStarting = false;
     }
     const stop = new AbortController();
-    const running: Running = { trigger, stop, clock: undefined, ended: undefined as never };
+    const running: Running = { trigger, stop, clock: new BuildClock(), ended: undefined as never };
     this.running = running;
     this.tell({ kind: 'started', trigger });
     let stage = '';
@@ -115,7 +121,7 @@ export class Rebuilder {
   /** Undefined when this process builds nothing. */
   view(): RunningView | undefined {
     const { running } = this;
-    if (running?.clock === undefined) return undefined;
+    if (running === undefined) return undefined;
     return { trigger: running.trigger, ...running.clock.view() };
   }
 

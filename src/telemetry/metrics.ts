@@ -104,6 +104,34 @@ export class Metrics {
     registers: [this.registry],
   });
 
+  readonly builds = new Counter({
+    name: 'belfry_builds_total',
+    help: 'Builds of the data folder that ended while this process ran, by result and the code of a failure.',
+    labelNames: ['result', 'code'] as const,
+    registers: [this.registry],
+  });
+  readonly buildRunning = new Gauge({
+    name: 'belfry_build_running',
+    help: '1 while this process has a build running.',
+    registers: [this.registry],
+  });
+  readonly buildProblem = new Gauge({
+    name: 'belfry_build_problem',
+    help: '1, with the code, while the last build is one that failed: what serves is older than the export.',
+    labelNames: ['code'] as const,
+    registers: [this.registry],
+  });
+  readonly buildSeconds = new Gauge({
+    name: 'belfry_build_seconds',
+    help: 'Duration of the last build that was published.',
+    registers: [this.registry],
+  });
+  readonly buildPublished = new Gauge({
+    name: 'belfry_build_published_timestamp_seconds',
+    help: 'Unix time at which the last published build began.',
+    registers: [this.registry],
+  });
+
   constructor() {
     collectDefaultMetrics({ register: this.registry });
   }

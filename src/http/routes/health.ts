@@ -2,7 +2,7 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox';
 import type { AppParts } from '../parts.js';
 
-export const healthRoutes: FastifyPluginAsyncTypebox<AppParts> = async (app, { retriever, metrics }) => {
+export const healthRoutes: FastifyPluginAsyncTypebox<AppParts> = async (app, { retriever, metrics, rebuilder }) => {
   app.get('/healthz', { schema: { summary: 'The event loop is alive' }, logLevel: 'warn' }, async () => ({
     status: 'ok',
   }));
@@ -12,7 +12,8 @@ export const healthRoutes: FastifyPluginAsyncTypebox<AppParts> = async (app, { r
     { schema: { summary: 'A generation is loaded and answers' }, logLevel: 'warn' },
     async (_request, reply) => {
       const status = retriever.status();
-      return reply.code(status.ready ? 200 : 503).send(status);
+      const build = rebuilder?.view();
+      return reply.code(status.ready ? 200 : 503).send({ ...status, ...(build === undefined ? {} : { build }) });
     },
   );
 

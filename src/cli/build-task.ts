@@ -1,6 +1,7 @@
 /** What the settings say of a build: the same for `belfry build` and for the builds of a server. */
 import { availableParallelism } from 'node:os';
-import type { Settings } from '../config/schema.js';
+import { isObjectAddress } from '../config/object-address.js';
+import { objectStoreSettings, type Settings } from '../config/schema.js';
 import { gateThresholds } from '../generation/gates/thresholds.js';
 import type { BuildTask } from '../rebuild/builder-process.js';
 
@@ -9,6 +10,7 @@ export function buildTask(settings: Settings, data: string, where: 'alone' | 'be
   const half = Math.max(1, availableParallelism() >> 1);
   return {
     models: settings.models,
+    ...(isObjectAddress(settings.models) ? { objectStore: objectStoreSettings(settings) } : {}),
     data,
     metric: settings.metric,
     onBadVector: settings.on_bad_vector,

@@ -80,7 +80,10 @@ export function sendError(
 function send(reply: FastifyReply, error: BelfryError, request: FastifyRequest, refusal = 500): FastifyReply {
   const status = error.statusCode || refusal;
   if (status === 503) reply.header('retry-after', '1');
-  return reply.code(status).type('application/json').send(envelope(error, request.id, refusal));
+  return reply
+    .code(status)
+    .type('application/json')
+    .send(envelope(error, request.id, refusal));
 }
 
 /** Text of a 5xx stays in the log: it may name files and models. 503 and 504 say what the caller can do. */

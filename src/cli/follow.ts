@@ -58,7 +58,7 @@ function log(event: FollowerEvent, logger: Logger): void {
     }
     case 'passed over':
       return logger.error(
-        { generation: event.id, code: event.error.code, err: event.error.message },
+        { generation: event.id, code: event.error.code, err: event.error.message, quarantined: event.isQuarantined },
         'generation passed over',
       );
     case 'refused':

@@ -24,9 +24,9 @@ import {
   type SourceFile,
   type VectorSection,
   readManifest,
-  verifyFiles,
   writeManifest,
 } from './manifest.js';
+import { verifyFiles } from './verify.js';
 import { normProfile } from './norms.js';
 import { inProduction } from './models.js';
 import { readExclusionSets } from './read-exclusions.js';

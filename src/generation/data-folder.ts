@@ -19,7 +19,8 @@ import { join } from 'node:path';
 import { asBelfryError, BelfryError } from '../errors.js';
 import { unlessLeased, withFileLock } from './file-locks.js';
 import { exists, remove, renameFile, replaceDurable, syncFolder, syncFolders, writeDurable } from './files.js';
-import { type Manifest, readManifest, verifyFiles } from './manifest.js';
+import { type Manifest, readManifest } from './manifest.js';
+import { verifyFiles } from './verify.js';
 import { withWriterLock } from './writer-lock.js';
 
 const ID = /^[A-Za-z0-9._-]{1,64}$/;

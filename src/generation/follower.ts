@@ -13,7 +13,7 @@ import { Generation, type LoadOptions } from './generation.js';
 import { readManifest } from './manifest.js';
 import { type MemoryState, memoryState } from './memory.js';
 import type { GenerationStore } from './store.js';
-import { verifyGeneration, verifySizes } from './verify.js';
+import { verifyFiles, verifySizes } from './verify.js';
 import { warmUp } from './warm-up.js';
 
 /** What happened, for logs and metrics. */
@@ -25,7 +25,13 @@ export type FollowerEvent =
       readonly seconds: LoadSeconds;
     }
   /** Damaged, or of models that do not load: what serves goes on serving, or an older one is taken. */
-  | { readonly kind: 'passed over'; readonly id: string; readonly error: BelfryError }
+  | {
+      readonly kind: 'passed over';
+      readonly id: string;
+      readonly error: BelfryError;
+      /** Its bytes are not what its build wrote, and it was moved aside. */
+      readonly isQuarantined: boolean;
+    }
   /** Good as far as is known, and not to be loaded now: BELFRY_MEMORY_SPACE. */
   | { readonly kind: 'refused'; readonly id: string; readonly error: BelfryError }
   /** `stop-then-load`: nothing serves until the next one is loaded. */
@@ -186,7 +192,7 @@ export class GenerationFollower {
     try {
       const started = performance.now();
       const [verified, loaded] = await Promise.allSettled([
-        verifyGeneration(folder, manifest, { isBackground, threads: isBackground ? 1 : 2, signal }),
+        verifyFiles(folder, manifest, { isBackground, threads: isBackground ? 1 : 2, signal }),
         Generation.load({ id, folder, manifest }, { ...load, isBackground }),
       ]);
       if (loaded.status === 'rejected') throw verified.status === 'rejected' ? verified.reason : loaded.reason;
@@ -198,6 +204,11 @@ export class GenerationFollower {
         await canary?.(generation);
         signal.throwIfAborted();
         const before = store.peek()?.id;
+        if (before !== undefined && (await data.pointed()) !== id) {
+          this.isAskedAgain = true; // another one was published, or this one taken back, while it was loaded
+          await generation.close();
+          return;
+        }
         store.swap(generation);
         const seconds = { load: (ready - started) / 1000, warmUp: (performance.now() - ready) / 1000 };
         onEvent?.({ kind: 'swapped', generation, ...(before === undefined ? {} : { before }), seconds });
@@ -232,8 +243,11 @@ export class GenerationFollower {
     const failure = { error, tries, retryAt: isLasting ? Number.POSITIVE_INFINITY : performance.now() + wait };
     this.failures.set(id, failure);
     if (before?.error.code !== error.code) {
-      const kind = error.code === 'BELFRY_MEMORY_SPACE' ? 'refused' : 'passed over';
-      this.options.onEvent?.({ kind, id, error });
+      if (error.code === 'BELFRY_MEMORY_SPACE') this.options.onEvent?.({ kind: 'refused', id, error });
+      else {
+        const isQuarantined = error.code === 'BELFRY_GENERATION_CORRUPT' && (await this.options.data.quarantine(id));
+        this.options.onEvent?.({ kind: 'passed over', id, error, isQuarantined });
+      }
     }
     return failure;
   }

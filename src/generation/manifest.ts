@@ -1,12 +1,12 @@
 /** What a generation is made of: `manifest.json`, the last file that a build writes and the first that a load reads. */
 import { createHash } from 'node:crypto';
-import { readFile, stat } from 'node:fs/promises';
+import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { Value } from 'typebox/value';
 import { explain, type SchemaError } from '../config/explain.js';
 import { BelfryError } from '../errors.js';
 import { type Manifest, MANIFEST_VERSION, ManifestSchema } from './manifest-schema.js';
-import { hashFile, writeDurable } from './files.js';
+import { writeDurable } from './files.js';
 
 export {
   type ExclusionEntry,
@@ -58,45 +58,19 @@ export async function readManifest(folder: string): Promise<Manifest> {
   }
   if (!Value.Check(ManifestSchema, manifest)) {
     const { field, message } = explain([...Value.Errors(ManifestSchema, manifest)] as SchemaError[], manifest);
-    throw corrupt(`${message}: rebuild with belfry build`, undefined, field);
+    // Its bytes are as they were written: by a Belfry that is older or newer, and knows it as good.
+    throw new BelfryError(
+      'BELFRY_FILE_VERSION',
+      `${join(folder, FILE)}: ${message}; this Belfry cannot read it: rebuild with belfry build`,
+      { field },
+    );
   }
   return manifest as Manifest;
 }
 
 /** A file that is missing is damage; one that cannot be read now may be whole. */
-function asDamage(error: unknown, field: string): BelfryError {
+export function asDamage(error: unknown, field: string): BelfryError {
   const isMissing = (error as NodeJS.ErrnoException).code === 'ENOENT';
   const code = isMissing ? 'BELFRY_GENERATION_CORRUPT' : 'BELFRY_FILE_UNREADABLE';
   return new BelfryError(code, `${(error as Error).message}; rebuild with belfry build`, { field, cause: error });
-}
-
-/**
- * Re-reads every file of the generation and compares it with the manifest. Errors: BELFRY_GENERATION_CORRUPT,
- * BELFRY_FILE_UNREADABLE.
- */
-export async function verifyFiles(folder: string, manifest: Manifest): Promise<void> {
-  for (const [name, expected] of Object.entries(manifest.files)) {
-    const path = join(folder, name);
-    const unreadable = (error: unknown) => {
-      throw asDamage(error, name);
-    };
-    const { size } = await stat(path).catch(unreadable);
-    if (size !== expected.bytes) {
-      throw new BelfryError(
-        'BELFRY_GENERATION_CORRUPT',
-        `${path}: expected ${expected.bytes} bytes, found ${size}; rebuild with belfry build`,
-        { field: name },
-      );
-    }
-    const { sha256 } = await hashFile(path).catch(unreadable);
-    if (sha256 !== expected.sha256) {
-      throw new BelfryError(
-        'BELFRY_GENERATION_CORRUPT',
-        `${path}: its checksum does not fit the manifest; rebuild with belfry build`,
-        {
-          field: name,
-        },
-      );
-    }
-  }
 }

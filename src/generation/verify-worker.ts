@@ -8,7 +8,9 @@ export interface HashTask {
 }
 
 /** For each file of the task its SHA-256 in hex, or why it cannot be read. */
-export type HashReply = readonly ({ readonly sha256: string } | { readonly failure: string })[];
+export type HashReply = readonly (
+  { readonly sha256: string } | { readonly failure: string; readonly code?: string | undefined }
+)[];
 
 const STEP_BYTES = 1 << 20;
 const buffer = Buffer.allocUnsafe(STEP_BYTES);
@@ -18,7 +20,8 @@ await answerTask(({ paths }: HashTask): HashReply =>
     try {
       return { sha256: hashOf(path) };
     } catch (error) {
-      return { failure: (error as Error).message };
+      const { message, code } = error as NodeJS.ErrnoException;
+      return { failure: message, code };
     }
   }),
 );

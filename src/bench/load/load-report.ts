@@ -186,7 +186,7 @@ function summaryOf(
     });
   }
   if (during !== undefined) summary.push(...duringMetrics(shown.result, during));
-  return [...summary, ...serverMetrics(shown.result)];
+  return [...summary, ...serverMetrics(runs)];
 }
 
 function wholeRun({ result }: LoadRun): Measures {
@@ -236,31 +236,37 @@ function duringMetrics({ recording, windowMs, events }: LoadResult, during: stri
   ];
 }
 
-function serverMetrics({ server }: LoadResult): MetricValue[] {
-  if (server.length === 0) return [];
-  const cpus = server.flatMap(({ cpu }) => (cpu === null ? [] : [cpu]));
+/** Medians over the runs. */
+function serverMetrics(runs: readonly LoadRun[]): MetricValue[] {
+  const watched = runs.map(({ result }) => result.server).filter((server) => server.length > 0);
+  if (watched.length === 0) return [];
+  const most = (of: (one: LoadResult['server'][number]) => number) =>
+    watched.map((server) => Math.max(...server.map(of)));
+  const cpus = watched
+    .map((server) => server.flatMap(({ cpu }) => (cpu === null ? [] : [cpu])))
+    .filter((all) => all.length > 0);
+  const metric = (name: string, label: string, unit: MetricValue['unit'], values: readonly number[]): MetricValue => ({
+    name,
+    label,
+    value: values.length === 0 ? null : median(values),
+    unit,
+    better: 'lower',
+    ...(values.length > 1 ? { samples: [...values] } : {}),
+  });
   return [
-    {
-      name: 'server_cpu',
-      label: 'Server CPU, cores',
-      value: cpus.length === 0 ? null : median(cpus),
-      unit: 'number',
-      better: 'lower',
-    },
-    {
-      name: 'server_rss_max',
-      label: 'Server memory, most',
-      value: Math.max(...server.map(({ rssBytes }) => rssBytes)),
-      unit: 'bytes',
-      better: 'lower',
-    },
-    {
-      name: 'server_loop_p99',
-      label: 'Server event-loop delay, p99 of the worst second',
-      value: Math.max(...server.map(({ loopP99Ms }) => loopP99Ms)),
-      unit: 'ms',
-      better: 'lower',
-    },
+    metric('server_cpu', 'Server CPU, cores', 'number', cpus.map(median)),
+    metric(
+      'server_rss_max',
+      'Server memory, most',
+      'bytes',
+      most(({ rssBytes }) => rssBytes),
+    ),
+    metric(
+      'server_loop_p99',
+      'Server event-loop delay, p99 of the worst second',
+      'ms',
+      most(({ loopP99Ms }) => loopP99Ms),
+    ),
   ];
 }
 

@@ -111,7 +111,8 @@ export async function runLoad(
       seconds,
       events: await events,
       generatorCpu: (spent.user + spent.system) / 1000 / wall,
-      server: (await watch.stop(), watch.samples),
+      // After the end the server only works off what is left.
+      server: (await watch.stop(), watch.samples.filter(({ at }) => at <= seconds * 1000)),
     };
   } finally {
     clearInterval(tell);

@@ -119,6 +119,7 @@ function tickLabel(value: number, unit: Unit | undefined, step: number): string 
     const percentStep = step * 100;
     return `${(value * 100).toFixed(percentStep >= 1 ? 0 : Math.ceil(-Math.log10(percentStep)))} %`;
   }
+  if (value === 0) return '0'; // and not -0
   const digits = Math.max(0, Math.ceil(-Math.log10(step) - 1e-9));
   return Math.abs(value) >= 1e7
     ? formatNumber(value)

@@ -25,7 +25,7 @@ const MetricValue = strict({
   /** Stable name, what `bench compare` joins by: `latency_p99`, `recall_at_10`. */
   name: Type.String({ pattern: '^[a-z][a-z0-9_.]*$' }),
   label: Type.String(),
-  /** The median of `samples` where there are several; null: it could not be measured (`note` says why). */
+  /** The median of `samples` where there are several, of shares their mean; null: it could not be measured. */
   value: Type.Union([Type.Number(), Type.Null()]),
   unit: Unit,
   /** Which way is good; `none` is shown, and is never a regression. */

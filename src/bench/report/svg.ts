@@ -63,7 +63,14 @@ export function drawPlot(plot: Plot, { withTitle = false } = {}): DrawnPlot {
     ...(withTitle ? [textAt(box.left, 22, plot.title, 'title', 'start')] : []),
     ...legend(rows, withTitle ? 42 : 14),
     ...axes(plot, xScale, yScale, box),
-    ...stacked.map((series, i) => drawSeries(series, i, stacked, { px, py, box })),
+    // Context goes below what it is the context of.
+    ...stacked
+      .map((series, i) => ({
+        isMuted: series.colour === 'muted',
+        drawn: drawSeries(series, i, stacked, { px, py, box }),
+      }))
+      .sort((a, b) => Number(b.isMuted) - Number(a.isMuted))
+      .map(({ drawn }) => drawn),
     ...drawMarks(marks, { px, py, box, reach }),
   ];
   const label = `${plot.title}: ${plot.series.map(({ name }) => name).join(', ')}`;
@@ -215,7 +222,7 @@ function legendRows(series: readonly PlotSeries[]): LegendEntry[][] {
   const rows: LegendEntry[][] = [[]];
   let left = LEFT;
   stack(series).forEach(({ name, colour }, index) => {
-    const width = 30 + name.length * 7;
+    const width = 34 + [...name].reduce((sum, one) => sum + (one === one.toLowerCase() && one !== '_' ? 7 : 9), 0);
     if (left + width > WIDTH - RIGHT && left > LEFT) {
       rows.push([]);
       left = LEFT;

@@ -239,7 +239,7 @@ Napi::Value graph_memory(const Napi::CallbackInfo& call) {
 
 // The names of SearchPath stand in its order.
 constexpr const char* kMakeHits =
-    "(() => { const paths = ['scan', 'probe', 'list', 'walk', 'filtered walk'];"
+    "(() => { const paths = ['scan', 'probe', 'list', 'walk', 'filtered walk', 'filtered probe'];"
     " return (rows, scores, counts, path, scored, expanded, fallbacks, queueMs, runMs) =>"
     " ({ rows, scores, counts, path: paths[path], scored, expanded, fallbacks, queueMs, runMs }); })()";
 

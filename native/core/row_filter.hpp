@@ -55,12 +55,19 @@ class RowFilter {
   std::vector<uint32_t> to_rows() const {
     std::vector<uint32_t> rows;
     rows.reserve(count_);
-    for (size_t w = 0; w < words_.size(); ++w) {
-      for (uint64_t word = words_[w]; word != 0; word &= word - 1) {
+    append_rows(0, rows_, rows);
+    return rows;
+  }
+  // Appends the allowed ones of rows begin .. end - 1.
+  void append_rows(size_t begin, size_t end, std::vector<uint32_t>& rows) const {
+    for (size_t w = begin / 64; w * 64 < end; ++w) {
+      uint64_t word = words_[w];
+      if (w * 64 < begin) word &= ~uint64_t{0} << (begin % 64);
+      if (end - w * 64 < 64) word &= (uint64_t{1} << (end % 64)) - 1;
+      for (; word != 0; word &= word - 1) {
         rows.push_back(static_cast<uint32_t>(w * 64 + static_cast<size_t>(__builtin_ctzll(word))));
       }
     }
-    return rows;
   }
   const uint64_t* words() const noexcept { return words_.data(); }
 

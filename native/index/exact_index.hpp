@@ -72,6 +72,7 @@ class ExactIndex {
   size_t collect(const WalkJob& job, const WalkPlan& plan, const ExcludedRows& excluded, size_t wanted,
                  std::vector<uint32_t>& rows) const;
   WalkPlan plan_walk(const RowFilter* allowed) const;
+  std::vector<uint32_t> probed_rows(size_t q, const QueryCodes& codes, const RowFilter& allowed, size_t wanted) const;
   // False when a scan must answer: the walk gave up, or found fewer rows than there are.
   bool walk_one(Batch& batch, size_t q, const QueryCodes& codes, const WalkPlan& plan, WalkWork& work) const;
   void scan_failed(Batch& batch, const std::vector<char>& failed) const;

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <atomic>
 #include <cmath>
+#include <numeric>
 #include <vector>
 
 #include "core/thread_pool.hpp"
@@ -21,12 +22,14 @@ constexpr uint64_t kScoredShare = 5;
 constexpr uint64_t kScoredFloor = 4096;
 // So few allowed rows are scored one after the other: about what a walk scores. Measured: docs/decisions/0003.
 constexpr size_t kListRowsMax = 8192;
+// With fewer of the rows allowed than this, stepping across the others costs more than scoring the allowed rows of the
+// partitions that suit the query: so many for each row of the pool. Measured: docs/decisions/0003.
+constexpr double kProbedShare = 0.15;
+constexpr size_t kProbedPerPool = 32;
 // With more of the rows allowed than this, failing rows are cheaper to walk over than to hop across.
 constexpr double kPlainShare = 0.75;
 constexpr size_t kSeeds = 128;  // allowed rows that a filtered walk starts from besides the best entries
 constexpr uint32_t kHopsMax = 24;
-// Below this share of allowed rows whole lists are looked at while hopping, above it their nearer halves.
-constexpr double kWholeListShare = 0.06;
 constexpr size_t kSurplus = 64;     // room in the pool for excluded rows, at first
 constexpr size_t kBestEntries = 2;  // enter the pool whether a filter allows them or not
 constexpr uint32_t kQueriesPerTask = 8;
@@ -53,7 +56,6 @@ struct ExactIndex::WalkPlan {
   const RowFilter* allowed = nullptr;  // internal rows
   std::vector<uint32_t> seeds;
   uint32_t hops = 0;
-  bool whole_lists = false;
   bool expand = true;
 };
 
@@ -73,11 +75,46 @@ ExactIndex::WalkPlan ExactIndex::plan_walk(const RowFilter* allowed) const {
   }
   const double share = static_cast<double>(allowed->count()) / static_cast<double>(vectors_.rows);
   if (share > kPlainShare) return plan;
+  if (share <= kProbedShare) {
+    plan.path = SearchPath::kFilteredProbe;
+    plan.expand = false;
+    return plan;
+  }
   plan.path = SearchPath::kFilteredWalk;
   plan.seeds = spread(*allowed, kSeeds);
-  plan.whole_lists = share < kWholeListShare;
   plan.hops = std::min(kHopsMax, static_cast<uint32_t>(std::ceil(1 / share)) + 1);
   return plan;
+}
+
+// Allowed rows, `wanted` or a few more, of the partitions whose means score best for query q.
+std::vector<uint32_t> ExactIndex::probed_rows(size_t q, const QueryCodes& codes, const RowFilter& allowed,
+                                              size_t wanted) const {
+  const uint32_t partitions = graph_->partitions();
+  std::vector<uint32_t> means((partitions + kWalkLanes - 1) / kWalkLanes * kWalkLanes, partitions - 1);
+  std::iota(means.begin(), means.begin() + partitions, 0U);
+  WalkJob ranking{};
+  graph_->fill(ranking);
+  ranking.entry_count = 0;
+  ranking.items = partition_means_.view().rows;
+  codes.fill(ranking, q);
+  ranking.seeds = means.data();
+  ranking.seed_count = partitions;
+  // As if allowed rows were spread evenly, and half as many again.
+  const double needed = 1.5 * static_cast<double>(wanted) / static_cast<double>(allowed.count()) * partitions;
+  std::vector<uint32_t> rows;
+  for (double room = std::ceil(needed) + 1;; room *= 4) {
+    ranking.ef = static_cast<uint32_t>(std::min<double>(room, partitions));
+    WalkScratch& scratch = WalkScratch::of_thread(vectors_.rows, ranking.degree, ranking.ef);
+    scratch.fill(ranking);
+    kernel_.walk(ranking);
+    scratch.clear(ranking);
+    rows.clear();
+    for (uint32_t i = 0; i < ranking.found && rows.size() < wanted; ++i) {
+      const uint32_t* bounds = graph_->graph().partition_starts.data() + ranking.rows[i];
+      allowed.append_rows(bounds[0], bounds[1], rows);
+    }
+    if (rows.size() >= wanted || ranking.ef == partitions) return rows;
+  }
 }
 
 // The best `wanted` rows of the pool that may be answered, by their external numbers; returns how many of the pool are
@@ -118,12 +155,19 @@ bool ExactIndex::walk_one(Batch& batch, size_t q, const QueryCodes& codes, const
   job.stop_shift = static_cast<float>(base * (1 - double{params.stop}));
   job.scored_max = std::max<uint64_t>(kScoredFloor, vectors_.rows / kScoredShare);
   job.expand = plan.expand;
+  const std::vector<uint32_t>* seeds = &plan.seeds;
+  std::vector<uint32_t> probed;
+  if (plan.path == SearchPath::kFilteredProbe) {
+    const size_t pool = std::max<size_t>(params.ef, params.k) + std::min(hidden, kSurplus);
+    probed = probed_rows(q, codes, *plan.allowed, kProbedPerPool * pool);
+    seeds = &probed;
+  }
   if (plan.path != SearchPath::kWalk) {
-    job.seeds = plan.seeds.data();
-    job.seed_count = static_cast<uint32_t>(plan.seeds.size());
+    job.seeds = seeds->data();
+    job.seed_count = static_cast<uint32_t>(seeds->size());
     job.allowed = plan.allowed->words();
     job.hops = plan.hops;
-    job.hop_width = plan.whole_lists ? job.degree : (job.degree + 1) / 2;
+    job.hop_width = (job.degree + 1) / 2;
     job.enough = (job.degree + 1) / 2;
   }
   // Excluded rows are walked over like any other and then left out, so the pool needs room for those that the query

@@ -25,6 +25,7 @@ enum class SearchPath : uint8_t {  // binding/exports.cpp names them in this ord
   kList,                           // the few rows that the filter allows, one by one
   kWalk,                           // the graph
   kFilteredWalk,                   // the graph, across rows that the filter forbids
+  kFilteredProbe,                  // the rows that the filter allows in some partitions, one by one
 };
 
 struct SearchParams {

@@ -209,7 +209,7 @@ export interface NativeHits {
   /** Scores in the metric's larger-is-better form, f32. */
   readonly scores: Float32Array;
   readonly counts: Uint32Array;
-  readonly path: 'scan' | 'probe' | 'list' | 'walk' | 'filtered walk';
+  readonly path: 'scan' | 'probe' | 'list' | 'walk' | 'filtered walk' | 'filtered probe';
   /**
    * Modes `probe` and `walk`: rows scored (`probe`: passed over) and expanded by all queries together, and queries that a
    * scan had to answer in the end.

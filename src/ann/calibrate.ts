@@ -38,7 +38,8 @@ const ENOUGH_RECALL = 0.999;
 const PROBES = [1, 2, 3, 4, 6, 8, 11, 15, 20, 27, 36, 48, 64, 85, 112, 150, 200, 270, 360, 480, 640, 850];
 const PROBED_SHARE = 0.5;
 const SINGLE_QUERIES = 24;
-const FILTER_SHARES = [0.5, 0.2, 0.05, 0.02];
+/** On either side of the share at which probing takes over from walking, and beyond. */
+const FILTER_SHARES = [0.5, 0.2, 0.15, 0.05];
 const FILTER_FACTORS = [1, 1.5, 2, 3, 4, 6];
 /** Hits of one call and values of one call stay small, so that progress shows and cancelling works. */
 const HITS_PER_CALL = 1 << 18;

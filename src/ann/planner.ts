@@ -86,8 +86,12 @@ export interface Plan {
   readonly why: string;
 }
 
-/** A filtered walk costs so many times a plain one of the same pool: docs/decisions/0003-graph-walk.md. */
-const FILTERED_PRICE = 2.5;
+/**
+ * With a filter a search costs so many times a plain walk of the same pool: docs/decisions/0003-graph-walk.md. Up to
+ * PROBED_SHARE of the rows the native core probes partitions, beyond it walks.
+ */
+const FILTERED_PRICE = { probe: 1.25, walk: 2.5 };
+const PROBED_SHARE = 0.15;
 
 export class SearchPlanner {
   constructor(
@@ -146,7 +150,7 @@ export class SearchPlanner {
       // It stops by the row that it stopped by in the calibration: by an earlier one, a smaller k would be found worse.
       effort: { ...this.walk(k, Math.ceil(point.ef * factor), point.stop), stopRank: Math.max(point.k, k) },
       expectedRecall: point.recall,
-      expectedMicroseconds: point.microseconds * factor * (share === undefined ? 1 : FILTERED_PRICE),
+      expectedMicroseconds: point.microseconds * factor * priceOf(share),
     };
   }
 
@@ -179,18 +183,21 @@ export class SearchPlanner {
     return points.filter((point) => point.k === table);
   }
 
-  /** The factor of the nearest calibrated share that is not above. */
+  /** The larger factor of the two calibrated shares around this one, of the nearest outside of them. */
   private filterFactor(share: number): number {
-    let found = 1;
-    let nearest = -1;
-    for (const { share: calibrated, factor } of this.calibration!.filters) {
-      if (calibrated <= share && calibrated > nearest) [nearest, found] = [calibrated, factor];
-    }
-    return nearest < 0 ? Math.max(1, ...this.calibration!.filters.map(({ factor }) => factor)) : found;
+    const { filters } = this.calibration!;
+    const above = filters.filter((one) => one.share >= share).sort((a, b) => a.share - b.share)[0];
+    const below = filters.filter((one) => one.share <= share).sort((a, b) => b.share - a.share)[0];
+    return Math.max(above?.factor ?? 1, below?.factor ?? 1);
   }
 }
 
 type Choice = Pick<Plan, 'effort'> & Required<Pick<Plan, 'expectedRecall' | 'expectedMicroseconds'>>;
+
+function priceOf(share: number | undefined): number {
+  if (share === undefined) return 1;
+  return share <= PROBED_SHARE ? FILTERED_PRICE.probe : FILTERED_PRICE.walk;
+}
 
 /** Cost of a query when `batch` of them share what is read. */
 function shared(alone: number, inBulk: number, batch: number): number {

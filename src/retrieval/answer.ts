@@ -84,7 +84,7 @@ export function explanation(
   found: { query: string; filter?: ViewFilter | undefined; depth: number; reranked: number },
 ): Explanation {
   const { effort, expectedRecall, why } = hits.plan;
-  const isWalk = hits.path === 'walk' || hits.path === 'filtered walk';
+  const isWalk = ['walk', 'filtered walk', 'filtered probe'].includes(hits.path);
   const readsAll = hits.path === 'scan' || hits.path === 'list';
   return {
     path: hits.path,

@@ -51,7 +51,7 @@ export interface RetrievedItem {
 export type Timings = Readonly<Record<string, number>>;
 
 export interface Explanation {
-  /** What answered: `scan`, `list` (of the rows that a filter leaves), `walk`, `filtered walk` or `probe`. */
+  /** What answered: `scan`, `list` (of the rows that a filter leaves), `walk`, `filtered walk`, `filtered probe` or `probe`. */
   readonly path: string;
   /** Why that one, and with what effort. */
   readonly plan: string;

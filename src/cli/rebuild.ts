@@ -70,24 +70,28 @@ export class ServerRebuilds {
       this.watch = new ExportWatch({
         look: () => lookAtFolder(models),
         settleMs: watch_settle_ms,
-        onSettled: () => this.start('export'),
+        onSettled: () => this.build('export'),
         onError: (error) => parts.logger.warn({ err: asBelfryError(error).message }, 'the export cannot be watched'),
       });
     }
-    if (rebuild_schedule !== undefined) this.schedule = schedule(rebuild_schedule, () => void this.start('schedule'));
+    if (rebuild_schedule !== undefined) this.schedule = schedule(rebuild_schedule, () => void this.build('schedule'));
   }
 
   readonly nextScheduled = (): Date | null => this.schedule?.next() ?? null;
 
-  /** Builds aside if what serves was not made from the export of now. */
+  /** Learns what became of the builds before. */
   async open(): Promise<void> {
     await this.rebuilder.open();
     this.showProblem();
+  }
+
+  /** Builds aside if what serves was not made from the export of now. */
+  async start(): Promise<void> {
     await this.watch?.start();
     const serving = this.parts.retriever.store.peek();
     const { task } = this.rebuilder;
     const isCurrent = serving !== undefined && (await isUpToDate(serving.manifest, task).catch(() => false)); // the build says why
-    if (!isCurrent) void this.start('start');
+    if (!isCurrent) void this.build('start');
   }
 
   async close(): Promise<void> {
@@ -97,7 +101,7 @@ export class ServerRebuilds {
   }
 
   /** Resolves at the end of the build; false when it is worth another try. */
-  private async start(trigger: Trigger): Promise<boolean> {
+  private async build(trigger: Trigger): Promise<boolean> {
     try {
       const { error } = await (await this.rebuilder.start(trigger)).ended;
       return error === undefined || !PASSING.includes(error.code);

@@ -106,6 +106,7 @@ async function serve(flags: ServeFlags): Promise<void> {
     logger: appLogger,
     version: VERSION,
   });
+  await builds.open();
   // Before the first generation is loaded: alive, and not ready until it is.
   const address = await listen(app, settings);
   closeWithGrace({ delay: DRAIN_MS, logger: false }, async ({ err }) => {
@@ -119,7 +120,7 @@ async function serve(flags: ServeFlags): Promise<void> {
   });
   stop.release();
   await follower.start();
-  await builds.open();
+  await builds.start();
 
   const generation = store.peek();
   if (generation === undefined) {

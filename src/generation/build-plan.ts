@@ -22,7 +22,7 @@ export interface BuildPlan {
 const DISK_FLOOR_BYTES = 64 * 1024 * 1024;
 const DISK_SHARE = 1.3;
 /** Node, the addon and ONNX Runtime with small models. */
-const PROCESS_BYTES = 160 * 1024 * 1024;
+const PROCESS_BYTES = 208 * 1024 * 1024;
 /** A compressed column in memory, and the copy of it that is being decoded. */
 const TABLE_FACTOR = 8;
 const MODEL_FACTOR = 3;

@@ -54,13 +54,14 @@ export class BuildHistory {
 
   /**
    * Adds a record; the last 50 are kept. Builds are one at a time, so are their records. An unchanged export is worth a
-   * line only where it ends a problem. Errors: those of the file system.
+   * line only where it ends a problem; false when it is not. Errors: those of the file system.
    */
-  async add(record: BuildRecord): Promise<void> {
+  async add(record: BuildRecord): Promise<boolean> {
     const before = await this.read();
-    if (record.result === 'unchanged' && problemOf(before) === undefined) return;
+    if (record.result === 'unchanged' && problemOf(before) === undefined) return false;
     const kept = [...before, record].slice(-KEPT);
     await replaceDurable(this.path, `[\n${kept.map((one) => JSON.stringify(one)).join(',\n')}\n]\n`, 'report');
+    return true;
   }
 
   /** Changes when somebody adds a record; 0 before the first. */

@@ -112,6 +112,7 @@ export class Rebuilder {
       onUnrecorded: (error) => this.tell({ kind: 'warning', error }),
     }).then((build) => {
       this.running = undefined;
+      if (build.isRecorded) this.seen = build.record.started;
       this.take(build.record);
       return build;
     });
@@ -165,7 +166,6 @@ export class Rebuilder {
   }
 
   private take(record: BuildRecord): void {
-    this.seen = record.started;
     // Another process builds: what is wrong with this export, if anything, will be in its record.
     if (record.code === 'BELFRY_LOCKED') return this.tell({ kind: 'ended', record });
     if (record.result === 'failed') this.problem = new BelfryError(record.code as ErrorCode, record.message!);

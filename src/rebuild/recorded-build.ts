@@ -6,6 +6,8 @@ import { BuildHistory, type BuildRecord, type Trigger } from './history.js';
 
 export interface RecordedBuild {
   readonly record: BuildRecord;
+  /** The record is in the history now. */
+  readonly isRecorded: boolean;
   readonly outcome?: BuildOutcome;
   /** Why nothing was published. */
   readonly error?: BelfryError;
@@ -45,14 +47,15 @@ export async function recordedBuild(
       : { generation: outcome.id, peak_memory_bytes: outcome.peakMemoryBytes }),
     stages: clock.stages,
   };
+  let isRecorded = false;
   if (error?.code !== 'BELFRY_LOCKED') {
     try {
-      await history.add(record);
+      isRecorded = await history.add(record);
     } catch (cause) {
       callbacks.onUnrecorded?.(asBelfryError(cause, 'BELFRY_FILE_UNREADABLE'));
     }
   }
-  return { record, ...(outcome === undefined ? { error: error! } : { outcome }) };
+  return { record, isRecorded, ...(outcome === undefined ? { error: error! } : { outcome }) };
 }
 
 async function run(

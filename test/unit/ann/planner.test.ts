@@ -184,13 +184,15 @@ describe('a filter', () => {
     [0.1, 25 * 4],
     [0.001, 25 * 4],
     [0, 25 * 4],
-  ])('that allows a share of %s takes the effort of the nearest share that is not above', (share, ef) => {
+  ])('that allows a share of %s takes the larger effort of the calibrated shares beside it', (share, ef) => {
     expect(plan({ recall: 0.9, share }).effort).toEqual(walk(10, Math.ceil(ef)));
   });
   it('costs as much more as it takes more effort', () => {
-    // 50 us for recall 0.98, four times the pool, and two and a half times as dear a walk.
-    expect(plan({ recall: 0.98, share: 0.05 }).expectedMicroseconds).toBe(500);
-    const dear = { ...calibration, costs: { scanMicroseconds: 500, bulkMicroseconds: 100 } };
+    // 50 us for recall 0.98, four times the pool, and a quarter more for a probe.
+    expect(plan({ recall: 0.98, share: 0.05 }).expectedMicroseconds).toBe(250);
+    // Twice the pool, and two and a half times as dear a walk.
+    expect(plan({ recall: 0.98, share: 0.2 }).expectedMicroseconds).toBe(250);
+    const dear = { ...calibration, costs: { scanMicroseconds: 240, bulkMicroseconds: 100 } };
     expect(new SearchPlanner(1e5, dear).plan({ k: 10, recall: 0.98, share: 0.05 }).effort).toEqual(scan(10));
   });
   it('of an index that was not calibrated for filters changes nothing', () => {

@@ -64,6 +64,7 @@ export const ERROR_TABLE = {
   BELFRY_INPUT_GATE: { status: 0, meaning: 'counts or lengths of an export are unlike those before it' },
   BELFRY_RECALL: { status: 0, meaning: 'the tuned search finds too little of what an exact one finds' },
   BELFRY_CANARIES: { status: 0, meaning: 'a generation does not answer recorded requests as expected' },
+  BELFRY_REPORT_MISSING: { status: 404, meaning: 'the report of a generation is missing or damaged' },
   BELFRY_SKEW: { status: 0, meaning: 'the user tower does not reproduce user_embeddings.npy' },
   BELFRY_UPSERT_LEFT_OUT: { status: 0, meaning: 'upserted items are of another training than the export' },
   BELFRY_DISK_SPACE: { status: 0, meaning: 'not enough free disk for a build or a job' },

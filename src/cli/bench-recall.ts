@@ -5,6 +5,7 @@ import { benchRecall } from '../bench/recall/recall-bench.js';
 import { recallReport } from '../bench/recall/recall-report.js';
 import { BelfryError, invalid } from '../errors.js';
 import type { FilterGroup } from '../features/filter.js';
+import { checkNumbers, listOf } from './bench-options.js';
 import { addBenchOutput, type BenchOutputFlags, finishBench } from './bench-output.js';
 import { openSubject, previousOf, type SubjectFlags } from './bench-subject.js';
 import { addExportOptions } from './export-options.js';
@@ -128,28 +129,22 @@ function check({
   repeats,
   timed,
   reach,
-  minRecall = 0,
-  maxP99 = 1,
+  minRecall,
+  maxP99,
   users,
   items,
   models,
   sample,
 }: RecallFlags): void {
-  const { min, max } = ANN_BOUNDS.recall;
-  for (const [option, value, low, high, isWhole] of [
-    ['--recall', recall, min, max, false],
+  checkNumbers([
+    ['--recall', recall, ANN_BOUNDS.recall.min, ANN_BOUNDS.recall.max, false],
     ['--queries', queries, 1, 1_000_000, true],
     ['--repeats', repeats, 1, 1000, true],
     ['--timed', timed, 1, 100_000, true],
     ['--reach', reach, 0, 10_000_000, true],
-    ['--min-recall', minRecall, 0, 1, false],
-    ['--max-p99', maxP99, 0, 1_000_000, false],
-  ] as const) {
-    if (!(value >= low && value <= high) || (isWhole && !Number.isInteger(value)))
-      throw invalid(option, `${isWhole ? 'a whole number' : 'a number'} from ${low} to ${high}`, value, {
-        field: option,
-      });
-  }
+    ['--min-recall', minRecall ?? 0, 0, 1, false],
+    ['--max-p99', maxP99 ?? 0, 0, 1_000_000, false],
+  ]);
   if (items !== undefined && (models !== undefined || sample === true))
     throw invalid('--items', 'either a models folder or a bare pair of files', 'both', { field: '--items' });
   if (users !== undefined && !users.endsWith('.npy'))
@@ -160,23 +155,6 @@ function ksOf(option: string, text: string | undefined, defaults: readonly numbe
   const ks = text === undefined ? defaults.filter((k) => k <= most) : listOf(option, text, 1, most, true);
   const unique = [...new Set(ks)];
   return unique.length === 0 ? [most] : option === '--k' ? unique.sort((a, b) => a - b) : unique;
-}
-
-function listOf(option: string, text: string, min: number, max: number, isWhole: boolean): number[] {
-  return text.split(',').map((one) => {
-    const value = one.trim() === '' ? Number.NaN : Number(one);
-    if (!(value >= min && value <= max) || (isWhole && !Number.isInteger(value)))
-      throw invalid(
-        option,
-        `${isWhole ? 'whole numbers' : 'numbers'} from ${min} to ${max}, with commas between`,
-        text,
-        {
-          field: option,
-          limit: max,
-        },
-      );
-    return value;
-  });
 }
 
 function parseFilter(text: string): FilterGroup {

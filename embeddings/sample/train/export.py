@@ -164,6 +164,11 @@ def export_tables(work, out, data, vocabulary):
                                 (items, [*shared, "popularity", "relates_to", "goes_with"], "items.parquet")):
         pq.write_table(table_of(rows, columns), out / "features" / file, compression="zstd", compression_level=19, version="1.0",
                        data_page_version="1.0", store_schema=False)
+    # What no model has seen, for `belfry bench quality`.
+    (out / "interactions").mkdir(parents=True, exist_ok=True)
+    pq.write_table(pa.table({"user_id": [row["id"] for row in users], "item_id": data["test"]}),
+                   out / "interactions/held_out.parquet", compression="zstd", compression_level=19, version="1.0",
+                   data_page_version="1.0", store_schema=False)
     for name, values in vocabulary.items():
         if name != "items":         # item_ids.txt is that vocabulary
             write_lines(out / "features" / f"{name}.txt", values)

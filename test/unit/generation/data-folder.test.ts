@@ -1,3 +1,5 @@
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
 import {
   existsSync,
   mkdirSync,
@@ -10,48 +12,15 @@ import {
 } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
+import type { BelfryError } from '../../../src/errors.js';
 import { DataFolder, newGenerationId } from '../../../src/generation/data-folder.js';
-import { writeDurable } from '../../../src/generation/files.js';
 import { lockName } from '../../../src/generation/writer-lock.js';
-import { MANIFEST_VERSION, type Manifest, readManifest, writeManifest } from '../../../src/generation/manifest.js';
+import { leaseGeneration } from '../../../src/generation/file-locks.js';
+import { listGenerations } from '../../../src/generation/list-generations.js';
+import { type Manifest, readManifest, writeManifest } from '../../../src/generation/manifest.js';
 import { expectError } from '../../support/expect-error.js';
 import { temporaryFolder } from '../../support/folders.js';
-
-const norms = { min: 1, mean: 1, max: 1 };
-
-async function publish(data: DataFolder, id: string, content = 'vectors'): Promise<void> {
-  await data.withWriterLock(async () => {
-    const folder = data.newTemporary(id);
-    mkdirSync(folder, { recursive: true });
-    const facts = await writeDurable(join(folder, 'items.npy'), content, 'copy');
-    const manifest: Manifest = {
-      version: MANIFEST_VERSION,
-      id,
-      created: new Date(0).toISOString(),
-      builder: { belfry: '0', node: '0', platform: 'test' },
-      models_folder: '/models',
-      metric: 'ip',
-      items: {
-        file: 'items.npy',
-        count: 1,
-        dims: 1,
-        dtype: 'f4',
-        idKind: 'row',
-        norms,
-        zeroVectors: 0,
-        skippedRows: [],
-      },
-      models: [],
-      sources: [],
-      files: { 'items.npy': facts },
-      exampleUsers: [],
-      checks: [],
-      buildMs: 1,
-    };
-    await writeManifest(folder, manifest);
-    await data.publish(folder, id);
-  });
-}
+import { publishTiny as publish } from '../../support/tiny-generation.js';
 
 const silent = () => undefined;
 
@@ -62,23 +31,65 @@ describe('data folder', () => {
     for (const id of ['1', '2', '3']) await publish(data, id);
     expect((await data.current(silent))?.id).toBe('3');
     expect(await data.ids()).toEqual(['3', '2']);
-    expect(readFileSync(join(data.path, 'CURRENT'), 'utf8')).toBe('3\n');
+    expect(readFileSync(join(data.path, 'CURRENT'), 'utf8')).toBe('3\n2\n');
     expect(readdirSync(data.path).sort()).toEqual(['CURRENT', 'gen-2', 'gen-3']);
   });
 
-  it('X1: passes over a generation whose bytes changed, and says so', async () => {
+  it('X1: a generation whose bytes changed is moved aside, named, and never served again', async () => {
     const data = await DataFolder.open(temporaryFolder());
     await publish(data, '1');
     await publish(data, '2');
     writeFileSync(join(data.folderOf('2'), 'items.npy'), 'vectorz');
     const bad: string[] = [];
-    const served = await data.current((id, error) => bad.push(`${id} ${error.code} ${error.message}`));
-    expect(served?.id).toBe('1');
+    const hear = (id: string, error: BelfryError, isQuarantined: boolean) =>
+      bad.push(`${id} ${error.code} ${isQuarantined} ${error.message}`);
+    expect((await data.current(hear))?.id).toBe('1');
     expect(bad).toEqual([
       expect.stringMatching(
-        /^2 BELFRY_GENERATION_CORRUPT .*items\.npy: its checksum does not fit the manifest; rebuild/,
+        /^2 BELFRY_GENERATION_CORRUPT true .*items\.npy: its checksum does not fit the manifest; rebuild/,
       ),
     ]);
+    expect((await data.current(hear))?.id).toBe('1');
+    expect(bad).toHaveLength(1);
+    expect(await data.ids()).toEqual(['1']);
+    expect(await listGenerations(data)).toEqual([
+      expect.objectContaining({ id: '1', state: 'serving', items: 1 }),
+      expect.objectContaining({
+        id: '2',
+        state: 'quarantined',
+        problem: expect.stringMatching(/items\.npy: its checksum does not fit .* \(moved aside 20/),
+      }),
+    ]);
+    await expectError(() => data.activate('2'), 'BELFRY_UNKNOWN_GENERATION', `${data.path} holds no generation 2`);
+    // The newest two are kept to be looked at.
+    for (const id of ['3', '4', '5']) {
+      await publish(data, id);
+      writeFileSync(join(data.folderOf(id), 'items.npy'), 'vectorz');
+      expect(await data.quarantine(id)).toBe(true);
+    }
+    await publish(data, '6');
+    expect(readdirSync(data.path).sort()).toEqual(['CURRENT', 'gen-1', 'gen-6', 'quarantined-4', 'quarantined-5']);
+  });
+
+  it('X1: what is good, cannot be read now or is of another version is not moved aside', async () => {
+    const data = await DataFolder.open(temporaryFolder());
+    await publish(data, '1');
+    expect(await data.quarantine('1')).toBe(false);
+    const path = join(data.folderOf('1'), 'manifest.json');
+    const { manifest } = JSON.parse(readFileSync(path, 'utf8')) as { manifest: Manifest };
+    for (const other of [
+      { ...manifest, version: 99 },
+      { ...manifest, ofNewerBelfry: true },
+    ]) {
+      await writeManifest(data.folderOf('1'), other as Manifest);
+      const bad: string[] = [];
+      expect(await data.current((_, { code }, isQuarantined) => bad.push(`${code} ${isQuarantined}`))).toBeUndefined();
+      expect(bad).toEqual(['BELFRY_FILE_VERSION false']);
+    }
+    rmSync(path);
+    mkdirSync(path); // reading it fails with EISDIR, whoever runs this
+    expect(await data.quarantine('1')).toBe(false);
+    expect(await data.ids()).toEqual(['1']);
   });
 
   it('X1: refuses a truncated file, a foreign manifest and one of another version', async () => {
@@ -89,6 +100,7 @@ describe('data folder', () => {
     const bad: string[] = [];
     expect(await data.current((_, error) => bad.push(error.message))).toBeUndefined();
     expect(bad[0]).toMatch(/expected 7 bytes, found 3/);
+    await publish(data, '1');
     writeFileSync(manifest, readFileSync(manifest, 'utf8').replace('"metric": "ip"', '"metric": "l2"'));
     await expectError(
       () => readManifest(data.folderOf('1')),
@@ -181,6 +193,69 @@ describe('data folder', () => {
     const data = await DataFolder.open(temporaryFolder());
     for (const id of ['5', '3', '4']) await publish(data, id);
     expect(await data.ids()).toEqual(['4', '3']);
+    expect(await data.pointer()).toEqual({ current: '4', previous: '3' });
+  });
+
+  it('rolls back by the pointer alone, and comes back the same way', async () => {
+    const data = await DataFolder.open(temporaryFolder());
+    await expectError(() => data.rollback(), 'BELFRY_UNKNOWN_GENERATION', /holds no generation to go back to/);
+    await publish(data, '1');
+    await expectError(() => data.rollback(), 'BELFRY_UNKNOWN_GENERATION', /holds no generation to go back to/);
+    await publish(data, '2');
+    expect((await data.rollback()).id).toBe('1');
+    expect(await data.pointer()).toEqual({ current: '1', previous: '2' });
+    expect((await data.rollback()).id).toBe('2');
+    expect((await data.activate('2')).id).toBe('2');
+    expect(await data.pointer()).toEqual({ current: '2', previous: '1' });
+    await data.activate('1');
+    await publish(data, '3'); // 2 was rolled back: what served before 3 is 1
+    expect(await data.pointer()).toEqual({ current: '3', previous: '1' });
+    expect(await data.ids()).toEqual(['3', '1']);
+    for (const id of ['9', '../1', '..', '']) {
+      await expectError(() => data.activate(id), 'BELFRY_UNKNOWN_GENERATION', `${data.path} holds no generation ${id}`);
+    }
+    writeFileSync(join(data.folderOf('1'), 'items.npy'), 'vectorz');
+    await expectError(() => data.rollback(), 'BELFRY_GENERATION_CORRUPT', /its checksum does not fit/);
+    expect(await data.pointed()).toBe('3');
+  });
+
+  it('rolls back while a build runs', async () => {
+    const data = await DataFolder.open(temporaryFolder());
+    for (const id of ['1', '2']) await publish(data, id);
+    await data.withWriterLock(async () => {
+      expect((await data.rollback()).id).toBe('1');
+    });
+  });
+
+  it('collects no generation that a process uses, here or elsewhere, and what a killed process used', async () => {
+    const data = await DataFolder.open(temporaryFolder());
+    await publish(data, '1');
+    const here = await leaseGeneration(data.folderOf('1'));
+    await publish(data, '2');
+    const module = new URL('../../../dist/generation/file-locks.js', import.meta.url).href;
+    const holds = `await (await import('${module}')).leaseGeneration('${data.folderOf('2')}'); console.log('held');
+      setTimeout(() => {}, 60_000);`;
+    const elsewhere = spawn(process.execPath, ['--input-type=module', '-e', holds]);
+    await once(elsewhere.stdout, 'data');
+    for (const id of ['3', '4', '5']) await publish(data, id);
+    expect(await data.ids()).toEqual(['5', '4', '2', '1']);
+    await here.release();
+    await publish(data, '6');
+    expect(await data.ids()).toEqual(['6', '5', '2']);
+    elsewhere.kill('SIGKILL');
+    await once(elsewhere, 'exit');
+    await publish(data, '7');
+    expect(await data.ids()).toEqual(['7', '6']);
+    await expectError(() => leaseGeneration(data.folderOf('1')), 'BELFRY_FILE_UNREADABLE', /gen-1 is gone/);
+  });
+
+  it('X4: removes what a killed removal or pointer move left', async () => {
+    const data = await DataFolder.open(temporaryFolder());
+    await publish(data, '1');
+    mkdirSync(join(data.path, 'gone-0'));
+    writeFileSync(join(data.path, 'CURRENT.tmp'), '');
+    await data.cleanUp();
+    expect(readdirSync(data.path).sort()).toEqual(['CURRENT', 'gen-1']);
   });
 
   it('names generations by time', () => {

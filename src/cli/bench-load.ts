@@ -1,13 +1,16 @@
 /** `belfry bench load`: a load on a running server, its latency, its goodput, and the recall of its answers. */
 import type { Command } from 'commander';
+import { DURING, type During, type DuringOptions, prepareDuring } from '../bench/load/during.js';
 import { loadReport, type LoadRun } from '../bench/load/load-report.js';
 import { fileMix, recordedMix, type RequestMix, userMix } from '../bench/load/mix.js';
-import { planLoad } from '../bench/load/options.js';
+import { oneOf, planLoad } from '../bench/load/options.js';
 import { runLoad } from '../bench/load/run-load.js';
 import { Target } from '../bench/load/target.js';
+import { judgeAnswers } from '../bench/load/truth.js';
 import { BelfryError, invalid } from '../errors.js';
 import type { Id } from '../types.js';
 import { addBenchOutput, type BenchOutputFlags, finishBench } from './bench-output.js';
+import { ExactGenerations } from './exact-answers.js';
 import { LoadView } from './load-view.js';
 import { numberOf, stopSignal } from './terminal.js';
 import { readIds } from './id-lists.js';
@@ -39,6 +42,12 @@ interface LoadFlags extends BenchOutputFlags {
   path?: string;
   kserve?: string;
   header: string[];
+  data?: string;
+  recallSample: number;
+  during?: string;
+  outageBegin?: string;
+  outageEnd?: string;
+  adminKey?: string;
   maxP99?: number;
   maxP999?: number;
   minGoodput?: number;
@@ -77,6 +86,12 @@ export function addBenchLoad(bench: Command): void {
     .option('--path <path>', 'where --body goes')
     .option('--kserve <model>', '--body is a KServe v2 infer request of this model')
     .option('--header <name:value>', 'a header of --body; may be given several times', collect, [])
+    .option('--data <dir>', 'the data folder of the server: judge the recall of its answers by the exact path')
+    .option('--recall-sample <n>', 'answers to judge', numberOf('--recall-sample'), 500)
+    .option('--during <what>', 'swap, rebuild or scorer-outage in the middle of the run')
+    .option('--outage-begin <command>', 'shell command that breaks the scorer')
+    .option('--outage-end <command>', 'and the one that mends it')
+    .option('--admin-key <key>', 'for --during on a server that is not on this machine')
     .option('--max-p99 <ms>', 'gate: exit code 3 above it', numberOf('--max-p99'))
     .option('--max-p999 <ms>', 'gate on p99.9', numberOf('--max-p999'))
     .option('--min-goodput <share>', 'gate: share of requests answered before the deadline', numberOf('--min-goodput'))
@@ -88,21 +103,32 @@ export function addBenchLoad(bench: Command): void {
 
 async function run(flags: LoadFlags): Promise<void> {
   const started = new Date();
-  const plan = planLoad({ ...flags, seconds: flags.duration, warmupSeconds: flags.warmup, keep: 0 });
+  const judges = flags.data !== undefined || flags.mix !== undefined;
+  const keep = judges ? flags.recallSample : 0;
+  const plan = planLoad({ ...flags, seconds: flags.duration, warmupSeconds: flags.warmup, keep });
   checkShares(flags);
+  const what = flags.during === undefined ? undefined : oneOf<During>('--during', flags.during, DURING);
   const target = Target.at(flags.url, plan.timeoutMs);
   const view = new LoadView();
+  const exact = flags.data === undefined ? undefined : await ExactGenerations.of(flags.data);
   const stop = stopSignal();
   try {
     if (flags.kserve !== undefined) await target.mustBeReady(flags.kserve);
     const mix = await mixOf(flags, target, plan.seed);
     await target.rehearse(mix.requests);
+    const during =
+      what === undefined ? undefined : await prepareDuring(target, { ...flags, what, outage: outageOf(flags) });
     const runs: LoadRun[] = [];
     for (let i = 0; i < flags.repeats; i++) {
       view.begin(flags.repeats === 1 ? 'load' : `load ${i + 1} of ${flags.repeats}`);
-      const result = await runLoad(target, mix, plan, { onLive: view.update, signal: stop.signal });
+      const result = await runLoad(target, mix, plan, {
+        onLive: view.update,
+        signal: stop.signal,
+        ...(during === undefined ? {} : { during }),
+      });
       view.finish();
-      runs.push({ result });
+      const recall = await judgeAnswers(result.recording.kept, mix, exact);
+      runs.push({ result, ...(recall === undefined ? {} : { recall }) });
     }
     const { maxP99: maxP99Ms, maxP999: maxP999Ms, minGoodput, minRecall, maxErrors: maxErrorShare } = flags;
     const report = loadReport(
@@ -110,6 +136,7 @@ async function run(flags: LoadFlags): Promise<void> {
         url: target.origin,
         mix,
         plan,
+        during: what,
         started,
         settings: { url: target.origin, ...plan, mix: mix.description, repeats: flags.repeats },
         gates: { maxP99Ms, maxP999Ms, minGoodput, minRecall, maxErrorShare },
@@ -121,7 +148,12 @@ async function run(flags: LoadFlags): Promise<void> {
     stop.release();
     view.finish();
     await target.close();
+    await exact?.close();
   }
+}
+
+function outageOf({ outageBegin: begin, outageEnd: end }: LoadFlags): DuringOptions['outage'] {
+  return begin === undefined || end === undefined ? undefined : { begin, end };
 }
 
 function checkShares(flags: LoadFlags): void {

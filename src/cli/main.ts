@@ -4,6 +4,7 @@ import { Command, CommanderError } from 'commander';
 import { VERSION } from '../version.js';
 import { addBench } from './bench.js';
 import { addBuild } from './build.js';
+import { addPull, addPush } from './copies.js';
 import { addDoctor } from './doctor.js';
 import { addGenerations, addRollback, addVerify } from './generations.js';
 import { addInspect } from './inspect.js';
@@ -29,6 +30,8 @@ for (const add of [
   addGenerations,
   addRollback,
   addVerify,
+  addPush,
+  addPull,
   addDoctor,
   addBench,
 ]) {

@@ -59,6 +59,12 @@ export class ObjectStore {
     return new ObjectStore(sdk, client, address, settings);
   }
 
+  /** A folder of this prefix as a store of its own, on the same connections. */
+  within(folder: string): ObjectStore {
+    const { bucket } = this.address;
+    return new ObjectStore(this.sdk, this.client, { bucket, prefix: this.keyOf(folder) }, this.settings);
+  }
+
   /** For people: `s3://bucket/prefix/key`. */
   show(key = ''): string {
     const name = showAddress(this.address);

@@ -1,16 +1,20 @@
 /** `belfry build`: a new generation from a models folder, checked and published; nothing is served. */
-import type { Command } from 'commander';
+import { type Command, Option } from 'commander';
 import { SearchPlanner } from '../ann/planner.js';
 import { dataFolder, loadSettings } from '../config/load.js';
 import { DataFolder } from '../generation/data-folder.js';
+import { GATE_NAMES, type GateName, type GateResult } from '../generation/gates/gate.js';
 import { type ExclusionEntry, type Manifest, readManifest } from '../generation/manifest.js';
+import { readReport } from '../generation/report/make-report.js';
 import { recordedBuild } from '../rebuild/recorded-build.js';
 import { buildTask } from './build-task.js';
+import { gateTable, reportText } from './report-text.js';
 import { addExportOptions, type ExportFlags, exportSettings } from './export-options.js';
 import { colors, formatBytes, ProgressLine, print, printJson, stopSignal, table } from './terminal.js';
 
 interface BuildFlags extends ExportFlags {
   force?: boolean;
+  override?: GateName[];
   json?: boolean;
 }
 
@@ -18,6 +22,11 @@ export function addBuild(program: Command): void {
   addExportOptions(program.command('build'))
     .description('check an export and publish it as a new generation')
     .option('--force', 'build even when the newest generation was made from this very export')
+    .addOption(
+      new Option('--override <gate...>', 'publish though this gate fails; the manifest says so; may be repeated').choices(
+        GATE_NAMES,
+      ),
+    )
     .option('--json', 'the report as JSON')
     .action(build);
 }
@@ -27,19 +36,33 @@ async function build(flags: BuildFlags): Promise<void> {
   const progress = new ProgressLine();
   const stop = stopSignal();
   const data = await DataFolder.open(dataFolder(settings));
+  const gates: GateResult[] = [];
   try {
     const { outcome, error } = await recordedBuild(
-      { ...buildTask(settings, data.path, 'alone'), force: flags.force === true },
+      { ...buildTask(settings, data.path, 'alone'), force: flags.force === true, overrides: flags.override ?? [] },
       'cli',
-      { onProgress: progress.update, onPlan: progress.plan, signal: stop.signal },
+      {
+        onProgress: progress.update,
+        onPlan: progress.plan,
+        onGate: (gate) => gates.push(gate),
+        signal: stop.signal,
+      },
     );
-    if (outcome === undefined) throw error;
+    if (outcome === undefined) {
+      progress.finish();
+      if (gates.length > 0) {
+        if (flags.json) printJson({ published: false, gates });
+        else print(gateTable(gates));
+      }
+      throw error;
+    }
     const { id, reused } = outcome;
     progress.finish();
     const folder = data.folderOf(id);
     const manifest = await readManifest(folder);
-    if (flags.json) printJson({ reused, folder, ...manifest });
-    else print(buildReport(manifest, folder, reused));
+    const report = await readReport(folder, manifest);
+    if (flags.json) printJson({ reused, folder, ...manifest, report });
+    else print(`${buildReport(manifest, folder, reused)}\n\n${reportText(report)}`);
   } finally {
     stop.release();
     progress.finish();
@@ -67,12 +90,13 @@ export function buildReport(manifest: Manifest, folder: string, reused: boolean)
         'none',
     ],
     ['graph', graphLine(manifest)],
+    ['search', `recall ${manifest.search.recall} unless a request says otherwise`],
+    ...(manifest.overrides.length === 0 ? [] : [['overridden', manifest.overrides.join(', ')] as [string, string]]),
     ['size', formatBytes(bytes)],
     ['built in', `${(manifest.buildMs / 1000).toFixed(2)} s`],
   ];
-  const checks = manifest.gates.map((gate) => [gate.name, mark(gate.status), gate.detail]);
   const costs = recallTable(manifest);
-  return `${rows.map(([key, value]) => `${colors.dim(key.padEnd(11))} ${value}`).join('\n')}\n\n${table([['gate', 'status', 'detail'], ...checks])}${costs === '' ? '' : `\n\n${costs}`}`;
+  return `${rows.map(([key, value]) => `${colors.dim(key.padEnd(11))} ${value}`).join('\n')}${costs === '' ? '' : `\n\n${costs}`}`;
 }
 
 function describeSet(set: ExclusionEntry): string {
@@ -113,8 +137,4 @@ export function recallTable({ graph, items }: Manifest): string {
 
 function norms({ min, mean, max }: Manifest['items']['norms']): string {
   return [min, mean, max].map((one) => one.toPrecision(3)).join(' / ');
-}
-
-function mark(status: string): string {
-  return status.replace('_', ' ');
 }

@@ -1,5 +1,5 @@
 /** `belfry inspect`: what a .npy, an .onnx, a .parquet, a generation or a models folder holds. */
-import { readdirSync, statSync } from 'node:fs';
+import { existsSync, readdirSync, statSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import type { Command } from 'commander';
 import { loadAddon, type NpyInfo } from '../ann/addon.js';
@@ -11,7 +11,9 @@ import { readManifest } from '../generation/manifest.js';
 import { verifyFiles } from '../generation/verify.js';
 import { loadOnnx } from '../inference/onnx-file.js';
 import { summarize } from '../inference/onnx-graph.js';
+import { readReport } from '../generation/report/make-report.js';
 import { buildReport } from './build.js';
+import { gateTable, reportText } from './report-text.js';
 import { formatBytes, print, printJson, table } from './terminal.js';
 
 /** What is printed: an object for scripts, and text for people. */
@@ -25,9 +27,10 @@ export function addInspect(program: Command): void {
     .command('inspect')
     .description('what a .npy, .onnx or .parquet file, a generation, a data folder or a models folder holds')
     .argument('<path>', 'file or folder')
+    .option('--report', 'of a generation, or of the one that a data folder serves: what its build made and measured')
     .option('--json', 'as JSON')
-    .action(async (path: string, flags: { json?: boolean }) => {
-      const { data, text } = await inspect(path);
+    .action(async (path: string, flags: { json?: boolean; report?: boolean }) => {
+      const { data, text } = await (flags.report ? inspectReport(path) : inspect(path));
       if (flags.json) printJson(data);
       else print(text);
     });
@@ -117,10 +120,27 @@ async function inspectFolder(path: string): Promise<Finding> {
   if (names.includes('manifest.json')) {
     const manifest = await readManifest(path);
     await verifyFiles(path, manifest);
-    return { data: manifest, text: `${buildReport(manifest, path, false)}\n\nevery file fits its checksum` };
+    return { data: manifest, text: `${buildReport(manifest, path, false)}\n\n${gateTable(manifest.gates)}\n\nevery file fits its checksum` };
   }
   if (names.some((name) => name.startsWith('gen-'))) return inspectData(path);
   return inspectModels(path);
+}
+
+/** Errors: BELFRY_REPORT_MISSING, BELFRY_INVALID_ARGUMENT. */
+async function inspectReport(path: string): Promise<Finding> {
+  let folder = path;
+  if (!existsSync(join(path, 'manifest.json'))) {
+    const id = existsSync(join(path, 'CURRENT')) ? await (await DataFolder.open(path)).pointed() : undefined;
+    if (id === undefined) throw invalid('path', 'a generation, or a data folder that has one', path);
+    folder = join(path, `gen-${id}`);
+  }
+  const report = await readReport(folder, await readManifest(folder));
+  const facts = pairs([
+    ['generation', report.generation],
+    ['built', `${report.created} in ${report.build_seconds.toFixed(2)} s`],
+    ['size', `${report.items} items, ${report.users} users, ${report.dims} dims, ${formatBytes(report.bytes)}`],
+  ]);
+  return { data: report, text: `${facts}\n\n${reportText(report)}` };
 }
 
 async function inspectData(path: string): Promise<Finding> {

@@ -2,6 +2,7 @@
 import picocolors from 'picocolors';
 import type { BuildProgress } from '../generation/build.js';
 import type { BuildPlan } from '../generation/build-plan.js';
+import { GATE_CODES } from '../generation/gates/gate.js';
 import { BelfryError, invalid } from '../errors.js';
 
 // Only terminals get colours; the library would also colour a pipe when CI is set, and scripts read pipes.
@@ -102,7 +103,7 @@ export function printJson(value: unknown): void {
 /** Exit codes: 1 a failure, 2 wrong use, 3 a check or gate said no. */
 export function exitCodeOf(error: unknown): number {
   if (!(error instanceof BelfryError)) return 1;
-  if (error.code === 'BELFRY_SKEW' || error.code === 'BELFRY_BENCH_GATE') return 3;
+  if ([...Object.values<string>(GATE_CODES), 'BELFRY_BENCH_GATE'].includes(error.code)) return 3;
   return error.code === 'BELFRY_CONFIG_INVALID' || error.code === 'BELFRY_INVALID_ARGUMENT' ? 2 : 1;
 }
 

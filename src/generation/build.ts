@@ -29,6 +29,7 @@ import {
 import { verifyFiles } from './verify.js';
 import { normProfile } from './norms.js';
 import { inProduction } from './models.js';
+import { writeReport } from './report/make-report.js';
 import { readExclusionSets } from './read-exclusions.js';
 import type { UpsertSource } from './upsert-source.js';
 import { areSources, describeSources, filesToCopy, runsInProcess } from './sources.js';
@@ -217,16 +218,16 @@ async function writeGeneration(
   files[canaries.file] = facts;
   options.onProgress?.({ stage: 'check answers', done: 1, total: 1 });
 
-  const complete: Manifest = {
+  const described = {
     ...indexed,
     search,
     canaries,
     pins: pinsOf(indexed, items.source, users?.source, featureSchema),
     gates: gates.results,
     overrides: options.overrides ?? [],
-    report: {},
     buildMs: Math.round(performance.now() - started),
   };
+  const complete: Manifest = { ...described, report: await writeReport(into, described, previous) };
   await writeManifest(into, complete);
   await verifyFiles(into, complete);
   return complete;

@@ -42,7 +42,7 @@ const Source = object(
   'a file of the models folder that the generation was made from',
 );
 
-const Norms = object(
+export const NormsSchema = object(
   {
     min: Type.Number(),
     mean: Type.Number(),
@@ -64,7 +64,7 @@ const Vectors = object({
   dtype: oneOf(['f2', 'f4']),
   idsFile: Type.Optional(Path),
   idKind: oneOf(['row', 'integer', 'string'], 'row: ids are row numbers, and there is no idsFile'),
-  norms: Norms,
+  norms: NormsSchema,
   zeroVectors: Count,
   skippedRows: Type.Array(Count, { description: 'rows left out because on_bad_vector was skip' }),
 });

@@ -5,14 +5,16 @@
 import { readRows } from '../ann/read-rows.js';
 import { BelfryError } from '../errors.js';
 import type { Row } from '../types.js';
+import { replayCanaries } from './gates/replay.js';
 import type { Generation } from './generation.js';
 
 const SAMPLE_ROWS = 64;
 const DEPTHS = [10, 100];
 
-/** Errors: BELFRY_GENERATION_CORRUPT for a wrong answer; those of searches and models. */
+/** Errors: BELFRY_GENERATION_CORRUPT for a wrong answer; BELFRY_CANARIES; those of searches and models. */
 export async function warmUp(generation: Generation): Promise<void> {
   checkRows(generation);
+  await replayCanaries(generation);
   const { items, users, searcher, skippedItems, userIds, userTable } = generation;
   const from = users === undefined || users.rows === 0 ? items : users;
   const rows = spread(from.rows, SAMPLE_ROWS);

@@ -59,7 +59,7 @@ export async function tuneRecall(
       const plan = planner.plan({ k, recall });
       const hits = await index.search({ queries: some, k, ...plan.effort, exclude });
       const measured = recallOf(hits, k, truth).recall;
-      const min = Math.max(limits.gate_recall, recallBefore(previous, k) - limits.gate_recall_drop);
+      const min = Math.max(limits.gate_recall, (recallBefore(previous, k) ?? 0) - limits.gate_recall_drop);
       measurements.push({ what: `recall@${k}`, value: measured, min });
       costs.push({ what: `microseconds@${k}`, value: costOf(plan, hits.runMs, some.length / dims, index.info.threads) });
     }
@@ -82,8 +82,8 @@ function costOf({ expectedMicroseconds }: Plan, runMs: number, queries: number, 
   return expectedMicroseconds ?? (runMs * 1000 * threads) / queries;
 }
 
-/** 0 where nothing was measured at this k. */
-export function recallBefore(previous: Manifest | undefined, k: number): number {
+/** Undefined where nothing was measured at this k. */
+export function recallBefore(previous: Manifest | undefined, k: number): number | undefined {
   const gate = previous?.gates.find(({ name }) => name === 'recall');
-  return gate?.measurements.find(({ what }) => what === `recall@${k}`)?.value ?? 0;
+  return gate?.measurements.find(({ what }) => what === `recall@${k}`)?.value;
 }

@@ -1,4 +1,4 @@
-/** What gates and canaries search: the vectors, ids and index of a generation that is not yet published. */
+/** What gates, canaries and the report look at: the vectors and ids of a generation that is not yet published, and its index. */
 import { join } from 'node:path';
 import { loadAddon, type NativeIndex, type NativeMatrix } from '../../ann/addon.js';
 import type { IdMap } from '../../ann/ids.js';
@@ -6,8 +6,7 @@ import type { Row } from '../../types.js';
 import { loadIds } from '../load-ids.js';
 import type { Manifest } from '../manifest.js';
 
-export interface GateSubject {
-  readonly index: NativeIndex;
+export interface GateVectors {
   readonly items: NativeMatrix;
   readonly users: NativeMatrix | undefined;
   readonly itemIds: IdMap;
@@ -16,32 +15,28 @@ export interface GateSubject {
   readonly skippedUsers: ReadonlySet<Row>;
 }
 
-type Described = Pick<Manifest, 'items' | 'users' | 'graph' | 'metric' | 'files'>;
+export interface GateSubject extends GateVectors {
+  readonly index: NativeIndex;
+}
 
-export async function openSubject(folder: string, manifest: Described, threads?: number): Promise<GateSubject & { close(): void }> {
-  const { items: section, users: userSection, graph, metric, files } = manifest;
+interface Closable {
+  close(): void;
+}
+
+export async function openVectors(
+  folder: string,
+  { items: section, users: userSection }: Pick<Manifest, 'items' | 'users'>,
+): Promise<GateVectors & Closable> {
   const addon = loadAddon();
-  const opened: { close(): void }[] = [];
-  const keep = <T extends { close(): void }>(one: T): T => {
-    opened.push(one);
-    return one;
+  const items = await addon.openMatrix(join(folder, section.file));
+  let users: NativeMatrix | undefined;
+  const close = (): void => {
+    items.close();
+    users?.close();
   };
-  const close = (): void => opened.reverse().forEach((one) => one.close());
   try {
-    const items = keep(await addon.openMatrix(join(folder, section.file)));
-    const users = userSection && keep(await addon.openMatrix(join(folder, userSection.file)));
-    const index = keep(
-      await addon.createIndex({
-        matrix: items,
-        metric,
-        ...(threads === undefined ? {} : { threads }),
-        ...(graph === undefined
-          ? {}
-          : { graph: { path: join(folder, graph.file), vectors: files[section.file]!.sha256 } }),
-      }),
-    );
+    users = userSection && (await addon.openMatrix(join(folder, userSection.file)));
     return {
-      index,
       items,
       users,
       itemIds: await loadIds(folder, section.idsFile, section.count, section.file),
@@ -52,6 +47,33 @@ export async function openSubject(folder: string, manifest: Described, threads?:
     };
   } catch (error) {
     close();
+    throw error;
+  }
+}
+
+export async function openSubject(
+  folder: string,
+  manifest: Pick<Manifest, 'items' | 'users' | 'graph' | 'metric' | 'files'>,
+  threads?: number,
+): Promise<GateSubject & Closable> {
+  const { items, graph, metric, files } = manifest;
+  const vectors = await openVectors(folder, manifest);
+  try {
+    const index = await loadAddon().createIndex({
+      matrix: vectors.items,
+      metric,
+      ...(threads === undefined ? {} : { threads }),
+      ...(graph === undefined
+        ? {}
+        : { graph: { path: join(folder, graph.file), vectors: files[items.file]!.sha256 } }),
+    });
+    const close = (): void => {
+      index.close();
+      vectors.close();
+    };
+    return { ...vectors, index, close };
+  } catch (error) {
+    vectors.close();
     throw error;
   }
 }

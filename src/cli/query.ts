@@ -11,6 +11,7 @@ import { Retriever } from '../retrieval/retriever.js';
 import { Metrics } from '../telemetry/metrics.js';
 import { VERSION } from '../version.js';
 import { loadOptions } from './load-options.js';
+import { openUpserts } from './open-upserts.js';
 import { addExportOptions, type ExportFlags, exportSettings } from './export-options.js';
 import { colors, numberOf, ProgressLine, print, printJson, table } from './terminal.js';
 
@@ -159,7 +160,9 @@ async function askInProcess(flags: QueryFlags, body: object): Promise<{ status: 
   progress.finish();
   const store = new GenerationStore(await Generation.load(published, loadOptions(settings)));
   const metrics = new Metrics();
-  const app = await buildApp({ retriever: new Retriever(store, metrics), metrics, settings, version: VERSION });
+  const upserts = await openUpserts(settings, store, metrics, (message) => process.stderr.write(`${message}\n`));
+  const retriever = new Retriever(store, metrics, undefined, upserts);
+  const app = await buildApp({ retriever, metrics, settings, version: VERSION });
   try {
     const response = await app.inject({
       method: 'POST',
@@ -170,6 +173,7 @@ async function askInProcess(flags: QueryFlags, body: object): Promise<{ status: 
     return { status: response.statusCode, text: response.body };
   } finally {
     await app.close();
+    await upserts.close();
     await store.close();
   }
 }

@@ -11,10 +11,10 @@ import { buildApp } from '../http/app.js';
 import { assertPortFree, listen } from '../http/server.js';
 import { Retriever } from '../retrieval/retriever.js';
 import { Metrics } from '../telemetry/metrics.js';
-import { ItemUpserts } from '../upserts/item-upserts.js';
 import { VERSION } from '../version.js';
 import { addExportOptions, type ExportFlags, exportSettings } from './export-options.js';
 import { followerOf } from './follow.js';
+import { openUpserts } from './open-upserts.js';
 import { firstBuild, ServerRebuilds } from './rebuild.js';
 import { colors, ProgressLine, print, numberOf, stopSignal } from './terminal.js';
 
@@ -77,14 +77,7 @@ async function serve(flags: ServeFlags): Promise<void> {
   const isNew = await firstBuild(settings, data, { progress, signal: stop.signal });
   const metrics = new Metrics();
   const store = new GenerationStore();
-  const upserts = await ItemUpserts.open({
-    data: data.path,
-    store,
-    metrics,
-    fsync: settings.upsert_fsync,
-    logBytes: settings.upsert_log_bytes,
-    onNotice: (message) => logger.warn(message),
-  });
+  const upserts = await openUpserts(settings, store, metrics, (message) => logger.warn(message));
   const retriever = new Retriever(
     store,
     metrics,

@@ -5,10 +5,10 @@ import { basename, join, resolve } from 'node:path';
 import { loadAddon } from '../ann/addon.js';
 import { dataFolder, loadSettings } from '../config/load.js';
 import { BelfryError } from '../errors.js';
-import { ensureGeneration } from '../upserts/build.js';
 import { DataFolder, type PublishedGeneration } from '../generation/data-folder.js';
 import { Generation } from '../generation/generation.js';
 import { type ExportFlags, exportSettings } from './export-options.js';
+import { currentGeneration } from './current-generation.js';
 import { loadOptions } from './load-options.js';
 import type { ProgressLine } from './terminal.js';
 
@@ -47,15 +47,7 @@ export async function openSubject(
       flags: models === undefined ? exported : { ...exported, models, data: flags.data ?? join(temporary, 'data') },
     });
     const data = dataFolder(settings);
-    const { published } = await ensureGeneration({
-      models: settings.models,
-      data,
-      metric: settings.metric,
-      onBadVector: settings.on_bad_vector,
-      onProgress: progress.update,
-      signal,
-    });
-    progress.finish();
+    const published = await currentGeneration(settings, progress, { signal });
     const generation = await Generation.load(published, loadOptions(settings));
     return {
       generation,

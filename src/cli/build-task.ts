@@ -10,11 +10,21 @@ export function buildTask(settings: Settings, data: string, where: 'alone' | 'be
   const half = Math.max(1, availableParallelism() >> 1);
   return {
     models: settings.models,
-    ...(isObjectAddress(settings.models) ? { objectStore: objectStoreSettings(settings) } : {}),
+    ...objectStoreTask(settings),
     data,
     metric: settings.metric,
     onBadVector: settings.on_bad_vector,
     threads: settings.build_threads ?? (where === 'beside' ? half : undefined),
     thresholds: gateThresholds(settings),
+  };
+}
+
+function objectStoreTask(settings: Settings): Pick<BuildTask, 'objectStore' | 'pull' | 'pushTo'> {
+  const { models, pull_from, push_to } = settings;
+  if (!isObjectAddress(models) && push_to === undefined) return {};
+  return {
+    objectStore: objectStoreSettings(settings),
+    pull: pull_from !== undefined,
+    ...(push_to === undefined ? {} : { pushTo: push_to }),
   };
 }

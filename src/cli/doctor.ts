@@ -6,10 +6,12 @@ import type { Command } from 'commander';
 import { loadAddon } from '../ann/addon.js';
 import { dataFolder, loadSettings } from '../config/load.js';
 import { readModelsFolder } from '../config/models-folder.js';
-import type { Settings } from '../config/schema.js';
+import { isObjectAddress } from '../config/object-address.js';
+import { objectStoreSettings, type Settings } from '../config/schema.js';
 import { asBelfryError } from '../errors.js';
 import { DataFolder } from '../generation/data-folder.js';
 import { rehearseBuild } from '../generation/rehearse.js';
+import { latestLooker, prefixLooker } from '../object-store/looks.js';
 import { addExportOptions, type ExportFlags, exportSettings } from './export-options.js';
 import { colors, formatBytes, numberOf, print, printJson } from './terminal.js';
 
@@ -59,17 +61,20 @@ async function doctor(flags: ExportFlags & { port?: number; json?: boolean }): P
   if (settings !== undefined) {
     const { models, host, port } = settings;
     const data = dataFolder(settings);
-    await check('models folder', () => {
-      const folder = readModelsFolder(models);
-      return `${folder.models.length} models registered, user tower: ${folder.userTower?.name ?? 'none'}`;
-    });
+    const isRemote = isObjectAddress(models);
+    if (isRemote) await check('object store', () => objectStoreState(settings as Settings));
+    else
+      await check('models folder', () => {
+        const folder = readModelsFolder(models);
+        return `${folder.models.length} models registered, user tower: ${folder.userTower?.name ?? 'none'}`;
+      });
     await check('data folder', async () => {
       await DataFolder.open(data);
       await access(data, constants.W_OK);
       const { bavail, bsize } = await statfs(data);
       return `${data}, ${formatBytes(bavail * bsize)} free`;
     });
-    for (const step of rehearseBuild(models)) await check(step.name, step.run);
+    if (!isRemote) for (const step of rehearseBuild(models)) await check(step.name, step.run);
     await check('port', () => portState(host, port));
   }
 
@@ -86,6 +91,15 @@ function nodeVersion(): readonly [Finding['status'], string] {
   if (version.startsWith('20.'))
     return ['warning', `${version}: works, but gets no security fixes since 2026-04-30; use 22 or 24 in production`];
   return ['ok', version];
+}
+
+/** One look; the export itself is checked by a build, which brings it here. */
+async function objectStoreState(settings: Settings): Promise<string | readonly [Finding['status'], string]> {
+  const { models, pull_from } = settings;
+  const looker = pull_from === undefined ? prefixLooker : latestLooker;
+  const look = await looker(models, objectStoreSettings(settings))();
+  if (look === undefined) return ['failed', `${models} can be read, and is empty`];
+  return `${models} can be read${pull_from === undefined && look.success === undefined ? ' (no _SUCCESS)' : ''}`;
 }
 
 function portState(host: string, port: number): Promise<readonly [Finding['status'], string]> {

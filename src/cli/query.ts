@@ -1,15 +1,15 @@
 /** `belfry query`: one /retrieve from the command line, in process or against a running server. */
 import { readFileSync } from 'node:fs';
 import type { Command } from 'commander';
-import { dataFolder, loadSettings } from '../config/load.js';
+import { loadSettings } from '../config/load.js';
 import { BelfryError, ERROR_TABLE, type ErrorCode, show as quote } from '../errors.js';
-import { ensureGeneration } from '../upserts/build.js';
 import { Generation } from '../generation/generation.js';
 import { GenerationStore } from '../generation/store.js';
 import { buildApp } from '../http/app.js';
 import { Retriever } from '../retrieval/retriever.js';
 import { Metrics } from '../telemetry/metrics.js';
 import { VERSION } from '../version.js';
+import { currentGeneration } from './current-generation.js';
 import { loadOptions } from './load-options.js';
 import { openUpserts } from './open-upserts.js';
 import { addExportOptions, type ExportFlags, exportSettings } from './export-options.js';
@@ -150,14 +150,7 @@ async function askServer(url: string, body: unknown): Promise<{ status: number; 
 async function askInProcess(flags: QueryFlags, body: object): Promise<{ status: number; text: string }> {
   const settings = loadSettings(exportSettings(flags));
   const progress = new ProgressLine();
-  const { published } = await ensureGeneration({
-    models: settings.models,
-    data: dataFolder(settings),
-    metric: settings.metric,
-    onBadVector: settings.on_bad_vector,
-    onProgress: progress.update,
-  });
-  progress.finish();
+  const published = await currentGeneration(settings, progress);
   const store = new GenerationStore(await Generation.load(published, loadOptions(settings)));
   const metrics = new Metrics();
   const upserts = await openUpserts(settings, store, metrics, (message) => process.stderr.write(`${message}\n`));

@@ -1,11 +1,13 @@
 /** The builds of a server: at its start, on request, for a new export, by the clock; and what they say in log and metrics. */
 import type { Logger } from 'pino';
-import type { Settings } from '../config/schema.js';
+import { isObjectAddress } from '../config/object-address.js';
+import { objectStoreSettings, type Settings } from '../config/schema.js';
 import { asBelfryError } from '../errors.js';
 import { isUpToDate } from '../generation/build.js';
 import type { DataFolder } from '../generation/data-folder.js';
 import { readManifest } from '../generation/manifest.js';
-import { ExportWatch, lookAtFolder } from '../rebuild/export-watch.js';
+import { latestLooker, prefixLooker } from '../object-store/looks.js';
+import { ExportWatch, type ExportWatchOptions, lookAtFolder } from '../rebuild/export-watch.js';
 import type { Trigger } from '../rebuild/history.js';
 import { Rebuilder, type RebuildEvent } from '../rebuild/rebuilder.js';
 import { recordedBuild } from '../rebuild/recorded-build.js';
@@ -16,7 +18,15 @@ import { buildTask } from './build-task.js';
 import type { ProgressLine } from './terminal.js';
 
 /** The export that failed may be fine a moment later: it was still being written, or somebody else was building. */
-const PASSING = ['BELFRY_FILE_CHANGED', 'BELFRY_LOCKED', 'BELFRY_BUILD_RUNNING'];
+const PASSING = [
+  'BELFRY_FILE_CHANGED',
+  'BELFRY_LOCKED',
+  'BELFRY_BUILD_RUNNING',
+  'BELFRY_OBJECT_STORE_UNREACHABLE',
+  'BELFRY_OBJECT_STORE_SLOW',
+];
+/** A look at an object store is a request, for which some stores charge. */
+const STORE_POLL_MS = 10_000;
 
 /**
  * Builds before anything is served, where the data folder holds nothing of this models folder. False when there was no
@@ -27,7 +37,7 @@ export async function firstBuild(
   data: DataFolder,
   { progress, signal }: { progress: ProgressLine; signal: AbortSignal },
 ): Promise<boolean> {
-  if (await holdsSomethingOf(settings.models, data)) return false;
+  if (await holdsSomethingOf(settings, data)) return false;
   const { error, outcome } = await recordedBuild(buildTask(settings, data.path, 'alone'), 'start', {
     signal,
     onProgress: progress.update,
@@ -39,10 +49,11 @@ export async function firstBuild(
 }
 
 /** A generation whose manifest cannot be read counts: the server that starts says what is wrong with it. */
-async function holdsSomethingOf(models: string, data: DataFolder): Promise<boolean> {
+async function holdsSomethingOf({ models, pull_from }: Settings, data: DataFolder): Promise<boolean> {
   const pointed = await data.pointed();
   const id = pointed ?? (await data.ids())[0];
   if (id === undefined) return false;
+  if (pull_from !== undefined) return true; // wherever it was built
   try {
     return (await readManifest(data.folderOf(id))).models_folder === models;
   } catch {
@@ -61,14 +72,14 @@ export class ServerRebuilds {
     data: DataFolder,
     private readonly parts: { retriever: Retriever; metrics: Metrics; logger: Logger },
   ) {
-    const { models, watch_export, watch_settle_ms, rebuild_schedule } = settings;
+    const { watch_export, pull_from, watch_settle_ms, rebuild_schedule } = settings;
     this.rebuilder = new Rebuilder({
       task: buildTask(settings, data.path, 'beside'),
       onEvent: (event) => this.tell(event),
     });
-    if (watch_export) {
+    if (watch_export || pull_from !== undefined) {
       this.watch = new ExportWatch({
-        look: () => lookAtFolder(models),
+        ...lookOf(settings),
         settleMs: watch_settle_ms,
         onSettled: () => this.build('export'),
         onError: (error) => parts.logger.warn({ err: asBelfryError(error).message }, 'the export cannot be watched'),
@@ -142,4 +153,12 @@ export class ServerRebuilds {
     metrics.buildProblem.reset();
     if (retriever.buildProblem !== undefined) metrics.buildProblem.set({ code: retriever.buildProblem.code }, 1);
   }
+}
+
+/** How the next export, or the next copy, is seen. */
+function lookOf(settings: Settings): Pick<ExportWatchOptions, 'look' | 'pollMs'> {
+  const { models, pull_from } = settings;
+  if (!isObjectAddress(models)) return { look: () => lookAtFolder(models) };
+  const looker = pull_from === undefined ? prefixLooker : latestLooker;
+  return { look: looker(models, objectStoreSettings(settings)), pollMs: STORE_POLL_MS };
 }

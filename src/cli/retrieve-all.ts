@@ -1,16 +1,16 @@
 /** `belfry retrieve-all`: the top k of all users into a Parquet file or a .npy. */
 import type { Command } from 'commander';
 import type { IdKind } from '../ann/ids.js';
-import { dataFolder, loadSettings } from '../config/load.js';
+import { loadSettings } from '../config/load.js';
 import { BelfryError } from '../errors.js';
 import type { FilterGroup } from '../features/filter.js';
-import { ensureGeneration } from '../upserts/build.js';
 import { Generation } from '../generation/generation.js';
 import type { JobPlan } from '../jobs/job-plan.js';
 import { retrieveAll, type RetrieveAllSummary } from '../jobs/retrieve-all.js';
 import type { UserChoice } from '../jobs/users.js';
 import { addExportOptions, type ExportFlags, exportSettings } from './export-options.js';
 import { readIds } from './id-lists.js';
+import { currentGeneration } from './current-generation.js';
 import { loadOptions } from './load-options.js';
 import { colors, formatBytes, numberOf, ProgressLine, print, printJson, stopSignal } from './terminal.js';
 
@@ -63,16 +63,7 @@ async function run(flags: RetrieveAllFlags): Promise<void> {
   const stop = stopSignal();
   let generation: Generation | undefined;
   try {
-    const { published } = await ensureGeneration({
-      models: settings.models,
-      data: dataFolder(settings),
-      metric: settings.metric,
-      onBadVector: settings.on_bad_vector,
-      onProgress: progress.update,
-      onPlan: progress.plan,
-      signal: stop.signal,
-    });
-    progress.finish();
+    const published = await currentGeneration(settings, progress, { onPlan: progress.plan, signal: stop.signal });
     generation = await Generation.load(published, loadOptions(settings));
     const summary = await retrieveAll(generation, {
       out: flags.out,

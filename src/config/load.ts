@@ -4,8 +4,8 @@ import { basename, join, resolve } from 'node:path';
 import { Value } from 'typebox/value';
 import { parse as parseYaml } from 'yaml';
 import { BelfryError } from '../errors.js';
-import { folderNameOf, isObjectAddress, parseObjectAddress } from './object-address.js';
 import { explain, type SchemaError } from './explain.js';
+import { folderNameOf, isObjectAddress, parseObjectAddress, showAddress } from './object-address.js';
 import { DEFAULTS, environmentNames, type Settings, SettingsSchema } from './schema.js';
 
 type SettingName = keyof typeof SettingsSchema.properties;
@@ -28,11 +28,16 @@ export function loadSettings(options: LoadOptions = {}): Settings {
     ...fromEnvironment(options.environment ?? process.env),
     ...defined(options.flags ?? {}),
   };
-  merged.models ??= defaultModelsFolder(directory);
+  merged.models = merged.pull_from ?? merged.models ?? defaultModelsFolder(directory);
   check(merged, 'settings');
   const settings = merged as Settings;
-  const models = isObjectAddress(settings.models) ? settings.models : resolve(directory, settings.models);
-  return { ...settings, models };
+  if (settings.push_to !== undefined) parseObjectAddress(settings.push_to, 'push_to');
+  return { ...settings, models: whereModelsAre(settings, directory) };
+}
+
+function whereModelsAre({ models, pull_from }: Settings, directory: string): string {
+  if (!isObjectAddress(models)) return resolve(directory, models);
+  return showAddress(parseObjectAddress(models, pull_from === undefined ? 'models' : 'pull_from'));
 }
 
 /** Where the generations of a models folder live when nobody says so: beside the caller, never in the export. */

@@ -129,6 +129,15 @@ export const SettingsSchema = Type.Object(
       maximum: LIMITS.timeoutMs.max,
       description: 'deadline of a request that names none',
     }),
+    push_to: Type.String({
+      pattern: '^s3://',
+      description: 's3://bucket/prefix that gets a copy of each generation that is built',
+    }),
+    pull_from: Type.String({
+      pattern: '^s3://',
+      description:
+        's3://bucket/prefix of copies: the latest is pulled and served, nothing is built; goes before models',
+    }),
     s3_endpoint: Type.String({
       pattern: '^https?://[^\\s/]+/?$',
       description: 'address of an S3-compatible store; default that of AWS in the region',
@@ -176,6 +185,8 @@ type Derived =
   | 'admin_key'
   | 'kernel'
   | 'rerank_module'
+  | 'push_to'
+  | 'pull_from'
   | 's3_endpoint'
   | 's3_region'
   | 's3_access_key_id'

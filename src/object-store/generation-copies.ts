@@ -13,7 +13,7 @@ import type { ObjectStore } from './object-store.js';
 export const MANIFEST = 'manifest.json';
 /** Far more than any manifest has. */
 export const MANIFEST_BYTES_MAX = 64 * 1024 * 1024;
-const LATEST = 'latest';
+export const LATEST = 'latest';
 const LATEST_BYTES_MAX = 256;
 const ID = /^(?!\.+$)[A-Za-z0-9._-]{1,64}$/;
 

@@ -17,8 +17,12 @@ export interface BuildTask extends Omit<
 > {
   /** Build even when the newest generation was made from this very export. */
   readonly force?: boolean;
-  /** Where `models` is `s3://bucket/prefix`: how the store is reached. */
+  /** How an object store is reached, where the task names one. */
   readonly objectStore?: ObjectStoreSettings;
+  /** `models` is a prefix of copies of generations: the latest of them is pulled, nothing is built. */
+  readonly pull?: boolean;
+  /** `s3://bucket/prefix` that gets a copy of what was published. */
+  readonly pushTo?: string;
 }
 
 interface FlatError {

@@ -6,10 +6,8 @@
 import { readdirSync, writeFileSync } from 'node:fs';
 import { constants, setPriority } from 'node:os';
 import { asBelfryError, BelfryError } from '../errors.js';
-import { buildGeneration, ensureGeneration } from '../upserts/build.js';
-import type { TransferOptions } from '../object-store/download-all.js';
-import { fetchExport } from '../object-store/object-export.js';
 import type { BuilderMessage, BuildTask } from './builder-process.js';
+import { makeGeneration } from './make-generation.js';
 
 const PROGRESS_MS = 50;
 /** The kernel, out of memory, ends this process before a server: 0 is the common score, 1000 the most likely victim. */
@@ -28,7 +26,7 @@ process.once('message', (task: BuildTask) => {
 });
 yieldToServers();
 
-async function run({ force = false, objectStore, ...task }: BuildTask): Promise<void> {
+async function run(task: BuildTask): Promise<void> {
   let stage = '';
   let sentAt = 0;
   const callbacks = {
@@ -45,10 +43,7 @@ async function run({ force = false, objectStore, ...task }: BuildTask): Promise<
     onBadGeneration: (_id: string, error: BelfryError) => send({ kind: 'warning', error: flat(error) }),
   };
   try {
-    const options = await fetched(task, objectStore, callbacks);
-    const { published, reused } = force
-      ? { published: await buildGeneration({ ...options, ...callbacks }), reused: false }
-      : await ensureGeneration({ ...options, ...callbacks });
+    const { published, reused } = await makeGeneration(task, callbacks);
     const { maxRSS } = process.resourceUsage();
     send({ kind: 'done', id: published.id, reused, peakMemoryBytes: maxRSS * 1024 });
   } catch (thrown) {
@@ -57,17 +52,6 @@ async function run({ force = false, objectStore, ...task }: BuildTask): Promise<
     send({ kind: 'failed', error: flat(error) });
   }
   if (process.connected) process.disconnect();
-}
-
-/** An export of an object store is brought here first. */
-async function fetched<T extends Omit<BuildTask, 'force' | 'objectStore'>>(
-  task: T,
-  objectStore: BuildTask['objectStore'],
-  callbacks: TransferOptions,
-): Promise<T> {
-  if (objectStore === undefined) return task;
-  const models = await fetchExport(task.models, task.data, objectStore, callbacks);
-  return { ...task, models, source: task.models };
 }
 
 function send(message: BuilderMessage): void {

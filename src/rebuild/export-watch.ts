@@ -46,7 +46,11 @@ export class ExportWatch {
 
   /** What is there now is known: the start of a server looks after it. */
   async start(): Promise<void> {
-    this.built = await this.options.look();
+    try {
+      this.built = await this.options.look();
+    } catch (error) {
+      this.options.onError?.(error); // an object store that is down: what it holds will be news when it is back
+    }
     this.timer = setInterval(() => void this.tick(), this.options.pollMs ?? POLL_MS).unref();
   }
 

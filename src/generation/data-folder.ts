@@ -24,6 +24,7 @@ import { verifyFiles } from './verify.js';
 import { withWriterLock } from './writer-lock.js';
 
 const ID = /^[A-Za-z0-9._-]{1,64}$/;
+const MOVING_LOCK = 'moving.lock';
 const MOVING_WAIT_MS = 10_000;
 const QUARANTINED = 'quarantined-';
 /** Quarantined generations that are kept. */
@@ -98,8 +99,10 @@ export class DataFolder {
   async cleanUp(): Promise<void> {
     const names = await readdir(this.path);
     try {
-      if (names.some(isMovingLeftover)) await this.moving(() => this.removeMovingLeftovers());
-      if (names.some((name) => name.startsWith('tmp-'))) await this.withWriterLock(async () => undefined);
+      if (names.some((name) => isMovingLeftover(name) || name === MOVING_LOCK))
+        await this.moving(() => this.removeMovingLeftovers());
+      if (names.some((name) => name.startsWith('tmp-') || name.startsWith('LOCK-')))
+        await this.withWriterLock(async () => undefined);
     } catch (error) {
       // Somebody builds, or this process may only read: what is left then is theirs to remove.
       if (!isOthersBusiness(error)) throw error;
@@ -326,7 +329,7 @@ export class DataFolder {
 
   /** One at a time, in all processes. Not within another. Errors: BELFRY_LOCKED, BELFRY_FILE_UNREADABLE. */
   private moving<T>(action: () => Promise<T>): Promise<T> {
-    return withFileLock(join(this.path, 'moving.lock'), MOVING_WAIT_MS, action);
+    return withFileLock(join(this.path, MOVING_LOCK), MOVING_WAIT_MS, action);
   }
 }
 

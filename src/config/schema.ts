@@ -211,7 +211,7 @@ export const DEFAULTS: Omit<Settings, 'models'> = {
   gate_agreement: 0.85,
   gate_count_drop: 0.5,
   gate_norm_change: 10,
-  gate_zero_share: 0.05,
+  gate_zero_share: 0.25,
   watch_export: false,
   watch_settle_ms: 5000,
   admin: true,

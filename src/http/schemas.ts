@@ -221,3 +221,8 @@ export const SimilarAnswer = strict({
   explain: Type.Optional(Type.Record(Type.String(), Type.Unknown())),
   timings_ms: Type.Optional(Timings),
 });
+
+export const GenerationId = Type.Object(
+  { id: Type.String({ pattern: '^(?!\\.{1,2}$)[A-Za-z0-9._-]{1,64}$', description: 'Id of a generation.' }) },
+  { additionalProperties: false },
+);

@@ -9,7 +9,8 @@ import { BuildRecordSchema, TRIGGERS } from '../../rebuild/history.js';
 import { assertMayAdminister } from '../admin-access.js';
 import { sendError } from '../errors.js';
 import type { AppParts } from '../parts.js';
-import { ErrorAnswer } from '../schemas.js';
+import { ErrorAnswer, GenerationId } from '../schemas.js';
+import { reportRoutes } from './reports.js';
 
 const strict = <T extends Parameters<typeof Type.Object>[0]>(properties: T) =>
   Type.Object(properties, { additionalProperties: false });
@@ -42,9 +43,6 @@ const RebuildAnswer = strict({
   problem: Type.Optional(Problem),
   next_scheduled: Type.Optional(Type.String()),
   builds: Type.Array(BuildRecordSchema, { description: 'The last 50, newest first.' }),
-});
-const GenerationId = strict({
-  id: Type.String({ pattern: '^(?!\\.{1,2}$)[A-Za-z0-9._-]{1,64}$', description: 'Id of a generation.' }),
 });
 const GenerationsAnswer = strict({
   current: Type.Union([Type.String(), Type.Null()], { description: 'What CURRENT names.' }),
@@ -80,6 +78,8 @@ export const adminRoutes: FastifyPluginAsyncTypebox<AppParts> = async (app, part
   app.addHook('onRequest', async (request) => assertMayAdminister(request, settings.admin_key));
   // What an operator asked for and cannot have is a conflict with the state of things, and the reason is for him to read.
   app.setErrorHandler((error: FastifyError, request, reply) => sendError(error, request, reply, metrics, 409));
+
+  await app.register(reportRoutes, { data });
 
   const rebuild = async () => {
     const running = rebuilder.view();

@@ -109,12 +109,24 @@ export class Target {
     for (const first of ['', ...FIRST_CHARACTERS]) {
       const { status, body } = await this.get(`/console/users?limit=${SUGGESTIONS}&q=${first}`);
       if (status !== 200) return [];
-      for (const id of (JSON.parse(body.toString()) as { ids: Id[] }).ids) ids.add(id);
+      const found = idsOf(body);
+      if (found === undefined) return [];
+      for (const id of found) ids.add(id);
     }
     return [...ids];
   }
 
   close(): Promise<void> {
     return this.#client.destroy();
+  }
+}
+
+/** Undefined where the body is not that of our console. */
+function idsOf(body: Buffer): readonly Id[] | undefined {
+  try {
+    const { ids } = JSON.parse(body.toString()) as { ids?: unknown };
+    return Array.isArray(ids) ? (ids as Id[]) : undefined;
+  } catch {
+    return undefined;
   }
 }

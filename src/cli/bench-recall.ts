@@ -27,7 +27,6 @@ interface RecallFlags extends SubjectFlags, BenchOutputFlags {
   maxP99?: number;
 }
 
-/** Those that a catalogue of so few items does not have are left out. */
 const KS = [1, 10, 50, 100, 500];
 const SWEEP_KS = [10, 100];
 
@@ -67,15 +66,17 @@ async function run(flags: RecallFlags): Promise<void> {
   check(flags);
   const filter = flags.filter === undefined ? undefined : parseFilter(flags.filter);
   const filterShares = listOf('--filters', flags.filters, 0, 1, false).filter((share) => share > 0);
+  const given = lengths('--k', flags.k)?.sort((a, b) => a - b);
+  const givenSweep = lengths('--sweep', flags.sweep);
   const progress = new ProgressLine();
   const stop = stopSignal();
   try {
     const subject = await openSubject(flags, progress, stop.signal);
     try {
       const { generation } = subject;
-      const servable = Math.min(ANN_BOUNDS.k.max, generation.items.rows - generation.skippedItems.size);
-      const ks = ksOf('--k', flags.k, KS, servable);
-      const sweepKs = ksOf('--sweep', flags.sweep, SWEEP_KS, servable);
+      const servable = generation.items.rows - generation.skippedItems.size;
+      const ks = fit('--k', given, KS, servable);
+      const sweepKs = fit('--sweep', givenSweep, SWEEP_KS, servable);
       const result = await benchRecall(generation, {
         ks,
         sweepKs,
@@ -151,10 +152,23 @@ function check({
     throw invalid('--users', 'a .npy of vectors', users, { field: '--users' });
 }
 
-function ksOf(option: string, text: string | undefined, defaults: readonly number[], most: number): number[] {
-  const ks = text === undefined ? defaults.filter((k) => k <= most) : listOf(option, text, 1, most, true);
-  const unique = [...new Set(ks)];
-  return unique.length === 0 ? [most] : option === '--k' ? unique.sort((a, b) => a - b) : unique;
+/** As given, which is checked before anything is built; undefined for the defaults. */
+function lengths(option: string, text: string | undefined): number[] | undefined {
+  return text === undefined ? undefined : [...new Set(listOf(option, text, 1, ANN_BOUNDS.k.max, true))];
+}
+
+/** Defaults that a catalogue of so few items does not have are left out; what was asked for must be there. */
+function fit(
+  option: string,
+  given: readonly number[] | undefined,
+  defaults: readonly number[],
+  most: number,
+): number[] {
+  const beyond = given?.find((k) => k > most);
+  if (beyond !== undefined)
+    throw invalid(option, `lengths up to ${most}, of which there are items`, beyond, { field: option, limit: most });
+  const ks = given ?? defaults.filter((k) => k <= most);
+  return ks.length === 0 ? [most] : [...ks];
 }
 
 function parseFilter(text: string): FilterGroup {

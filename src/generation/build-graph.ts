@@ -4,7 +4,7 @@ import { loadAddon } from '../ann/addon.js';
 import { buildGraph, TRAINING_USERS } from '../ann/build-graph.js';
 import { ANN_BOUNDS } from '../ann/params.js';
 import type { Metric } from '../types.js';
-import { makeFolder, nativeWrite } from './files.js';
+import { fileCall, makeFolder } from './files.js';
 import type { GraphSection, VectorSection } from './manifest.js';
 
 export interface GraphOfGeneration {
@@ -46,7 +46,7 @@ export async function graphOfGeneration(options: GraphOfGeneration): Promise<Gra
   const itemMatrix = await addon.openMatrix(join(into, items.file));
   const userMatrix = users === undefined ? undefined : await addon.openMatrix(join(into, users.file));
   try {
-    const built = await nativeWrite('graph', 'write', out, () =>
+    const built = await fileCall('graph', 'write', out, () =>
       buildGraph({
         items: itemMatrix,
         users: userMatrix,

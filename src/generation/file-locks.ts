@@ -2,12 +2,12 @@
  * Locks that end with their process, however it ends: the system's own (flock), on files of the data folder. A
  * generation in use is held by a shared lock on its manifest, here or in any other process; what collects takes it alone.
  */
-import { type FileHandle, open, rm, stat } from 'node:fs/promises';
+import { type FileHandle, open, stat } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import { setTimeout } from 'node:timers/promises';
 import { loadAddon } from '../ann/addon.js';
 import { BelfryError } from '../errors.js';
-import { failpoint } from './faults.js';
+import { fileCall, remove } from './files.js';
 
 const HELD_FILE = 'manifest.json';
 const POLL_MS = 10;
@@ -18,7 +18,7 @@ export interface Lease {
 
 /**
  * Runs `action` while no other process runs one under the same file, which is made for it and removed. Waits for at most
- * `waitMs`. Errors: BELFRY_LOCKED; BELFRY_FILE_UNREADABLE where the folder cannot be written.
+ * `waitMs`. Errors: BELFRY_LOCKED; where the folder cannot be written, those of files.ts.
  */
 export async function withFileLock<T>(path: string, waitMs: number, action: () => Promise<T>): Promise<T> {
   const file = await takeAlone(path, performance.now() + waitMs);
@@ -26,22 +26,14 @@ export async function withFileLock<T>(path: string, waitMs: number, action: () =
     return await action();
   } finally {
     // Removed before it is given up: whoever waits for this very file sees that it is gone, and makes a new one.
-    await failpoint('lock.remove', path, () => rm(path, { force: true }));
+    await remove(path, 'lock');
     await file.close();
   }
 }
 
 async function takeAlone(path: string, deadline: number): Promise<FileHandle> {
   for (;;) {
-    let file: FileHandle;
-    try {
-      file = await failpoint('lock.open', path, () => open(path, 'a'));
-    } catch (error) {
-      throw new BelfryError('BELFRY_FILE_UNREADABLE', `${path} cannot be written: ${(error as Error).message}`, {
-        field: path,
-        cause: error,
-      });
-    }
+    const file = await fileCall('lock', 'open', path, () => open(path, 'a'));
     try {
       if (loadAddon().lockFile(file.fd) && (await isStill(file, path))) return file;
     } catch (error) {

@@ -29,7 +29,7 @@ export class WrittenFile {
 
   /** `w`: new, or emptied; `wx`: must not be there; `a`: at the end of what is there. */
   static async open(path: string, flags: 'w' | 'wx' | 'a', place: FaultPlace): Promise<WrittenFile> {
-    return new WrittenFile(await call(place, 'open', path, () => open(path, flags)), path, place);
+    return new WrittenFile(await fileCall(place, 'open', path, () => open(path, flags)), path, place);
   }
 
   get descriptor(): number {
@@ -37,7 +37,7 @@ export class WrittenFile {
   }
 
   write(bytes: Uint8Array): Promise<void> {
-    return call(
+    return fileCall(
       this.place,
       'write',
       this.path,
@@ -47,11 +47,11 @@ export class WrittenFile {
   }
 
   sync(): Promise<void> {
-    return call(this.place, 'sync', this.path, () => this.handle.sync());
+    return fileCall(this.place, 'sync', this.path, () => this.handle.sync());
   }
 
   truncate(bytes: number): Promise<void> {
-    return call(this.place, 'truncate', this.path, () => this.handle.truncate(bytes));
+    return fileCall(this.place, 'truncate', this.path, () => this.handle.truncate(bytes));
   }
 
   close(): Promise<void> {
@@ -116,22 +116,22 @@ export async function hashFile(path: string): Promise<FileFacts> {
 }
 
 export async function makeFolder(path: string, place: FaultPlace): Promise<void> {
-  await call(place, 'mkdir', path, () => mkdir(path, { recursive: true }));
+  await fileCall(place, 'mkdir', path, () => mkdir(path, { recursive: true }));
 }
 
 /** Atomic, but durable only after syncFolder. */
 export function renameFile(from: string, to: string, place: FaultPlace): Promise<void> {
-  return call(place, 'rename', to, () => rename(from, to));
+  return fileCall(place, 'rename', to, () => rename(from, to));
 }
 
 /** A file, or a folder with all that is in it; none is no error. */
 export function remove(path: string, place: FaultPlace): Promise<void> {
-  return call(place, 'remove', path, () => rm(path, { recursive: true, force: true }));
+  return fileCall(place, 'remove', path, () => rm(path, { recursive: true, force: true }));
 }
 
 /** A rename is atomic, but durable only after its folder is synced. */
 export function syncFolder(path: string, place: FaultPlace): Promise<void> {
-  return call(place, 'sync-folder', path, async () => {
+  return fileCall(place, 'sync-folder', path, async () => {
     const folder = await open(path, 'r');
     try {
       await folder.sync();
@@ -148,11 +148,6 @@ export async function syncFolders(path: string, place: FaultPlace): Promise<void
   await syncFolder(path, place);
 }
 
-/** A failpoint around a write of the native core, which has its own errors. */
-export function nativeWrite<T>(place: FaultPlace, what: FileCall, path: string, write: () => Promise<T>): Promise<T> {
-  return call(place, what, path, write);
-}
-
 export async function exists(path: string): Promise<boolean> {
   try {
     await stat(path);
@@ -163,7 +158,11 @@ export async function exists(path: string): Promise<boolean> {
   }
 }
 
-async function call<T>(
+/**
+ * Any other call on a file as a failpoint: of the native core, which has its own errors, or of a lock. `half` does part of
+ * a write.
+ */
+export async function fileCall<T>(
   place: FaultPlace,
   what: FileCall,
   path: string,

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { loadAddon, type NativeMatrix, type VectorProfile } from '../ann/addon.js';
 import { BelfryError } from '../errors.js';
 import type { Metric } from '../types.js';
-import { hashFile, nativeWrite, remove } from './files.js';
+import { fileCall, hashFile, remove } from './files.js';
 import type { SourceFile, VectorSection } from './manifest.js';
 import { readRows } from '../ann/read-rows.js';
 
@@ -36,15 +36,15 @@ export async function importVectors(options: ImportOptions): Promise<ImportedVec
   const path = join(options.modelsFolder, options.file);
   const out = join(options.into, options.file);
   const before = await describe(path, options.file);
-  const job = await nativeWrite('vectors', 'open', out, () => loadAddon().openImport({ path, out }));
+  const job = await fileCall('vectors', 'open', out, () => loadAddon().openImport({ path, out }));
   let profile: VectorProfile;
   try {
     for (let done = 0; done < job.rows;) {
       options.signal?.throwIfAborted();
-      done = await nativeWrite('vectors', 'write', out, () => job.step(STEP_ROWS));
+      done = await fileCall('vectors', 'write', out, () => job.step(STEP_ROWS));
       options.onProgress(done, job.rows);
     }
-    profile = await nativeWrite('vectors', 'sync', out, () => job.finish());
+    profile = await fileCall('vectors', 'sync', out, () => job.finish());
   } catch (error) {
     job.abort();
     await remove(out, 'discard');
@@ -126,9 +126,9 @@ async function blank(copy: string, rows: readonly number[], { info, dims }: Nati
   try {
     for (const row of rows) {
       const at = info.dataOffset + row * zeros.length;
-      await nativeWrite('vectors', 'write', copy, () => file.write(zeros, 0, zeros.length, at));
+      await fileCall('vectors', 'write', copy, () => file.write(zeros, 0, zeros.length, at));
     }
-    await nativeWrite('vectors', 'sync', copy, () => file.sync());
+    await fileCall('vectors', 'sync', copy, () => file.sync());
   } finally {
     await file.close();
   }

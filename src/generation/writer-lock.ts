@@ -12,6 +12,7 @@ import { open, readdir, rm, stat, utimes } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout } from 'node:timers/promises';
 import { BelfryError } from '../errors.js';
+import { failpoint } from './faults.js';
 
 const NAME = /^LOCK-(\d+)-(\d+)-(\d+)-[0-9a-f]{8}$/;
 const ATTEMPTS = 4;
@@ -27,7 +28,7 @@ export interface LockWords {
   readonly cure: string;
 }
 
-/** Runs `action` as the only writer. Errors: BELFRY_LOCKED, BELFRY_FILE_UNREADABLE. */
+/** Runs `action` as the only writer. Errors: BELFRY_LOCKED, BELFRY_DISK_SPACE, BELFRY_FILE_UNREADABLE. */
 export async function withWriterLock<T>(
   folder: string,
   action: () => Promise<T>,
@@ -49,7 +50,7 @@ export async function withWriterLock<T>(
     return await action();
   } finally {
     clearInterval(heartbeat);
-    await rm(path, { force: true });
+    await failpoint('lock.remove', path, () => rm(path, { force: true }));
   }
 }
 
@@ -70,10 +71,11 @@ export function lockName(pid: number, started = startOf(pid) ?? '0', namespace =
 async function take(folder: string, mine: string, words: LockWords): Promise<void> {
   for (let attempt = 1; ; attempt++) {
     try {
-      await (await open(join(folder, mine), 'wx')).close();
+      await failpoint('lock.open', mine, async () => (await open(join(folder, mine), 'wx')).close());
     } catch (error) {
+      const isFull = ['ENOSPC', 'EDQUOT'].includes((error as NodeJS.ErrnoException).code ?? '');
       throw new BelfryError(
-        'BELFRY_FILE_UNREADABLE',
+        isFull ? 'BELFRY_DISK_SPACE' : 'BELFRY_FILE_UNREADABLE',
         `${words.folder} cannot be written: ${(error as Error).message}; ${words.cure}`,
         { field: words.field, cause: error },
       );

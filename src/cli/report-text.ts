@@ -29,7 +29,17 @@ function cells(measurement: Measurement | undefined): string[] {
   return [what, formatValue(value), bounds.join(', ')];
 }
 
-function diffTable({ generation, items, users, moved, norms, recall, bytes, models, feature_schema_changed }: Diff): string {
+function diffTable({
+  generation,
+  items,
+  users,
+  moved,
+  norms,
+  recall,
+  bytes,
+  models,
+  feature_schema_changed,
+}: Diff): string {
   const change = (before: number, now: number): string => {
     const by = now - before;
     return by === 0 ? 'same' : `${by > 0 ? '+' : ''}${formatValue(by)}`;

@@ -12,8 +12,9 @@ export interface Service {
   stop(): Promise<void>;
 }
 
-export function startService(): Promise<Service> {
-  const child = spawn(process.execPath, ['dist/cli/main.js', 'serve', '--sample', '--port', '0', '--json'], {
+/** `from` names the export and the data folder; the sample by default. */
+export function startService(from: readonly string[] = ['--sample']): Promise<Service> {
+  const child = spawn(process.execPath, ['dist/cli/main.js', 'serve', ...from, '--port', '0', '--json'], {
     cwd: ROOT,
     stdio: ['ignore', 'pipe', 'pipe'],
   });

@@ -48,18 +48,19 @@ describe('a build', () => {
     ]);
     const last = new Map(progress.map(({ stage, done, total }) => [stage, done === total]));
     expect([...last]).toEqual(
-      ['item embeddings', 'user embeddings', 'ids, features, models', 'check models', 'publish'].map((stage) => [
-        stage,
-        true,
-      ]),
+      ['item embeddings', 'user embeddings', 'ids, features, models', 'check models', 'check answers', 'publish'].map(
+        (stage) => [stage, true],
+      ),
     );
     expect(published.manifest).toMatchObject({
       metric: 'ip',
       items: { count: 1000, dims: DIMS, dtype: 'f4', idKind: 'row', zeroVectors: 0, skippedRows: [] },
       users: { count: 300 },
-      checks: [
+      gates: [
         { name: 'input', status: 'passed' },
         { name: 'skew', status: 'not_checked', detail: 'the folder has no user tower' },
+        { name: 'recall', status: 'passed' },
+        { name: 'canaries', status: 'not_checked' },
       ],
     });
     mkdirSync(join(data, 'tmp-killed'));
@@ -73,7 +74,8 @@ describe('a build', () => {
     const data = temporaryFolder();
     const first = await ensureGeneration({ models, data });
     writeFileSync(join(models, 'embeddings/item_embeddings.npy'), npyFile(randomValues(1000 * DIMS, 7), [1000, DIMS]));
-    const second = await ensureGeneration({ models, data });
+    // Other random vectors answer other items, which no retraining does.
+    const second = await ensureGeneration({ models, data, overrides: ['canaries'] });
     expect(second.published.id).not.toBe(first.published.id);
     const third = await ensureGeneration({ models, data, metric: 'cosine' });
     expect([third.reused, third.published.manifest.metric]).toEqual([false, 'cosine']);
@@ -284,9 +286,10 @@ describe('a build of the sample', () => {
 
   it('checks that the tower reproduces the user embeddings', async () => {
     const { manifest } = await buildGeneration({ models: SAMPLE, data: temporaryFolder() });
-    const skew = manifest.checks.find(({ name }) => name === 'skew')!;
+    const skew = manifest.gates.find(({ name }) => name === 'skew')!;
     expect(skew.status).toBe('passed');
-    expect(skew.value).toBeGreaterThan(0.999);
+    expect(skew.measurements[0]).toMatchObject({ what: 'least cosine', min: 0.99 });
+    expect(skew.measurements[0]!.value).toBeGreaterThan(0.999);
     expect(Object.keys(manifest.files)).toEqual(
       expect.arrayContaining(['exported/onnx/two_tower.onnx', 'exported/onnx/dlrm.onnx', 'features/users.parquet']),
     );
@@ -306,7 +309,7 @@ describe('a build of the sample', () => {
     writeFileSync(vectors, npyBytes({ descr: '<f2', shape: [1, 64], data: new Uint8Array(data) }));
     writeFileSync(ids, `${readFileSync(ids, 'utf8').split('\n')[row]}\n`);
     const { manifest } = await buildGeneration({ models: folder, data: temporaryFolder() });
-    const skew = manifest.checks.find(({ name }) => name === 'skew')!;
+    const skew = manifest.gates.find(({ name }) => name === 'skew')!;
     expect(skew).toMatchObject({ status: 'passed', detail: expect.stringContaining('two-tower@1.0 on 1 users') });
   });
 

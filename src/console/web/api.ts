@@ -52,16 +52,15 @@ export function asEnvelope(error: unknown): ErrorEnvelope {
   return { code: 'PAGE_ERROR', message: error instanceof Error ? error.message : String(error) };
 }
 
-function getJson<T>(url: string, signal?: AbortSignal): Promise<T> {
+export function getJson<T>(url: string, signal?: AbortSignal): Promise<T> {
   return request<T>(url, { cache: 'no-store', ...(signal === undefined ? {} : { signal }) });
 }
 
-function postJson<T>(url: string, body: unknown, signal: AbortSignal): Promise<T> {
+export function postJson<T>(url: string, body?: unknown, signal?: AbortSignal): Promise<T> {
   return request<T>(url, {
     method: 'POST',
-    headers: { 'content-type': 'application/json' },
-    body: JSON.stringify(body),
-    signal,
+    ...(body === undefined ? {} : { headers: { 'content-type': 'application/json' }, body: JSON.stringify(body) }),
+    ...(signal === undefined ? {} : { signal }),
   });
 }
 

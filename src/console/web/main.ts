@@ -3,6 +3,7 @@ import { asEnvelope, fetchInfo } from './api.js';
 import { createComposer } from './composer.js';
 import { byId, h, replace } from './dom.js';
 import { createDrawer, openDrawer } from './drawer.js';
+import { createGenerations } from './generations.js';
 import { drawHeader, watchReadiness } from './header.js';
 import { createResults } from './results.js';
 import { Runner } from './runner.js';
@@ -16,6 +17,10 @@ async function start(): Promise<void> {
     event.preventDefault();
     byId('results').focus();
   });
+  // Before anything is loaded: a service without a generation is the one that needs them most.
+  const generations = createGenerations(() => location.reload());
+  document.body.append(generations);
+  byId('open-generations').addEventListener('click', () => generations.showModal());
   const info = await fetchInfo();
   if (info.generation === undefined) throw new Error('No generation is loaded yet; see /readyz.');
   drawHeader(info);

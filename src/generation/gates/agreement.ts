@@ -45,7 +45,10 @@ export async function agreement(
   if (asked.length < REQUESTS_MIN || others.length < ITEMS_MIN) return undefined;
 
   const { dims } = index.info;
-  const queries = await readRows(matrix, Uint32Array.from(asked, ({ row }) => row));
+  const queries = await readRows(
+    matrix,
+    Uint32Array.from(asked, ({ row }) => row),
+  );
   const otherVectors = await readRows(items, others);
   const answers = await exactAnswers(index, queries, Math.min(k, others.length), skippedItems);
   let [pairs, kept] = [0, 0];

@@ -85,7 +85,11 @@ export async function recordCanaries(subject: CanarySubject, tower?: RecordedTow
     expect: [...answers[q]!.rows].map((item) => itemIds.idOf(item)),
     scores: [...answers[q]!.scores],
   }));
-  const recall = await tunedRecall(subject, queries, recorded.map(({ scores }) => scores));
+  const recall = await tunedRecall(
+    subject,
+    queries,
+    recorded.map(({ scores }) => scores),
+  );
   return { version: 1, k, recall, recorded, ...(tower === undefined ? {} : { tower }) };
 }
 
@@ -149,7 +153,10 @@ export async function tunedRecall(
 export async function readCanaries(folder: string): Promise<Canaries> {
   const path = join(folder, CANARIES_FILE);
   const corrupt = (why: string, cause?: unknown) =>
-    new BelfryError('BELFRY_GENERATION_CORRUPT', `${path}: ${why}; rebuild with belfry build`, { field: CANARIES_FILE, cause });
+    new BelfryError('BELFRY_GENERATION_CORRUPT', `${path}: ${why}; rebuild with belfry build`, {
+      field: CANARIES_FILE,
+      cause,
+    });
   let parsed: unknown;
   try {
     parsed = JSON.parse(await readFile(path, 'utf8'));

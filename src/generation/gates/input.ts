@@ -26,8 +26,16 @@ export function inputFinding(
   };
 }
 
-function zeroShare(what: string, { zeroVectors, count }: VectorSection, { gate_zero_share }: GateThresholds): Measurement {
-  return { what: `share of ${what} vectors that are zero`, value: count === 0 ? 0 : zeroVectors / count, max: gate_zero_share };
+function zeroShare(
+  what: string,
+  { zeroVectors, count }: VectorSection,
+  { gate_zero_share }: GateThresholds,
+): Measurement {
+  return {
+    what: `share of ${what} vectors that are zero`,
+    value: count === 0 ? 0 : zeroVectors / count,
+    max: gate_zero_share,
+  };
 }
 
 function compared(
@@ -44,6 +52,11 @@ function compared(
   };
   if (before.norms.p50 === 0 || now.count === 0) return [count];
   const ratio = now.norms.p50 / before.norms.p50;
-  const norm = { what: `median ${what} norm, to that before`, value: ratio, min: 1 / gate_norm_change, max: gate_norm_change };
+  const norm = {
+    what: `median ${what} norm, to that before`,
+    value: ratio,
+    min: 1 / gate_norm_change,
+    max: gate_norm_change,
+  };
   return [count, norm];
 }

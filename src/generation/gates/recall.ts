@@ -61,7 +61,10 @@ export async function tuneRecall(
       const measured = recallOf(hits, k, truth).recall;
       const min = Math.max(limits.gate_recall, (recallBefore(previous, k) ?? 0) - limits.gate_recall_drop);
       measurements.push({ what: `recall@${k}`, value: measured, min });
-      costs.push({ what: `microseconds@${k}`, value: costOf(plan, hits.runMs, some.length / dims, index.info.threads) });
+      costs.push({
+        what: `microseconds@${k}`,
+        value: costOf(plan, hits.runMs, some.length / dims, index.info.threads),
+      });
     }
     measurements.push(...costs);
     if (!measurements.some(isBroken)) break;

@@ -50,7 +50,11 @@ async function replayRequests(generation: Generation, { k, recorded, recall }: C
       }
     }
   }
-  const found = await tunedRecall(generation, queries, recorded.map(({ scores }) => scores));
+  const found = await tunedRecall(
+    generation,
+    queries,
+    recorded.map(({ scores }) => scores),
+  );
   if (found < recall - RECALL_SLACK) {
     throw new BelfryError(
       'BELFRY_CANARIES',

@@ -103,7 +103,8 @@ export class Gates {
     const written = supplied.length === 0 ? [] : [`${supplied.length} of ${SUPPLIED_FILE}`];
     const compared = agreed === undefined ? [] : [`${agreed.requests} recorded by generation ${this.previous!.id}`];
     if (agreed === undefined && supplied.length === 0) {
-      const why = before === undefined ? 'there is no generation before' : 'too few ids are those of the generation before';
+      const why =
+        before === undefined ? 'there is no generation before' : 'too few ids are those of the generation before';
       this.keeper.skip('canaries', `${why}, and no ${SUPPLIED_FILE}`);
       return 0;
     }
@@ -116,7 +117,9 @@ export class Gates {
               { what: 'pairs ordered as before', value: agreed.pairs, min: this.limits.gate_agreement },
               { what: 'answers kept', value: agreed.kept },
             ]),
-        ...(supplied.length === 0 ? [] : [{ what: 'written canaries that hold', value: supplied.length - failures.length }]),
+        ...(supplied.length === 0
+          ? []
+          : [{ what: 'written canaries that hold', value: supplied.length - failures.length }]),
       ],
       failures,
       cure: 'look whether ids and vectors of users and items are in the same order and of the same training',

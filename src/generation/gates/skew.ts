@@ -52,8 +52,7 @@ export async function checkModels(
   try {
     const { tower } = models;
     if (tower === undefined) gates.skip('skew', models.towerProblem ?? 'the folder has no user tower');
-    else if (section === undefined || userIds === undefined)
-      gates.skip('skew', 'the export has no user embeddings');
+    else if (section === undefined || userIds === undefined) gates.skip('skew', 'the export has no user embeddings');
     else if (users.rows === 0) gates.skip('skew', 'the export has no features/users.parquet');
     else await checkSkew({ folder, section, userIds, tower, users, gates, limits });
     const recorded = tower && (await recordTower(tower, users));

@@ -63,9 +63,7 @@ export async function openSubject(
       matrix: vectors.items,
       metric,
       ...(threads === undefined ? {} : { threads }),
-      ...(graph === undefined
-        ? {}
-        : { graph: { path: join(folder, graph.file), vectors: files[items.file]!.sha256 } }),
+      ...(graph === undefined ? {} : { graph: { path: join(folder, graph.file), vectors: files[items.file]!.sha256 } }),
     });
     const close = (): void => {
       index.close();

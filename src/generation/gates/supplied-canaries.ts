@@ -94,12 +94,19 @@ async function tryOne(subject: CanarySubject, canary: SuppliedCanary): Promise<s
   return `at least ${min_overlap} of the expected items must be in the top ${k}, ${overlap.toFixed(2)} are; missing ${names}`;
 }
 
-async function queryOf({ users, userIds, index }: CanarySubject, canary: SuppliedCanary): Promise<Float32Array | string> {
+async function queryOf(
+  { users, userIds, index }: CanarySubject,
+  canary: SuppliedCanary,
+): Promise<Float32Array | string> {
   const { user_id, embedding } = canary;
   if (embedding !== undefined) {
     const { dims } = index.info;
-    return embedding.length === dims ? Float32Array.from(embedding) : `expected ${dims} dims, received ${embedding.length}`;
+    return embedding.length === dims
+      ? Float32Array.from(embedding)
+      : `expected ${dims} dims, received ${embedding.length}`;
   }
   const row = userIds?.rowOf(user_id!);
-  return row === undefined || users === undefined ? 'the export has no such user' : readRows(users, Uint32Array.of(row));
+  return row === undefined || users === undefined
+    ? 'the export has no such user'
+    : readRows(users, Uint32Array.of(row));
 }

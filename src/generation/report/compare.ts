@@ -41,7 +41,9 @@ export async function compare(
     generation: id,
     items: changeOf(itemIds, subject.itemIds),
     ...(users === undefined ? {} : { users }),
-    ...(before.items.dims === manifest.items.dims ? await moves(subject, itemIds, join(folder, before.items.file)) : {}),
+    ...(before.items.dims === manifest.items.dims
+      ? await moves(subject, itemIds, join(folder, before.items.file))
+      : {}),
     norms: {
       items: { before: median(before.items), now: median(manifest.items) },
       ...(before.users === undefined || manifest.users === undefined

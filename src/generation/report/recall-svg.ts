@@ -37,7 +37,10 @@ export function recallSvg(report: Report, before: RecallCurve): string {
     ...measured.map(({ microseconds }) => microseconds),
     ...(scan === undefined ? [] : [scan]),
   ].filter((one) => one > 0);
-  const [low, high] = [10 ** Math.floor(Math.log10(Math.min(...costs))), 10 ** Math.ceil(Math.log10(Math.max(...costs)))];
+  const [low, high] = [
+    10 ** Math.floor(Math.log10(Math.min(...costs))),
+    10 ** Math.ceil(Math.log10(Math.max(...costs))),
+  ];
   const least = Math.min(...curve.flatMap(({ points }) => points.map(({ recall }) => recall)));
   const first = TICKS.findLast((tick) => tick <= least) ?? 0;
   const depth = (recall: number): number => -Math.log10(1 - Math.min(recall, BEST));
@@ -86,7 +89,9 @@ export function recallSvg(report: Report, before: RecallCurve): string {
       );
     }
     const at = PLOT.top + 14 + 20 * position;
-    parts.push(`<rect class="f${colour(k)}" x="${WIDTH - PLOT.right + 14}" y="${at - 6}" width="14" height="4" rx="2"/>`);
+    parts.push(
+      `<rect class="f${colour(k)}" x="${WIDTH - PLOT.right + 14}" y="${at - 6}" width="14" height="4" rx="2"/>`,
+    );
     parts.push(text(WIDTH - PLOT.right + 34, at, `k = ${k}`, 'start'));
   });
   const legend = PLOT.top + 14 + 20 * curve.length;

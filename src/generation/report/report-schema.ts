@@ -35,11 +35,15 @@ export const DiffSchema = object({
     object(
       {
         compared: Count,
-        unchanged: Type.Integer({ minimum: 0, description: 'vectors whose cosine to the one before is at least 0.9999' }),
+        unchanged: Type.Integer({
+          minimum: 0,
+          description: 'vectors whose cosine to the one before is at least 0.9999',
+        }),
         moved: Type.Integer({ minimum: 0, description: 'vectors whose cosine to the one before is below 0.99' }),
         mean_cosine: Type.Number(),
         neighbours_kept: Type.Number({
-          description: 'share of the 10 nearest items of an item that stay so; a training that turns all vectors keeps them',
+          description:
+            'share of the 10 nearest items of an item that stay so; a training that turns all vectors keeps them',
         }),
       },
       'of items that both generations have, a sample where they are many',

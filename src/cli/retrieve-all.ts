@@ -5,13 +5,17 @@ import { loadSettings } from '../config/load.js';
 import { BelfryError } from '../errors.js';
 import type { FilterGroup } from '../features/filter.js';
 import { Generation } from '../generation/generation.js';
+import { GenerationStore } from '../generation/store.js';
 import type { JobPlan } from '../jobs/job-plan.js';
-import { retrieveAll, type RetrieveAllSummary } from '../jobs/retrieve-all.js';
+import { retrieveAll, type RetrieveAllOptions, type RetrieveAllSummary } from '../jobs/retrieve-all.js';
 import type { UserChoice } from '../jobs/users.js';
+import { Metrics } from '../telemetry/metrics.js';
+import type { ItemUpserts } from '../upserts/item-upserts.js';
 import { addExportOptions, type ExportFlags, exportSettings } from './export-options.js';
 import { readIds } from './id-lists.js';
 import { currentGeneration } from './current-generation.js';
 import { loadOptions } from './load-options.js';
+import { openUpserts } from './open-upserts.js';
 import { colors, formatBytes, numberOf, ProgressLine, print, printJson, stopSignal } from './terminal.js';
 
 interface RetrieveAllFlags extends ExportFlags {
@@ -61,11 +65,14 @@ async function run(flags: RetrieveAllFlags): Promise<void> {
   const filter = flags.filter === undefined ? undefined : parseFilter(flags.filter);
   const progress = new ProgressLine();
   const stop = stopSignal();
-  let generation: Generation | undefined;
+  let store: GenerationStore | undefined;
+  let upserts: ItemUpserts | undefined;
   try {
     const published = await currentGeneration(settings, progress, { onPlan: progress.plan, signal: stop.signal });
-    generation = await Generation.load(published, loadOptions(settings));
-    const summary = await retrieveAll(generation, {
+    const generation = await Generation.load(published, loadOptions(settings));
+    store = new GenerationStore(generation);
+    upserts = await openUpserts(settings, store, new Metrics(), (message) => process.stderr.write(`${message}\n`));
+    const job: RetrieveAllOptions = {
       out: flags.out,
       k: flags.k,
       layout: flags.format,
@@ -82,14 +89,16 @@ async function run(flags: RetrieveAllFlags): Promise<void> {
       onPlan: (plan) => process.stderr.write(`${describePlan(plan)}\n`),
       onProgress: ({ done, total, usersPerSecond }) =>
         progress.update({ stage: 'users', done, total, note: `${Math.round(usersPerSecond)} users/s` }),
-    });
+    };
+    const summary = await retrieveAll(generation, job, upserts);
     progress.finish();
     if (flags.json) printJson(forScripts(summary));
     else print(forPeople(summary));
   } finally {
     stop.release();
     progress.finish();
-    await generation?.close();
+    await upserts?.close();
+    await store?.close();
   }
 }
 

@@ -5,8 +5,8 @@ import type { NativeSearch } from '../ann/addon.js';
 import { invalid } from '../errors.js';
 import type { FilterGroup } from '../features/filter.js';
 import { Slices } from '../features/slices.js';
-import type { Generation } from '../generation/generation.js';
-import type { Id } from '../types.js';
+import type { Id, Row } from '../types.js';
+import { GONE, type ItemView } from '../upserts/item-view.js';
 
 /** Rows between two looks at the clock. */
 const STEP = 1024;
@@ -18,6 +18,8 @@ type Bitmap = Uint8Array;
 export interface Admission {
   /** Undefined when every item may be returned; a bitmap where the filter alone does not say it. */
   readonly allowed?: NativeSearch['filter'];
+  /** Of each segment of changed items, in their order. */
+  readonly parts: readonly Bitmap[];
   /** Items that may be returned. */
   readonly admitted: number;
   /** Excluded ids that are no items of the generation; they change nothing, as online. */
@@ -35,39 +37,48 @@ export interface AdmissionOptions {
 
 /** Errors: BELFRY_INVALID_ARGUMENT, BELFRY_UNKNOWN_FIELD, BELFRY_UNKNOWN_EXCLUSION_SET. */
 export async function admit(
-  generation: Generation,
+  view: ItemView,
   { filter, exclude = [], excludeSets = [] }: AdmissionOptions,
 ): Promise<Admission> {
-  const rows = generation.itemIds.size;
+  const { generation, baseRows: rows } = view;
   if (filter !== undefined && (typeof filter !== 'object' || filter === null || Array.isArray(filter)))
     throw invalid('filter', 'an object with must, must_not or should, as in POST /retrieve', filter);
-  const passing = filter === undefined ? undefined : await generation.filters.evaluate(filter);
+  const passing = filter === undefined ? undefined : await view.evaluate(filter, () => Number.POSITIVE_INFINITY);
   const slices = new Slices();
   const named = new Uint32Array(exclude.length);
   let known = 0;
   for (const id of exclude) {
     if (slices.isOver) await slices.next();
-    const row = generation.itemIds.rowOf(id);
+    const row = view.rowOf(id);
     if (row !== undefined) named[known++] = row;
   }
   const sets = generation.exclusions.choose(excludeSets).filter(({ isPerUser }) => !isPerUser);
   const lists = [
-    Uint32Array.from(generation.skippedItems),
+    view.hiddenRows(),
     named.subarray(0, known),
-    ...sets.map((set) => set.rowsFor(undefined)),
+    ...sets.map((set) => view.current(set.rowsFor(undefined))),
   ];
   const unknownExcluded = exclude.length - known;
   const hasExcluded = lists.some(({ length }) => length > 0);
-  if (passing === undefined && !hasExcluded) return { admitted: rows, unknownExcluded, fingerprint: null };
-  const bitmap = passing?.toBytes() ?? allRows(rows);
+  if (passing === undefined && !hasExcluded && view.slots === 0)
+    return { parts: [], admitted: rows, unknownExcluded, fingerprint: null };
+  const bitmap = passing?.base.toBytes() ?? allRows(rows);
+  const left = new Set<Row>();
   for (const list of lists) {
     for (let at = 0; at < list.length; at++) {
       if (at % STEP === 0 && slices.isOver) await slices.next();
-      bitmap[list[at]! >> 3]! &= ~(1 << (list[at]! & 7));
+      if (list[at]! < rows) bitmap[list[at]! >> 3]! &= ~(1 << (list[at]! & 7));
+      else left.add(list[at]!);
     }
   }
-  const allowed = hasExcluded ? bitmap : passing!;
-  return { allowed, unknownExcluded, ...(await countAndHash(bitmap)) };
+  const parts = view.segmentRows.map((segment, at) => {
+    const part = passing?.parts[at]!.toBytes() ?? allRows(segment.length);
+    for (const [row, changed] of segment.entries())
+      if (changed === GONE || left.has(changed)) part[row >> 3]! &= ~(1 << (row & 7));
+    return part;
+  });
+  const allowed = hasExcluded || passing === undefined ? bitmap : passing.base;
+  return { allowed, parts, unknownExcluded, ...(await countAndHash([bitmap, ...parts])) };
 }
 
 function allRows(rows: number): Bitmap {
@@ -76,14 +87,16 @@ function allRows(rows: number): Bitmap {
   return bitmap;
 }
 
-async function countAndHash(bitmap: Bitmap): Promise<{ admitted: number; fingerprint: string }> {
+async function countAndHash(bitmaps: readonly Bitmap[]): Promise<{ admitted: number; fingerprint: string }> {
   const hash = createHash('sha256');
   let admitted = 0;
-  for (let start = 0; start < bitmap.length; start += BYTES_PER_TURN) {
-    const part = bitmap.subarray(start, start + BYTES_PER_TURN);
-    for (let byte of part) for (; byte !== 0; byte &= byte - 1) admitted++;
-    hash.update(part);
-    await nextTurn();
+  for (const bitmap of bitmaps) {
+    for (let start = 0; start < bitmap.length; start += BYTES_PER_TURN) {
+      const part = bitmap.subarray(start, start + BYTES_PER_TURN);
+      for (let byte of part) for (; byte !== 0; byte &= byte - 1) admitted++;
+      hash.update(part);
+      await nextTurn();
+    }
   }
   return { admitted, fingerprint: hash.digest('hex') };
 }

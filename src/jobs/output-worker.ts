@@ -23,7 +23,9 @@ export interface OutputTask {
   readonly userKind: WrittenKind;
   /** The generation's ids file; undefined where ids are row numbers. */
   readonly itemIds: string | undefined;
+  /** Rows of the generation, and ids of the changed items after them. */
   readonly itemRows: number;
+  readonly changedIds: readonly Id[];
   readonly createdBy: string;
   /** Key-value metadata of a Parquet file. */
   readonly fileFacts: Readonly<Record<string, string>>;
@@ -45,9 +47,10 @@ const port = parentPort!;
 
 async function formatOf(): Promise<OutputFormat> {
   const { layout, users, k } = task;
-  const items = await packIds(task.itemIds);
+  const items = await packIds(task.itemIds, task.itemRows, task.changedIds);
   if (layout === 'npy') return new NpyOutput({ users, k, items });
-  const { userKind, itemRows, createdBy, fileFacts } = task;
+  const { userKind, createdBy, fileFacts } = task;
+  const itemRows = task.itemRows + task.changedIds.length;
   return new ParquetOutput({ layout, userKind, items, itemRows, createdBy, facts: fileFacts });
 }
 

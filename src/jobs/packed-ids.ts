@@ -1,6 +1,7 @@
 /** Item ids as bytes, for writing: a fraction of the memory of strings, and copied without decoding. */
 import { readFile } from 'node:fs/promises';
 import { loadAddon } from '../ann/addon.js';
+import type { Id } from '../types.js';
 
 const NEWLINE = 10;
 const RETURN = 13;
@@ -16,12 +17,26 @@ export interface PackedIds {
   readonly integers?: BigInt64Array;
 }
 
-/** Ids of a generation's file, which the build has checked; without one, ids are row numbers. */
-export async function packIds(path: string | undefined): Promise<PackedIds> {
-  if (path === undefined) return { kind: 'integer', plain: plainRows };
-  if (path.endsWith('.txt')) return packText(await readFile(path));
-  const integers = await loadAddon().readIds(path);
-  return { kind: 'integer', integers, plain: (rows) => plainIntegers(integers, rows) };
+/**
+ * Ids of a generation's file, which the build has checked; without one, ids are the row numbers of its `rows` items. After
+ * them those of `changed` items.
+ */
+export async function packIds(path: string | undefined, rows = 0, changed: readonly Id[] = []): Promise<PackedIds> {
+  if (path === undefined && changed.length === 0) return { kind: 'integer', plain: plainRows };
+  if (path?.endsWith('.txt') === true) {
+    const bytes = await readFile(path);
+    if (changed.length === 0) return packText(bytes);
+    const end = bytes.at(-1) === NEWLINE || bytes.length === 0 ? '' : '\n';
+    return packText(Buffer.concat([bytes, Buffer.from(`${end}${changed.join('\n')}`)]));
+  }
+  const stored =
+    path === undefined
+      ? BigInt64Array.from({ length: rows }, (_, row) => BigInt(row))
+      : await loadAddon().readIds(path);
+  const integers = new BigInt64Array(stored.length + changed.length);
+  integers.set(stored);
+  for (const [at, id] of changed.entries()) integers[stored.length + at] = BigInt(id);
+  return { kind: 'integer', integers, plain: (wanted) => plainIntegers(integers, wanted) };
 }
 
 function plainRows(rows: Uint32Array): Uint8Array {

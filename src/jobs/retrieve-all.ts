@@ -9,10 +9,12 @@
 import { rm, statfs } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import type { NativeHits, RowLists } from '../ann/addon.js';
-import { BelfryError } from '../errors.js';
+import { BelfryError, invalid } from '../errors.js';
 import type { FilterGroup } from '../features/filter.js';
 import type { Generation } from '../generation/generation.js';
 import type { Id } from '../types.js';
+import { type ItemViews, PlainViews } from '../upserts/item-upserts.js';
+import type { ItemView } from '../upserts/item-view.js';
 import { VERSION } from '../version.js';
 import { type Admission, admit } from './admission.js';
 import { chunkUsers, NO_USER, type Slot } from './chunk.js';
@@ -93,16 +95,32 @@ export interface RetrieveAllSummary {
  * BELFRY_INVALID_QUERY_VECTOR, BELFRY_FILE_UNREADABLE, BELFRY_LOCKED, BELFRY_RESUME_MISMATCH, BELFRY_DISK_SPACE,
  * BELFRY_STOPPED (or what the signal carries), BELFRY_NPY_* of a file of query vectors.
  */
-export async function retrieveAll(generation: Generation, options: RetrieveAllOptions): Promise<RetrieveAllSummary> {
+export function retrieveAll(
+  generation: Generation,
+  options: RetrieveAllOptions,
+  /** Where changes of items come from, besides the generation; the job works on those of its beginning. */
+  views: ItemViews = new PlainViews(),
+): Promise<RetrieveAllSummary> {
+  return views.use(generation, (view) => retrieveAllOf(view, options));
+}
+
+async function retrieveAllOf(view: ItemView, options: RetrieveAllOptions): Promise<RetrieveAllSummary> {
+  const { generation } = view;
   const job = fillJob(options, generation.index.info.dims);
+  if (job.layout === 'npy' && view.deltaRows > 0 && generation.itemIds.kind === 'string')
+    throw invalid(
+      'out',
+      'a .parquet file: a .npy holds row numbers for string ids, and upserted items have none',
+      options.out,
+    );
   return withOutputLock(job.out, job.folder, async () => {
-    const exclusions = UserExclusions.of(options, generation);
-    const admission = await admit(generation, options);
+    const exclusions = UserExclusions.of(options, view);
+    const admission = await admit(view, options);
     const users = await openUsers(options.users, generation, job.folder, options.signal);
     try {
-      const share = admission.admitted / Math.max(1, generation.itemIds.size);
+      const share = Math.min(1, admission.admitted / Math.max(1, generation.itemIds.size));
       const choice = chooseSearch(generation, { ...job, share });
-      return await new Job(generation, options, job, users, admission, exclusions, choice).run();
+      return await new Job(view, options, job, users, admission, exclusions, choice).run();
     } finally {
       await users.close();
     }
@@ -115,9 +133,10 @@ class Job {
   /** Search under way, ahead of the one that is placed. */
   #next: Promise<Answer> | undefined;
   #thread!: OutputThread;
+  private readonly generation: Generation;
 
   constructor(
-    private readonly generation: Generation,
+    private readonly view: ItemView,
     private readonly options: RetrieveAllOptions,
     private readonly job: FilledJob,
     private readonly users: UserSource,
@@ -126,6 +145,7 @@ class Job {
     private readonly choice: SearchChoice,
   ) {
     this.#chunkUsers = chunkUsers(job.k);
+    this.generation = view.generation;
   }
 
   async run(): Promise<RetrieveAllSummary> {
@@ -221,14 +241,9 @@ class Job {
   }
 
   #native(queries: Float32Array, excludeEach?: RowLists): Promise<NativeHits> {
-    const { allowed } = this.admission;
-    return this.generation.index.search({
-      queries,
-      k: this.job.k,
-      ...this.choice.effort,
-      ...(allowed === undefined ? {} : { filter: allowed }),
-      ...(excludeEach === undefined ? {} : { excludeEach }),
-    });
+    const { allowed, parts } = this.admission;
+    const search = { queries, k: this.job.k, ...this.choice.effort };
+    return this.view.searchMany(search, allowed, parts, excludeEach);
   }
 
   /** Says what it will take, before the first search. Error: BELFRY_DISK_SPACE. */
@@ -269,6 +284,7 @@ class Job {
         exclude_sets: [...(options.excludeSets ?? [])].sort().join(','),
         admitted_items: admission.admitted,
         admitted_sha256: admission.fingerprint,
+        upserts: this.view.slots,
       },
       layout: job.layout,
       users: users.count,
@@ -277,6 +293,7 @@ class Job {
       userKind: users.idKind,
       itemIds: manifest.items.idsFile === undefined ? undefined : join(folder, manifest.items.idsFile),
       itemRows: manifest.items.count,
+      changedIds: this.view.changedIds(),
       createdBy: `belfry version ${VERSION}`,
       fileFacts: {
         'belfry.generation': generation.id,

@@ -3,9 +3,9 @@ import type { RowLists } from '../ann/addon.js';
 import { invalid } from '../errors.js';
 import { Slices } from '../features/slices.js';
 import type { ExclusionSet } from '../generation/exclusion-sets.js';
-import type { Generation } from '../generation/generation.js';
 import { storedHistory } from '../generation/history.js';
 import type { Id, Row } from '../types.js';
+import type { ItemView } from '../upserts/item-view.js';
 import type { UserChoice } from './users.js';
 
 /** Rows of one call, which are copied on the JS thread; the list of one user may be longer. */
@@ -25,7 +25,7 @@ export interface ListsPart {
 
 export class UserExclusions {
   private constructor(
-    private readonly generation: Generation,
+    private readonly view: ItemView,
     private readonly sets: readonly ExclusionSet[],
     private readonly excludeSeen: boolean,
   ) {}
@@ -34,7 +34,8 @@ export class UserExclusions {
    * Undefined when nothing depends on the user. Errors: BELFRY_UNKNOWN_EXCLUSION_SET; BELFRY_INVALID_ARGUMENT for query
    * vectors, which are nobody's.
    */
-  static of(options: UserExclusionOptions, generation: Generation): UserExclusions | undefined {
+  static of(options: UserExclusionOptions, view: ItemView): UserExclusions | undefined {
+    const { generation } = view;
     const { excludeSeen = false, excludeSets = [], users } = options;
     const sets = generation.exclusions.choose(excludeSets).filter(({ isPerUser }) => isPerUser);
     if (!excludeSeen && sets.length === 0) return undefined;
@@ -42,7 +43,7 @@ export class UserExclusions {
       const field = excludeSeen ? 'exclude_seen' : 'exclude_sets';
       throw invalid(field, 'users of the generation: query vectors are of nobody who has a list', users.vectors);
     }
-    return new UserExclusions(generation, sets, excludeSeen);
+    return new UserExclusions(view, sets, excludeSeen);
   }
 
   /** The lists of all `ids`, in parts that one call takes. */
@@ -69,10 +70,13 @@ export class UserExclusions {
 
   /** The same that a request of this user leaves out. */
   #listsOf(id: Id): Uint32Array[] {
-    const { generation } = this;
+    const { view } = this;
+    const { generation } = view;
     return [
-      ...(this.excludeSeen ? [storedHistory(id, generation, generation.itemIds), generation.exclusions.seenBy(id)] : []),
-      ...this.sets.map((set) => set.rowsFor(id)),
+      ...(this.excludeSeen
+        ? [storedHistory(id, generation, view), view.current(generation.exclusions.seenBy(id))]
+        : []),
+      ...this.sets.map((set) => view.current(set.rowsFor(id))),
     ];
   }
 }

@@ -1,5 +1,12 @@
 /** Some changed items in native memory: searched exactly, filtered by their own columns. Never changes after it is made. */
-import { loadAddon, type NativeFilter, type NativeIndex, type NativeMatrix } from '../ann/addon.js';
+import {
+  loadAddon,
+  type NativeFilter,
+  type NativeHits,
+  type NativeIndex,
+  type NativeMatrix,
+  type NativeSearch,
+} from '../ann/addon.js';
 import { rowsPerCall } from '../ann/read-rows.js';
 import type { FilterGroup } from '../features/filter.js';
 import type { Generation } from '../generation/generation.js';
@@ -87,6 +94,11 @@ export class DeltaSegment {
       ...(filter === undefined ? {} : { filter }),
     });
     return { rows: rows.subarray(0, counts[0]), scores: scores.subarray(0, counts[0]) };
+  }
+
+  /** As NativeIndex.search. */
+  searchMany(search: NativeSearch): Promise<NativeHits> {
+    return this.index.search(search);
   }
 
   /** Errors: those of ItemFilters.evaluate. */

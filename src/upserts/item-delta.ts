@@ -109,6 +109,10 @@ export class ItemDelta implements Slots {
     return this.items[slot];
   }
 
+  idAt(slot: number): Id {
+    return this.ids[slot]!;
+  }
+
   /** Runs `work` on the state after every change so far. */
   async use<T>(work: (view: ItemView) => Promise<T>): Promise<T> {
     const wanted = this.ids.length;

@@ -2,7 +2,7 @@
  * The items that one request sees: those of a generation with the changes up to one moment. Rows of the generation keep
  * their numbers; a changed item is a row after them. Everything that names items by row goes through a view.
  */
-import type { NativeFilter } from '../ann/addon.js';
+import type { NativeFilter, NativeHits, NativeSearch, RowLists } from '../ann/addon.js';
 import { readRows } from '../ann/read-rows.js';
 import type { Found, Search, Searcher } from '../ann/searcher.js';
 import type { FilterGroup } from '../features/filter.js';
@@ -39,11 +39,13 @@ export interface Slots {
   lastSlot(id: Id, end: number): number;
   /** Undefined for a slot that took the item away. */
   itemAt(slot: number): DeltaItem | undefined;
+  idAt(slot: number): Id;
   /** Whether a row of the generation is not answered any more; later changes count too. */
   isHidden(row: Row): boolean;
 }
 
-const NO_SLOTS: Slots = { lastSlot: () => -1, itemAt: () => undefined, isHidden: () => false };
+/** No row. */
+export const GONE = 0xffffffff;
 
 export class ItemView {
   private holders = 1;
@@ -58,7 +60,7 @@ export class ItemView {
     readonly slots: number,
     private readonly segments: readonly ViewSegment[],
     private readonly visible: NativeFilter | undefined,
-    private readonly delta: Slots = NO_SLOTS,
+    private readonly delta: Slots,
   ) {
     this.baseRows = generation.itemIds.size;
     this.deltaRows = segments.reduce((sum, { segment, dead }) => sum + segment.rows - dead.length, 0);
@@ -148,6 +150,77 @@ export class ItemView {
     return { ...found, ...mergeHits(found, others, k), deltaRows: this.deltaRows };
   }
 
+  /**
+   * As NativeIndex.search of the generation for many queries, with the changed items. `allowed` are the rows of the
+   * generation that may be returned, hidden ones not among them; `parts` those of each segment.
+   */
+  async searchMany(
+    search: NativeSearch,
+    allowed: NativeSearch['filter'],
+    parts: readonly Uint8Array[],
+    excludeEach: RowLists | undefined,
+  ): Promise<NativeHits> {
+    const { queries, k } = search;
+    const excludes = (rowOf: (row: Row) => Row | undefined) =>
+      excludeEach === undefined ? {} : { excludeEach: mapLists(excludeEach, rowOf) };
+    const base = this.generation.index.search({
+      ...search,
+      ...(allowed === undefined ? {} : { filter: allowed }),
+      ...(this.segments.length > 0
+        ? excludes((row) => (row < this.baseRows ? row : undefined))
+        : excludeEach === undefined
+          ? {}
+          : { excludeEach }),
+    });
+    if (this.segments.length === 0) return base;
+    const others = this.segments.map(({ segment }, at) =>
+      segment.searchMany({
+        queries,
+        k,
+        mode: 'exact',
+        filter: parts[at]!,
+        ...excludes((row) => (row < this.baseRows ? undefined : segment.rowOf(row - this.baseRows))),
+      }),
+    );
+    const [first, ...rest] = await Promise.all([base, ...others]);
+    const { rows, scores, counts } = first;
+    for (let q = 0; q < counts.length; q++) {
+      const lists = rest.map((hits, at) => {
+        const { slots } = this.segments[at]!.segment;
+        const found = hitsOf(hits, q, k);
+        return { rows: found.rows.map((row) => this.baseRows + slots[row]!), scores: found.scores };
+      });
+      const merged = mergeHits(hitsOf(first, q, k), lists, k);
+      counts[q] = merged.rows.length;
+      rows.set(merged.rows, q * k);
+      scores.set(merged.scores, q * k);
+    }
+    return first;
+  }
+
+  /** Rows of the generation that no request is answered with. */
+  hiddenRows(): Uint32Array {
+    const bytes = this.visible?.toBytes();
+    if (bytes === undefined) return new Uint32Array(0);
+    const rows: Row[] = [];
+    for (let row = 0; row < this.baseRows; row++) if ((bytes[row >> 3]! & (1 << (row & 7))) === 0) rows.push(row);
+    return Uint32Array.from(rows);
+  }
+
+  /** The rows of each segment as rows of the view; GONE where an item has changed since. */
+  get segmentRows(): Uint32Array[] {
+    return this.segments.map(({ segment, dead }) => {
+      const rows = segment.slots.map((slot) => this.baseRows + slot);
+      for (const row of dead) rows[row] = GONE;
+      return rows;
+    });
+  }
+
+  /** By slot, so that row baseRows + s is changedIds()[s]; a slot that took an item away has the id of that. */
+  changedIds(): Id[] {
+    return Array.from({ length: this.slots }, (_, slot) => this.delta.idAt(slot));
+  }
+
   retain(): this {
     this.holders++;
     return this;
@@ -180,6 +253,25 @@ export class ItemView {
     if (item === undefined) throw new Error(`row ${row} is no item of this view`);
     return item;
   }
+}
+
+function hitsOf({ rows, scores, counts }: NativeHits, q: number, k: number): SegmentHits {
+  const end = q * k + counts[q]!;
+  return { rows: rows.slice(q * k, end), scores: scores.slice(q * k, end) };
+}
+
+/** Lists of other rows; those that have none are left out. */
+function mapLists({ offsets, rows }: RowLists, rowOf: (row: Row) => Row | undefined): RowLists {
+  const mapped: Row[] = [];
+  const ends = new Uint32Array(offsets.length);
+  for (let list = 0; list + 1 < offsets.length; list++) {
+    for (let at = offsets[list]!; at < offsets[list + 1]!; at++) {
+      const row = rowOf(rows[at]!);
+      if (row !== undefined) mapped.push(row);
+    }
+    ends[list + 1] = mapped.length;
+  }
+  return { offsets: ends, rows: Uint32Array.from(mapped) };
 }
 
 /** The best k of lists that are ordered already; equal scores in the order of the rows. */

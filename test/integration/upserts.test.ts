@@ -1,7 +1,11 @@
 /** Items put and deleted over HTTP: what every kind of request answers then, and every refusal. */
 import { rmSync } from 'node:fs';
+import { join } from 'node:path';
 import { parquetWriteBuffer } from 'hyparquet-writer';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { retrieveAll } from '../../src/jobs/retrieve-all.js';
+import { readLong } from '../support/candidates.js';
+import { expectError } from '../support/expect-error.js';
 import { makeModelsFolder, randomValues, temporaryFolder } from '../support/folders.js';
 import { type Service, startService } from '../support/service.js';
 
@@ -110,6 +114,42 @@ describe('PUT /items/{id}', () => {
     expect(idsOf(await ask({ item_id: 'a', k: 1 }, '/similar/items'))).toEqual(['b']);
     expect(idsOf(await ask({ embedding: far(3), k: 2 }, '/similar/items'))).toEqual(['a', 'b']);
     expect(idsOf(await ask({ item_ids: ['b'], k: 1 }))).toEqual(['b']);
+  });
+});
+
+describe('retrieve-all', () => {
+  it('answers every user as /retrieve does, with new, replaced and deleted items, a filter and exclusions', async () => {
+    await put('new', { embedding: [...randomValues(DIMS, 3)], metadata: { price: 3 } });
+    await put('i5', { embedding: [...randomValues(DIMS, 4)], metadata: { price: 4 } });
+    await put('i9', { embedding: [...randomValues(DIMS, 5)] });
+    await request('DELETE', 'i10');
+    await put('gone', { embedding: far(100) });
+    await request('DELETE', 'gone');
+    const out = join(temporaryFolder(), 'out.parquet');
+    const filter = { must: [{ field: 'price', lte: 30 }] };
+    const cases = [
+      { offline: {}, online: {} },
+      { offline: { filter }, online: { filter } },
+      {
+        offline: { exclude: ['new', 'i4'], excludeSets: ['blocked'] },
+        online: { exclude: ['new', 'i4'], exclude_sets: ['blocked'] },
+      },
+    ];
+    for (const asked of cases) {
+      const job = { ...asked.offline, out, k: 20, exact: true };
+      const summary = await retrieveAll(service.generation, job, service.upserts);
+      const expected = new Map<string, string[]>();
+      const online = (user_id: string, k: number) => ({ user_id, k, exact: true, ...asked.online });
+      for (const user of ['ann', 'bob', 'cy']) expected.set(user, idsOf(await ask(online(user, 20))));
+      const found = new Map([...(await readLong(out))].map(([user, hits]) => [user, hits.map(({ id }) => id)]));
+      expect(found).toEqual(expected);
+      expect(summary.admitted).toBe((await ask(online('ann', 1000))).returned);
+    }
+    await expectError(
+      retrieveAll(service.generation, { out: join(temporaryFolder(), 'out.npy') }, service.upserts),
+      'BELFRY_INVALID_ARGUMENT',
+      'out: expected a .parquet file',
+    );
   });
 });
 

@@ -49,7 +49,7 @@ export async function prepareDuring(target: Target, { what, adminKey, outage }: 
   return swapAction(admin, serving, other);
 }
 
-/** There and back: two swaps in a run. */
+/** There and back: two swaps in a run, where the first is done in time. */
 function swapAction(admin: Admin, serving: string, other: string): Action {
   return async ({ elapsedMs, seconds }) => {
     const events: LoadEvent[] = [];
@@ -59,9 +59,10 @@ function swapAction(admin: Admin, serving: string, other: string): Action {
     ] as const) {
       await sleep(share * seconds * 1000 - elapsedMs());
       const from = elapsedMs();
+      if (from > seconds * 1000) break;
       await admin.call('POST', `/admin/generations/${id}/activate`);
       while ((await admin.generations()).serving !== id) await sleep(POLL_MS);
-      events.push({ label: 'swap', from, to: elapsedMs() });
+      events.push({ label: 'swap', from, to: Math.min(elapsedMs(), seconds * 1000) });
     }
     return events;
   };

@@ -52,7 +52,7 @@ function timelines({ plan, result: { recording, windowMs, events } }: PlotInput)
   const seconds = (i: number) => ((i + 0.5) * windowMs) / 1000;
   const marks = events.flatMap(({ label, from, to }) => [
     { x: from / 1000, label },
-    ...(to - from > windowMs ? [{ x: to / 1000, label: `${label} done` }] : []),
+    ...(to - from > windowMs && to < windows.length * windowMs ? [{ x: to / 1000, label: `${label} done` }] : []),
   ]);
   const over = (of: (window: Window) => number | null): Point[] =>
     windows.flatMap((window, i): Point[] => {

@@ -1,5 +1,5 @@
 /** The server under load: is it there, does it answer the requests, what does it say of itself. */
-import { Client } from 'undici';
+import { Pool } from 'undici';
 import { BelfryError, show } from '../../errors.js';
 import type { Id } from '../../types.js';
 import type { PreparedRequest } from './generator.js';
@@ -14,13 +14,15 @@ export interface Answered {
 }
 
 export class Target {
-  readonly #client: Client;
+  readonly #client: Pool;
 
   private constructor(
     readonly origin: string,
     private readonly timeoutMs: number,
   ) {
-    this.#client = new Client(origin, {
+    // Several: while an admin request takes its seconds, the metrics are still read.
+    this.#client = new Pool(origin, {
+      connections: 4,
       connect: { timeout: Math.min(timeoutMs, 5000) },
       headersTimeout: timeoutMs,
       bodyTimeout: timeoutMs,

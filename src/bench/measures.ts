@@ -73,7 +73,8 @@ export function ndcg(answers: Lists, exact: Lists, k: number): Float64Array {
 
 /**
  * Goes through the exact top k of every query and says of each row whether the answer holds it. A row that ties with the
- * k-th score may be stood in for by another of that score, so what is found adds up to `countHits`.
+ * k-th score may be stood in for by another of that score, but no better row by one: so what is found adds up to `countHits`,
+ * or to less where surplus ties make up for better rows there.
  */
 export function eachExactRow(
   answers: Lists,

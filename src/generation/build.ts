@@ -32,7 +32,7 @@ import { inProduction } from './models.js';
 import { writeReport } from './report/make-report.js';
 import { readExclusionSets } from './read-exclusions.js';
 import type { UpsertSource } from './upsert-source.js';
-import { areSources, describeSources, filesToCopy, runsInProcess } from './sources.js';
+import { areSources, assertListed, describeSources, filesToCopy, runsInProcess } from './sources.js';
 
 export interface BuildProgress {
   readonly stage: string;
@@ -148,6 +148,7 @@ async function writeGeneration(
   }
   options.onProgress?.({ stage: 'ids, features, models', done: copies.length, total: copies.length });
   sources.push(...descriptions);
+  assertListed(folder.exportDescription.files ?? {}, sources);
 
   const models = await modelEntries(folder, files);
   const exportedIds = await loadIds(into, folder.itemIds, exported.section.count, folder.itemEmbeddings);

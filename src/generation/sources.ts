@@ -2,6 +2,7 @@
 import { stat } from 'node:fs/promises';
 import { join, posix } from 'node:path';
 import { insideFolder, type ModelRow, type ModelsFolder } from '../config/models-folder.js';
+import { BelfryError } from '../errors.js';
 import { loadOnnx } from '../inference/onnx-file.js';
 import { externalTensors } from '../inference/onnx-graph.js';
 import { exists, hashFile } from './files.js';
@@ -45,6 +46,19 @@ export async function describeSources(modelsFolder: string): Promise<SourceFile[
     described.push({ path, mtimeMs: (await stat(full)).mtimeMs, ...(await hashFile(full)) });
   }
   return described;
+}
+
+/** Files whose SHA-256 export.json lists are those very files. Error: BELFRY_EXPORT_INVALID. */
+export function assertListed(listed: Readonly<Record<string, string>>, sources: readonly SourceFile[]): void {
+  for (const { path, sha256 } of sources) {
+    const expected = listed[path];
+    if (expected === undefined || expected === sha256) continue;
+    throw new BelfryError(
+      'BELFRY_EXPORT_INVALID',
+      `${path}: export.json lists SHA-256 ${expected}, the file has ${sha256}; the two are not of one export, write it again`,
+      { field: `files.${path}` },
+    );
+  }
 }
 
 /** Cheap first: the size and time of each source; only a file that was touched is hashed. */

@@ -301,7 +301,8 @@ function checksumOf(head: Record<string, unknown>, isEtagMd5: boolean): Checksum
     }
   }
   const [, md5] = /^"?([0-9a-f]{32})"?$/.exec(String(head.ETag ?? '')) ?? [];
-  const isEncrypted = /^aws:kms/.test(String(head.ServerSideEncryption ?? '')) || 'SSECustomerAlgorithm' in head;
+  const isEncrypted =
+    /^aws:kms/.test(String(head.ServerSideEncryption ?? '')) || head.SSECustomerAlgorithm !== undefined;
   if (md5 === undefined || !isEtagMd5 || isEncrypted) return undefined;
   return { algorithm: 'MD5', value: Buffer.from(md5, 'hex').toString('base64') };
 }

@@ -6,6 +6,7 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { parseObjectAddress } from '../../src/config/object-address.js';
 import type { ObjectStoreSettings } from '../../src/config/schema.js';
 import { DataFolder } from '../../src/generation/data-folder.js';
+import { digestOf } from '../../src/object-store/checksums.js';
 import { mirrorExport } from '../../src/object-store/mirror.js';
 import { ObjectStore } from '../../src/object-store/object-store.js';
 import { expectError } from '../support/expect-error.js';
@@ -184,6 +185,28 @@ describe('an export in an object store', () => {
     await putExport(1, listed({ [ITEM_FILE]: 'abc' }));
     await expectError(() => mirror(), 'BELFRY_EXPORT_INVALID', 'files: expected an object of paths and their SHA-256');
     expect(mirrored(ITEM_FILE).equals(items)).toBe(true);
+  });
+
+  it('is checked against the checksum that the store keeps, also when it came in pieces', async () => {
+    const items = await putExport();
+    const crc = digestOf('CRC64NVME');
+    crc.update(items);
+    const value = crc.end();
+    const keeping = (headers: Record<string, string>) => {
+      remote.headers = ({ method, key }) => (method === 'HEAD' && key.endsWith(ITEM_FILE) ? headers : {});
+    };
+    const wrong = { 'x-amz-checksum-crc64nvme': Buffer.alloc(8).toString('base64') };
+    keeping({ ...wrong, 'x-amz-checksum-type': 'FULL_OBJECT' });
+    await expectError(() => mirror(), 'BELFRY_OBJECT_CORRUPT', /expected CRC64NVME AAAAAAAAAAA= as the store says/);
+    remote.fault = ({ key, method }, n) =>
+      method === 'GET' && key.endsWith(ITEM_FILE) && n % 2 === 1 ? { kind: 'reset', after: 500_000 } : undefined;
+    keeping({ 'x-amz-checksum-crc64nvme': value, 'x-amz-checksum-type': 'FULL_OBJECT' });
+    await mirror();
+    expect(mirrored(ITEM_FILE).equals(items)).toBe(true);
+    // That of an object in parts is not that of its bytes.
+    await putExport(2);
+    keeping({ ...wrong, 'x-amz-checksum-type': 'COMPOSITE' });
+    await mirror();
   });
 
   it('is refused where a key cannot be a file', async () => {

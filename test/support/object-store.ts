@@ -37,6 +37,8 @@ export class TestStore {
   readonly seen: SeenRequest[] = [];
   /** Decides what goes wrong; `n` counts requests of this method and key from 1. */
   fault: (request: SeenRequest, n: number) => Fault | undefined = () => undefined;
+  /** Added to an answer: what newer stores say and this one does not. */
+  headers: (request: SeenRequest) => Record<string, string> = () => ({});
   /** After a request was answered. */
   answered: (request: SeenRequest) => Promise<void> | void = () => undefined;
   private readonly client: S3Client;
@@ -135,7 +137,7 @@ export class TestStore {
       { host: '127.0.0.1', port, method: incoming.method, path: incoming.url, headers },
       (answer) => {
         const isEnd = fault?.kind === 'end' && seen.method === 'GET';
-        const answerHeaders = { ...answer.headers };
+        const answerHeaders = { ...answer.headers, ...this.headers(seen) };
         if (isEnd) delete answerHeaders['content-length']; // as chunks, which may end at any time
         outgoing.writeHead(answer.statusCode as number, answerHeaders);
         answer.on('end', () => void this.answered(seen));

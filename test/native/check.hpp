@@ -12,6 +12,13 @@
 
 namespace belfry::test {
 
+// Where threads are watched, what runs on one thread is repeated less often.
+#ifdef __SANITIZE_THREAD__
+inline constexpr int kLessOften = 16;
+#else
+inline constexpr int kLessOften = 1;
+#endif
+
 struct Test {
   const char* name;
   void (*run)();

@@ -5,6 +5,7 @@ import { dataFolder, loadSettings } from '../config/load.js';
 import { asBelfryError, BelfryError, type ErrorCode } from '../errors.js';
 import { DataFolder } from '../generation/data-folder.js';
 import { listGenerations, type ListedGeneration } from '../generation/list-generations.js';
+import { readReportFile } from '../generation/report/make-report.js';
 import { formatBytes, print, printJson, table } from './terminal.js';
 import { type ExportFlags, exportSettings } from './export-options.js';
 
@@ -83,7 +84,8 @@ async function verify(id: string | undefined, flags: DataFlags): Promise<void> {
   const found: Verified[] = [];
   for (const one of id === undefined ? await data.ids() : [id]) {
     try {
-      await data.verify(one);
+      const manifest = await data.verify(one);
+      for (const name of Object.keys(manifest.report)) await readReportFile(data.folderOf(one), manifest, name);
       found.push({ id: one, good: true });
     } catch (error) {
       const { code, message } = asBelfryError(error, 'BELFRY_FILE_UNREADABLE');

@@ -255,8 +255,10 @@ async function main() {
     for (const { point, operation } of kills < planned.length ? [] : planned) {
       last = point;
       note(`${done.atFailpoints + 1} of ${kills}: ${point} in ${operation}`);
-      const word = operation === 'start' ? 'swap' : operation;
-      const { isDone } = await loop.live(`${loop.damaged.size > 0 ? 'quarantine,' : ''}${word},${word}`, { point });
+      const twice = operation === 'start' ? 'swap' : `${operation},${operation}`;
+      // What a kill left damaged is moved aside first; and then there must be another to damage.
+      const words = operation === 'corrupt' ? 'quarantine,build:1,corrupt' : twice;
+      const { isDone } = await loop.live(words, { point });
       // Some points need what others leave: a segment of the log begins after a build.
       if (isDone && (await loop.live(EVERYTHING, { point })).isDone) throw new Error(`nothing passes ${point} again`);
       done.atFailpoints++;

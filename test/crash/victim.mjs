@@ -108,9 +108,10 @@ const OPERATIONS = {
     const id = `item-${Math.floor(random() * 100)}`;
     return [{ id }, () => upserts.delete(id)];
   },
-  /** A bit of the generation before flips, which somebody notices. */
+  /** A bit of another generation flips, which somebody notices. */
   corrupt: async () => {
-    const target = (await data.pointer()).previous;
+    const serving = await data.pointed();
+    const target = (await data.ids()).find((id) => id !== serving);
     return [
       { target },
       async () => {

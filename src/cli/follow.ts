@@ -43,6 +43,7 @@ function count(event: FollowerEvent, metrics: Metrics): void {
     metrics.generationLoadSeconds.observe({ stage: 'warm_up' }, event.seconds.warmUp);
   }
   if (event.kind === 'passed over') metrics.generationsPassedOver.inc({ code: event.error.code });
+  if (event.kind === 'passed over' && event.isQuarantined) metrics.generationsQuarantined.inc();
   if (event.kind === 'refused') metrics.swapsRefused.inc();
 }
 

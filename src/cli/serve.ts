@@ -74,6 +74,7 @@ async function serve(flags: ServeFlags): Promise<void> {
   const stop = stopSignal();
   await assertPortFree(settings);
   const data = await DataFolder.open(dataFolder(settings));
+  await data.cleanUp(); // what a process that was killed left
   const isNew = await firstBuild(settings, data, { progress, signal: stop.signal });
   const metrics = new Metrics();
   const store = new GenerationStore();

@@ -75,6 +75,11 @@ export class Metrics {
     labelNames: ['code'] as const,
     registers: [this.registry],
   });
+  readonly generationsQuarantined = new Counter({
+    name: 'belfry_generations_quarantined_total',
+    help: 'Generations whose bytes had changed on disk, moved aside for good.',
+    registers: [this.registry],
+  });
   readonly swapsRefused = new Counter({
     name: 'belfry_generation_swaps_refused_total',
     help: 'Generations that were not loaded for want of memory.',

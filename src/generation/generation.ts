@@ -12,7 +12,7 @@ import type { PublishedGeneration } from './data-folder.js';
 import { type Lease, leaseGeneration } from './file-locks.js';
 import type { ExclusionSets } from './exclusion-sets.js';
 import { ItemFilters } from './item-filters.js';
-import { loadIds } from './load-ids.js';
+import { exportedIds, loadIds } from './load-ids.js';
 import { loadTable } from './load-table.js';
 import type { Manifest, VectorSection } from './manifest.js';
 import { type ModelContext, type OpenModels, openModels } from './models.js';
@@ -92,7 +92,7 @@ export class Generation {
         dims: manifest.items.dims,
         users: userTable,
         items: itemTable,
-        itemIds: () => itemIds.all(),
+        itemIds: exportedIds(itemIds, manifest),
         userIds: () => userIds?.all() ?? userTable.ids,
         workers: options.modelWorkers,
         rerankModule: options.rerankModule,
@@ -176,7 +176,7 @@ export class Generation {
       dims: items.dims,
       users: userTable,
       items: itemTable,
-      itemIds: () => itemIds.all(),
+      itemIds: exportedIds(itemIds, manifest),
       userIds: () => userIds?.all() ?? userTable.ids,
     };
   }

@@ -4,6 +4,8 @@ import { IdMap } from '../ann/ids.js';
 import { BelfryError } from '../errors.js';
 import type { IdsReply, IdsTask } from './ids-worker.js';
 import { readIds } from './read-ids.js';
+import type { Id } from '../types.js';
+import type { Manifest } from './manifest.js';
 import { runInWorker, type WorkerOptions } from './worker.js';
 
 /** Fewer ids are read in less time than a worker takes to start, and well under a millisecond. */
@@ -31,4 +33,11 @@ export async function loadIds(
     );
   }
   return ids;
+}
+
+/** Ids of the export, which models know by their places; upserted items that a build has added come after them. */
+export function exportedIds(ids: IdMap, { upserts }: Pick<Manifest, 'upserts'>): () => readonly Id[] {
+  const added = upserts?.added ?? 0;
+  let exported: readonly Id[] | undefined;
+  return () => (exported ??= added === 0 ? ids.all() : ids.all().slice(0, ids.size - added));
 }

@@ -222,6 +222,10 @@ export const ManifestSchema = object(
           }),
           file: Type.Optional(Path),
           items: Type.Integer({ minimum: 0, description: 'put over rows of the export, or beside them' }),
+          added: Type.Integer({
+            minimum: 0,
+            description: 'of these, the last rows of the generation; models know none of them by id',
+          }),
           deleted: Count,
           superseded: Type.Integer({ minimum: 0, description: 'changes that are older than the row of the export' }),
           leftOut: Type.Integer({

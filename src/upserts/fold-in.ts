@@ -228,6 +228,7 @@ class Fold {
       mark,
       exportTime: this.exportTime,
       items: replaced.size + added.length,
+      added: added.length,
       deleted: left.size,
       superseded: this.superseded,
       leftOut: this.leftOut,

@@ -1,6 +1,6 @@
 """registry.yaml, written from the layouts of features.py so that the two cannot drift apart."""
 
-from features import (DENSE, GOES_WITH, HISTORY, RELATES_TO, SPARSE_ITEM, SPARSE_USER, USER_LAYOUT)
+from features import (DENSE, GOES_WITH, HISTORY, ITEM_LAYOUT, RELATES_TO, SPARSE_ITEM, SPARSE_USER, USER_LAYOUT)
 
 HEADER = """\
 # The models of this folder and what each of their inputs is made of. Written by train/export.py.
@@ -44,6 +44,7 @@ def reranker_inputs():
 
 def text():
     user = packed("user_features", "float32", [entry("user", column) for column in USER_LAYOUT])
+    item = packed("item_features", "float32", [entry("item", column) for column in ITEM_LAYOUT])
     return f"""{HEADER}models:
   - model: Two-Tower
     version: "1.0"
@@ -53,7 +54,7 @@ def text():
     role: user_tower
     notes: both towers in one graph; user_tower.onnx beside it is the user part alone
     inputs:
-{user}    output: user_embedding
+{user}{item}    output: user_embedding
 
   - model: DLRM
     version: "1.0"

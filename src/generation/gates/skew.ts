@@ -9,7 +9,7 @@ import type { IdMap } from '../../ann/ids.js';
 import { cosine } from '../../ann/vectors.js';
 import { FeatureTable } from '../../features/feature-table.js';
 import type { UserTower } from '../../tower/user-tower.js';
-import { loadIds } from '../load-ids.js';
+import { exportedIds, loadIds } from '../load-ids.js';
 import type { Manifest, VectorSection } from '../manifest.js';
 import { openModels } from '../models.js';
 import { recordTower, type RecordedTower } from './canaries.js';
@@ -29,7 +29,7 @@ export interface CheckedModels {
 /** Errors: those of openModels, and BELFRY_SKEW. */
 export async function checkModels(
   folder: string,
-  manifest: Pick<Manifest, 'items' | 'users' | 'itemFeatures' | 'userFeatures' | 'models'>,
+  manifest: Pick<Manifest, 'items' | 'users' | 'itemFeatures' | 'userFeatures' | 'upserts' | 'models'>,
   gates: Gatekeeper,
   limits: GateThresholds,
 ): Promise<CheckedModels> {
@@ -46,7 +46,7 @@ export async function checkModels(
     dims: manifest.items.dims,
     users,
     items,
-    itemIds: () => itemIds.all(),
+    itemIds: exportedIds(itemIds, manifest),
     userIds: () => userIds?.all() ?? users.ids,
   });
   try {

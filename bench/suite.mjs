@@ -31,7 +31,7 @@ function run(words, { wanted = [0], cwd = ROOT } = {}) {
   say(
     `\n> ${words
       .slice(1)
-      .map((word) => relative(ROOT, word) || word)
+      .map((word) => (word.startsWith('/') ? relative(ROOT, word) : word))
       .join(' ')}`,
   );
   return new Promise((done, fail) => {

@@ -26,6 +26,7 @@ const [swaps, concurrency, rows, dims, rounds] = ['swaps', 'concurrency', 'rows'
 );
 const TARGET = { p99Ratio: 1.2, memoryRatio: 1.1, memorySeconds: 5 };
 const WARM_MS = 3_000;
+const WARM_SWAPS = 6;
 const SWAP_TIMEOUT_MS = 60_000;
 const MB = 1e6;
 
@@ -54,6 +55,11 @@ const server = spawn(
     stdio: ['ignore', 'pipe', 'inherit'],
   },
 );
+for (const signal of ['SIGINT', 'SIGTERM'])
+  process.once(signal, () => {
+    server.kill();
+    process.exit(1);
+  });
 const load = fork(fileURLToPath(new URL('swap/load-process.mjs', import.meta.url)));
 try {
   const [line] = await once(createInterface({ input: server.stdout }), 'line');
@@ -77,7 +83,7 @@ try {
   load.send({ start: { address, connections: concurrency, users: 20_000 } });
   await sleep(WARM_MS);
   // Code that is not compiled yet, and a heap that has not seen a swap, are no part of the comparison.
-  for (const id of [ids[1], ids[0]]) await swapTo(id);
+  for (let swap = 1; swap <= WARM_SWAPS; swap++) await swapTo(ids[swap % 2]);
   await sleep(WARM_MS);
   const before = memoryOf(server.pid);
 

@@ -76,6 +76,7 @@ function look({ generation, items, degraded }, user, filter) {
     kept.push({ generation, user, items: items.map(({ id, score }) => [id, score]) });
 }
 
+process.on('disconnect', () => process.exit()); // the bench is gone
 process.on('message', async (message) => {
   if ('start' in message) {
     const { address, connections, users } = message.start;

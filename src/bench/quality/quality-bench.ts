@@ -20,6 +20,8 @@ export interface ListQuality {
   readonly kind: string;
   readonly k: number;
   readonly measures: Readonly<Partial<Record<MeasureName, Interval>>>;
+  /** One value a user, of what `measures` are the means. */
+  valuesOf(measure: MeasureName): Float64Array;
   /** Paired, by user: this list less the one that it is made from (ANN less exact, re-ranked less ANN). */
   readonly change?: { readonly from: string; readonly measures: Readonly<Partial<Record<MeasureName, Interval>>> };
   readonly coverage: number;
@@ -80,6 +82,7 @@ export async function benchQuality(
         kind,
         k,
         measures: intervals((measure) => valuesOf(kind, k, measure)),
+        valuesOf: (measure) => valuesOf(kind, k, measure),
         ...(from === undefined
           ? {}
           : {

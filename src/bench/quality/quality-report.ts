@@ -78,6 +78,7 @@ function summaryOf({ lists }: QualityResult): MetricValue[] {
         value: interval.value,
         unit: 'share',
         better: 'higher',
+        samples: [...list.valuesOf(measure)],
         note: range(interval),
       } satisfies MetricValue;
     }),

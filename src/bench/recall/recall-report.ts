@@ -55,13 +55,14 @@ export function recallReport(subject: RecallSubject, result: RecallResult): Benc
 }
 
 function summaryOf({ served, exactPerSecond, diagnosis, drift }: RecallResult): MetricValue[] {
-  const of = ({ k, recall, plan, p99, rounds, p50 }: Served): MetricValue[] => [
+  const of = ({ k, recall, plan, p99, rounds, p50, hits }: Served): MetricValue[] => [
     {
       name: `recall_at_${k}`,
       label: `recall@${k}`,
       value: recall.value,
       unit: 'share',
       better: 'higher',
+      samples: Array.from(hits.found, (found, q) => found / hits.wanted[q]!),
       note: `${range(recall)}; asked for ${plan.target}, ${describeEffort(plan.effort)}`,
     },
     {
@@ -322,6 +323,7 @@ function plotsOf({ points, served, buckets }: RecallResult): Plot[] {
   const bars = (id: string, title: string, label: string, list: readonly Bucket[]): Plot => ({
     id,
     title,
+    ...beginsAt(list),
     x: { label, scale: 'category', categories: list.map(({ name }) => name) },
     y: { label: `recall@${buckets.k}`, unit: 'share', scale: 'linear', min: floorOf(list), max: 1 },
     series: [{ name: 'recall', style: 'bars', points: list.map(({ recall }, i) => [i, recall.value]) }],
@@ -357,6 +359,7 @@ function plotsOf({ points, served, buckets }: RecallResult): Plot[] {
     {
       id: 'recall-by-k',
       title: 'Recall by k',
+      ...beginsAt(served),
       x: { label: 'k', scale: 'category', categories: served.map(({ k }) => String(k)) },
       y: { label: 'recall', unit: 'share', scale: 'linear', min: floorOf(served), max: 1 },
       series: [{ name: 'recall', style: 'bars', points: served.map(({ recall }, i) => [i, recall.value]) }],
@@ -370,4 +373,9 @@ function plotsOf({ points, served, buckets }: RecallResult): Plot[] {
 function floorOf(list: readonly { readonly recall: { readonly value: number } }[]): number {
   const least = Math.min(...list.map(({ recall }) => recall.value));
   return [0.9, 0.5].find((floor) => least > floor) ?? 0;
+}
+
+function beginsAt(list: Parameters<typeof floorOf>[0]): { note?: string } {
+  const floor = floorOf(list);
+  return floor === 0 ? {} : { note: `Bars begin at ${floor * 100} %.` };
 }

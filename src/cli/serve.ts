@@ -26,6 +26,12 @@ const DRAIN_MS = 10_000;
  */
 const LATE_REQUESTS_MS = 300;
 
+/**
+ * A handler of these in JavaScript never gets to run: the instruction that failed fails again for ever, and a crash becomes
+ * a process that hangs. Without one the process ends, and whoever watches it starts another.
+ */
+const CRASHES = ['SIGILL', 'SIGTRAP', 'SIGABRT', 'SIGBUS', 'SIGFPE', 'SIGSEGV'] as const;
+
 export function addServe(program: Command): void {
   addExportOptions(program.command('serve'))
     .description('build what is new, then serve /retrieve')
@@ -103,7 +109,7 @@ async function serve(flags: ServeFlags): Promise<void> {
   await builds.open();
   // Before the first generation is loaded: alive, and not ready until it is.
   const address = await listen(app, settings);
-  closeWithGrace({ delay: DRAIN_MS, logger: false }, async ({ err }) => {
+  closeWithGrace({ delay: DRAIN_MS, logger: false, skip: [...CRASHES] }, async ({ err }) => {
     if (err !== undefined) logger.fatal({ err }, 'stopping after an error');
     retriever.isDraining = true;
     await setTimeout(LATE_REQUESTS_MS);

@@ -98,6 +98,13 @@ describe('belfry serve', () => {
     expect(await ended).toBe(0);
   });
 
+  it('W2: ends by a crash in native code, and does not hang in it', async () => {
+    const { child, ended } = await serve(['--sample', '--data', temporaryFolder(), '--port', '0']);
+    child.kill('SIGSEGV');
+    expect(await ended).toBe(null);
+    expect(child.signalCode).toBe('SIGSEGV');
+  });
+
   it('P5: a refused export leaves the generation before it serving, and says so', async () => {
     const items = { data: randomValues(100 * 8, 1), dims: 8 };
     const models = makeModelsFolder(temporaryFolder(), { items });

@@ -79,7 +79,11 @@ function partsOf(url) {
     ['quality', 'Quality', ['bench', 'quality', ...sample, '--queries', longer(500, 5000)]],
     ['load', 'Load', [...load, '--rate', '500', '--duration', longer(10, 60), '--repeats', longer(1, 5)]],
     ['rerank', 'Load with re-ranking', [...load, '--rate', '50', '--rerank-share', '1', '--duration', longer(8, 60)]],
-    ['ramp', 'Ramp', [...load, '--ramp', longer('500:4000:500', '500:8000:250'), '--duration', longer(2, 10)]],
+    [
+      'ramp',
+      'Ramp',
+      [...load, '--ramp', longer('500:4000:500', '500:8000:250'), '--duration', longer(2, 10), '--timeout-ms', '2000'],
+    ],
     ['swap', 'Load during swaps', [...load, '--rate', '300', '--duration', longer(12, 60), '--during', 'swap']],
   ];
 }

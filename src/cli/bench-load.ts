@@ -55,6 +55,9 @@ interface LoadFlags extends BenchOutputFlags {
   maxErrors?: number;
 }
 
+/** A swap under load verifies and loads a generation before it answers. */
+const ADMIN_MS = 300_000;
+
 const collect = (one: string, all: string[]): string[] => [...all, one];
 
 export function addBenchLoad(bench: Command): void {
@@ -109,6 +112,7 @@ async function run(flags: LoadFlags): Promise<void> {
   checkShares(flags);
   const what = flags.during === undefined ? undefined : oneOf<During>('--during', flags.during, DURING);
   const target = Target.at(flags.url, plan.timeoutMs);
+  const admin = Target.at(flags.url, ADMIN_MS);
   const view = new LoadView();
   const exact = flags.data === undefined ? undefined : await ExactGenerations.of(flags.data);
   const stop = stopSignal();
@@ -117,7 +121,7 @@ async function run(flags: LoadFlags): Promise<void> {
     const mix = await mixOf(flags, target, plan.seed);
     await target.rehearse(mix.requests);
     const during =
-      what === undefined ? undefined : await prepareDuring(target, { ...flags, what, outage: outageOf(flags) });
+      what === undefined ? undefined : await prepareDuring(admin, { ...flags, what, outage: outageOf(flags) });
     const runs: LoadRun[] = [];
     for (let i = 0; i < flags.repeats; i++) {
       view.begin(flags.repeats === 1 ? 'load' : `load ${i + 1} of ${flags.repeats}`);
@@ -148,6 +152,7 @@ async function run(flags: LoadFlags): Promise<void> {
     stop.release();
     view.finish();
     await target.close();
+    await admin.close();
     await exact?.close();
   }
 }

@@ -71,11 +71,20 @@ export interface BuildResult {
 export async function ensureGeneration(options: BuildOptions): Promise<BuildResult> {
   const data = await DataFolder.open(options.data);
   const current = await data.current(options.onBadGeneration ?? (() => undefined));
-  if (current !== undefined && (await isUpToDate(current.manifest, options))) {
+  if (current !== undefined && (await isKnown(data, current, options))) {
     await data.cleanUp();
     return { published: current, reused: true };
   }
   return { published: await buildGeneration(options), reused: false };
+}
+
+/** The export of now serves; or it served until a rollback took it back, and only a forced build brings it again. */
+async function isKnown(data: DataFolder, current: PublishedGeneration, options: BuildOptions): Promise<boolean> {
+  if (await isUpToDate(current.manifest, options)) return true;
+  const { previous } = await data.pointer();
+  if (previous === undefined) return false;
+  const later = await readManifest(data.folderOf(previous)).catch(() => undefined); // it is the next build's to say why
+  return later !== undefined && later.created > current.manifest.created && isUpToDate(later, options);
 }
 
 /** Builds and publishes. Errors: every code of the section "models folder and builds" in errors.ts. */

@@ -104,8 +104,7 @@ export class DataFolder {
       if (names.some((name) => name.startsWith('tmp-') || name.startsWith('LOCK-')))
         await this.withWriterLock(async () => undefined);
     } catch (error) {
-      // Somebody builds, or this process may only read: what is left then is theirs to remove.
-      if (!isOthersBusiness(error)) throw error;
+      if (!cannotNow(error)) throw error; // what is left then is for the next one to remove
     }
   }
 
@@ -278,7 +277,7 @@ export class DataFolder {
         return true;
       });
     } catch (refusal) {
-      if (isOthersBusiness(refusal)) return false;
+      if (cannotNow(refusal)) return false;
       throw refusal;
     }
   }
@@ -350,7 +349,8 @@ function isMovingLeftover(name: string): boolean {
   return name.startsWith('gone-') || name === 'CURRENT.tmp';
 }
 
-/** Another process is at work, or this one may only read. */
-function isOthersBusiness(error: unknown): boolean {
-  return error instanceof BelfryError && (error.code === 'BELFRY_LOCKED' || error.code === 'BELFRY_FILE_UNREADABLE');
+/** Another process is at work, this one may only read, or the disk is full: none of which keeps anybody from serving. */
+function cannotNow(error: unknown): boolean {
+  const codes = ['BELFRY_LOCKED', 'BELFRY_FILE_UNREADABLE', 'BELFRY_DISK_SPACE'];
+  return error instanceof BelfryError && codes.includes(error.code);
 }

@@ -3,7 +3,13 @@ import { createServer, type IncomingMessage, request, type Server, type ServerRe
 import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import { createRequire } from 'node:module';
-import { S3Client, PutObjectCommand, type PutObjectCommandInput, DeleteObjectCommand } from '@aws-sdk/client-s3';
+import {
+  DeleteObjectCommand,
+  HeadObjectCommand,
+  PutObjectCommand,
+  type PutObjectCommandInput,
+  S3Client,
+} from '@aws-sdk/client-s3';
 import { type ObjectStoreSettings } from '../../src/config/schema.js';
 import { temporaryFolder } from './folders.js';
 
@@ -88,6 +94,12 @@ export class TestStore {
 
   async put(key: string, body: Uint8Array | string, more: Partial<PutObjectCommandInput> = {}): Promise<void> {
     await this.client.send(new PutObjectCommand({ Bucket: BUCKET, Key: key, Body: body, ...more }));
+    // s3rver answers before the last bytes are in its file, which then seems to change.
+    for (;;) {
+      const { ContentLength } = await this.client.send(new HeadObjectCommand({ Bucket: BUCKET, Key: key }));
+      if (ContentLength === Buffer.byteLength(body)) return;
+      await new Promise((resolve) => setTimeout(resolve, 5));
+    }
   }
 
   async delete(key: string): Promise<void> {

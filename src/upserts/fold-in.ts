@@ -1,7 +1,7 @@
 /**
  * Upserts into a build. The changes that count are those which the generation before holds over its export, and those
  * logged since its mark; of each item the last one. An export that is newer than a change wins for the items that it
- * holds; what it does not hold is not taken from anyone (docs/decisions/0006-upserts.md).
+ * holds; what it does not hold is not taken from anyone (docs/decisions/0008-upserts.md).
  */
 import { join } from 'node:path';
 import { BelfryError, show } from '../errors.js';

@@ -1,5 +1,6 @@
 /** Items that the graph has lost: the index holds them, and no walk comes by, not even for the query that is made for them. */
 import { setImmediate as nextTurn } from 'node:timers/promises';
+import type { NativeIndex } from '../../ann/addon.js';
 import { spread } from '../../ann/build-graph.js';
 import { walkRescore } from '../../ann/planner.js';
 import type { Generation } from '../../generation/generation.js';
@@ -11,14 +12,16 @@ export interface Reach {
   readonly rows: number;
   /** Of these, rows that stand in the exact top 10 of their own query and were looked for by a walk: only they can be missed. */
   readonly judged: number;
-  /** Judged rows that the walk does not return. */
+  /** Judged rows that a walk of ef 64 does not return. */
+  readonly hard: number;
+  /** Of the hard ones, rows that walks of ef 256 and 960 do not return either, though none of them was given up. */
   readonly unreachable: number;
   readonly examples: readonly number[];
 }
 
 const K = 10;
-/** Far more effort than a request for ten items gets. */
-const EFFORT = { mode: 'walk', ef: 64, stop: 1.35, rescore: walkRescore(K) } as const;
+/** Far more effort than a request for ten items gets, and then more yet. */
+const EFFORTS = [64, 256, 960].map((ef) => ({ mode: 'walk', ef, stop: 1.35, rescore: walkRescore(K) }) as const);
 /** Missed rows that an exact search judges; of more, as many spread over them, and the counts are scaled up. */
 const JUDGED_MAX = 2000;
 /** Rows between two turns of the event loop. */
@@ -45,31 +48,49 @@ export async function reachOf(
     const some = rows.subarray(start, start + STEP);
     const queries = await queriesOf(some);
     for (const [q, row] of some.entries()) {
-      const hits = index.searchSync({ queries: queries.subarray(q * dims, (q + 1) * dims), k: K, ...EFFORT });
-      // A walk that got dearer than a scan was given up, which says nothing of the row.
-      if (hits === undefined) scanned++;
-      else if (!hits.rows.subarray(0, hits.counts[0]).includes(row)) missed.push(row);
+      const returned = isReturned(index, queries.subarray(q * dims, (q + 1) * dims), row, EFFORTS[0]!);
+      if (returned === undefined) scanned++;
+      else if (!returned) missed.push(row);
     }
     await nextTurn();
   }
   onProgress(rows.length, rows.length);
   const sample = spread(missed.length, [], Math.min(JUDGED_MAX, missed.length)).map((at) => missed[at]!);
-  const exact = await searchAll(
-    { index, queries: await queriesOf(sample), k: K, exclude: new Uint32Array(0), signal },
-    { mode: 'exact' },
-  );
+  const own = await queriesOf(sample);
+  const exact = await searchAll({ index, queries: own, k: K, exclude: new Uint32Array(0), signal }, { mode: 'exact' });
   // With ten copies of a vector one of them is as good as another: only a row above the last score must be there.
-  const lost = sample.filter((row, q) => {
+  const hard = [...sample.keys()].filter((q) => {
+    const row = sample[q]!;
     const first = q * exact.width;
     const count = exact.counts[q]!;
     const place = exact.rows.subarray(first, first + count).indexOf(row);
     return place >= 0 && (count < K || exact.scores[first + place]! > exact.scores[first + count - 1]!);
   });
-  const unreachable = sample.length === 0 ? 0 : Math.round((lost.length * missed.length) / sample.length);
+  const lost: number[] = [];
+  for (const q of hard) {
+    const query = own.subarray(q * dims, (q + 1) * dims);
+    if (EFFORTS.slice(1).every((effort) => isReturned(index, query, sample[q]!, effort) === false))
+      lost.push(sample[q]!);
+    if (lost.length % STEP === 0) await nextTurn();
+  }
+  const scaled = (count: number): number =>
+    sample.length === 0 ? 0 : Math.round((count * missed.length) / sample.length);
   return {
     rows: rows.length,
-    judged: rows.length - scanned - missed.length + unreachable,
-    unreachable,
-    examples: [...lost.subarray(0, 5)],
+    judged: rows.length - scanned - missed.length + scaled(hard.length),
+    hard: scaled(hard.length),
+    unreachable: scaled(lost.length),
+    examples: lost.slice(0, 5),
   };
+}
+
+/** Undefined where the walk got dearer than a scan and was given up, which says nothing of the row. */
+function isReturned(
+  index: NativeIndex,
+  queries: Float32Array,
+  row: number,
+  effort: (typeof EFFORTS)[number],
+): boolean | undefined {
+  const hits = index.searchSync({ queries, k: K, ...effort });
+  return hits?.rows.subarray(0, hits.counts[0]).includes(row);
 }

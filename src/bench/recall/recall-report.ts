@@ -89,12 +89,12 @@ function summaryOf({ served, exactPerSecond, diagnosis, drift }: RecallResult): 
       ? []
       : [
           {
-            name: 'unreachable_share',
-            label: 'Items that no walk returns',
-            value: diagnosis.reach.judged === 0 ? null : diagnosis.reach.unreachable / diagnosis.reach.judged,
+            name: 'hard_items_share',
+            label: 'Items that a walk of ef 64 misses',
+            value: diagnosis.reach.judged === 0 ? null : diagnosis.reach.hard / diagnosis.reach.judged,
             unit: 'share' as const,
             better: 'lower' as const,
-            note: `${diagnosis.reach.unreachable} of ${diagnosis.reach.judged}, each for a query that singles it out`,
+            note: `${diagnosis.reach.hard} of ${diagnosis.reach.judged}, each for a query that singles it out`,
           },
         ]),
     ...(drift?.overlap === undefined

@@ -14,7 +14,7 @@ const LIMITS = {
   /** Share of the lists that one item stands in; share of the places that 1 % of the items take. */
   hub: 0.3,
   firstPercent: 0.5,
-  unreachable: 0.01,
+  unreachable: 0.001,
   /** A bucket whose recall is so far under the whole's, beyond doubt. */
   bucket: 0.02,
   normDrift: 0.2,
@@ -84,9 +84,8 @@ function aboutBuckets({ served, buckets }: RecallResult): Warning[] {
   const kinds = [
     ['norm', 'queries of norm', buckets.norms],
     ['popularity', `items by ${buckets.popularitySource},`, buckets.popularity],
-    ['filter', 'filter', buckets.filters],
   ] as const;
-  return kinds.flatMap(([kind, words, list]) =>
+  const uneven = kinds.flatMap(([kind, words, list]) =>
     list
       .filter(({ recall }) => recall.high < whole.low - LIMITS.bucket)
       .map(({ name, recall }) => ({
@@ -94,6 +93,14 @@ function aboutBuckets({ served, buckets }: RecallResult): Warning[] {
         message: `recall@${buckets.k} is ${share(recall.value)} for ${words} ${name}, ${share(whole.value)} as a whole`,
       })),
   );
+  const target = served[0]!.plan.target;
+  const filtered = buckets.filters
+    .filter(({ recall }) => recall.high < target)
+    .map(({ name, share: left, recall }) => ({
+      code: 'filtered-recall-below-target',
+      message: `recall@${buckets.k} is ${share(recall.value)} under filter ${name} (${share(left)} of the items), surely below the ${share(target)} that was asked for; ask for more with such filters`,
+    }));
+  return [...uneven, ...filtered];
 }
 
 function aboutItems(generation: Generation, { diagnosis, buckets }: RecallResult): Warning[] {
@@ -130,7 +137,7 @@ function aboutItems(generation: Generation, { diagnosis, buckets }: RecallResult
   if (reach !== undefined && reach.unreachable > LIMITS.unreachable * reach.judged)
     warnings.push({
       code: 'unreachable-items',
-      message: `${reach.unreachable} of ${reach.judged} items are returned by no walk for the query that singles them out, though they are among its best 10 (first: ${reach.examples.map((row) => String(generation.itemIds.idOf(row))).join(', ')}); rebuild the generation`,
+      message: `${reach.unreachable} of ${reach.judged} items are returned by no walk, up to ef 960, for the query that singles them out, though they are among its best 10 (first: ${reach.examples.map((row) => String(generation.itemIds.idOf(row))).join(', ')}); rebuild the generation`,
     });
   if (outside !== undefined && outside.queryAngle > outside.itemAngleP95) {
     const learnt = generation.manifest.graph?.trainingUsers ?? 0;

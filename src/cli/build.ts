@@ -23,9 +23,10 @@ export function addBuild(program: Command): void {
     .description('check an export and publish it as a new generation')
     .option('--force', 'build even when the newest generation was made from this very export')
     .addOption(
-      new Option('--override <gate...>', 'publish though this gate fails; the manifest says so; may be repeated').choices(
-        GATE_NAMES,
-      ),
+      new Option(
+        '--override <gate...>',
+        'publish though this gate fails; the manifest says so; may be repeated',
+      ).choices(GATE_NAMES),
     )
     .option('--json', 'the report as JSON')
     .action(build);

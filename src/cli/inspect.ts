@@ -120,7 +120,10 @@ async function inspectFolder(path: string): Promise<Finding> {
   if (names.includes('manifest.json')) {
     const manifest = await readManifest(path);
     await verifyFiles(path, manifest);
-    return { data: manifest, text: `${buildReport(manifest, path, false)}\n\n${gateTable(manifest.gates)}\n\nevery file fits its checksum` };
+    return {
+      data: manifest,
+      text: `${buildReport(manifest, path, false)}\n\n${gateTable(manifest.gates)}\n\nevery file fits its checksum`,
+    };
   }
   if (names.some((name) => name.startsWith('gen-'))) return inspectData(path);
   return inspectModels(path);

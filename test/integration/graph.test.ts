@@ -61,7 +61,7 @@ describe('a build', () => {
         },
       });
       await expect(building).rejects.toThrow(`stopped at ${at}`);
-      expect(seen).not.toContain('check models');
+      expect(seen).not.toContain('check answers');
       expect(readdirSync(data)).toEqual([]);
     }
   });
@@ -109,7 +109,7 @@ describe('a generation', () => {
       file: 'index/items.graph',
       degree: 64,
       trainingUsers: 1200,
-      calibration: { source: 'users', queries: 300 },
+      calibration: { source: 'users', queries: 240 },
     });
     expect(graph.queryEdges).toBeGreaterThan(0);
     expect(graph.memoryBytes).toBeGreaterThan(ROWS * 64 * 4);
@@ -119,7 +119,9 @@ describe('a generation', () => {
     });
     const last = progress.get('calibrate')!.at(-1)!;
     expect(last.done).toBe(last.total);
-    const written = Object.values(manifest.files).reduce((sum, { bytes }) => sum + bytes, 0);
+    // Canaries are a few requests, whatever the size of the export.
+    const { 'canaries.json': _, ...planned } = manifest.files;
+    const written = Object.values(planned).reduce((sum, { bytes }) => sum + bytes, 0);
     expect(plan.writeBytes / written).toBeCloseTo(1, 1);
   });
 

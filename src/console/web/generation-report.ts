@@ -16,7 +16,7 @@ export async function createReport(id: string, place: HTMLElement): Promise<void
       h('img', {
         src: pictureOf(id),
         alt: `Recall against cost of a query, generation ${id}`,
-        width: 640,
+        width: 500,
         height: 380,
         class: 'curve',
       }),

@@ -6,17 +6,18 @@
 import type { RecallCurve } from './recall-curve.js';
 import type { Report } from './report-schema.js';
 
-const WIDTH = 640;
+const WIDTH = 500;
 const HEIGHT = 380;
-const PLOT = { left: 64, right: 150, top: 46, bottom: 52 };
+const PLOT = { left: 62, right: 18, top: 68, bottom: 52 };
+const LEGEND = 50;
 /** Recalls that get a line; the last stands for all that is as good as exact. */
 const TICKS = [0.5, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.999];
 const BEST = 0.9995;
 
 const STYLE = `
   .ground { fill: #ffffff } .grid { stroke: #e2e0d9 } .axis { stroke: #cbc8bf }
-  text { font: 12px -apple-system, 'Segoe UI', Roboto, Arial, sans-serif; fill: #565d66 }
-  .title { font-size: 14px; font-weight: 600; fill: #1c2024 }
+  text { font: 13px -apple-system, 'Segoe UI', Roboto, Arial, sans-serif; fill: #565d66 }
+  .title { font-size: 15px; font-weight: 600; fill: #1c2024 }
   .line { fill: none; stroke-width: 2 } .before { stroke-dasharray: 4 4; stroke-width: 1.5; opacity: .6 }
   .s0 { stroke: #8a5a0c } .s1 { stroke: #3f7fb5 } .s2 { stroke: #0b7a5c } .scan { stroke: #8b9098; stroke-dasharray: 2 3 }
   .f0 { fill: #8a5a0c } .f1 { fill: #3f7fb5 } .f2 { fill: #0b7a5c }
@@ -71,7 +72,7 @@ export function recallSvg(report: Report, before: RecallCurve): string {
     parts.push(`<polyline class="line before s${colour(k)}" points="${path(points)}"/>`);
   if (scan !== undefined) {
     parts.push(line(PLOT.left, y(scan), WIDTH - PLOT.right, y(scan), 'scan'));
-    parts.push(text(WIDTH - PLOT.right + 8, y(scan) + 4, `scan of all ${duration(scan)}`, 'start'));
+    parts.push(text(PLOT.left + 8, y(scan) + 15, `scan of all items: ${duration(scan)}`, 'start'));
   }
   curve.forEach(({ k, points }, position) => {
     parts.push(`<polyline class="line s${colour(k)}" points="${path(points)}"/>`);
@@ -88,18 +89,16 @@ export function recallSvg(report: Report, before: RecallCurve): string {
         `<circle class="served s${colour(k)}" cx="${x(served.recall).toFixed(1)}" cy="${y(served.microseconds).toFixed(1)}" r="6"><title>${title}</title></circle>`,
       );
     }
-    const at = PLOT.top + 14 + 20 * position;
-    parts.push(
-      `<rect class="f${colour(k)}" x="${WIDTH - PLOT.right + 14}" y="${at - 6}" width="14" height="4" rx="2"/>`,
-    );
-    parts.push(text(WIDTH - PLOT.right + 34, at, `k = ${k}`, 'start'));
+    const at = PLOT.left + 86 * position;
+    parts.push(`<rect class="f${colour(k)}" x="${at}" y="44" width="14" height="4" rx="2"/>`);
+    parts.push(text(at + 20, LEGEND, `k = ${k}`, 'start'));
   });
-  const legend = PLOT.top + 14 + 20 * curve.length;
-  parts.push(`<circle class="served s0" cx="${WIDTH - PLOT.right + 21}" cy="${legend - 4}" r="5"/>`);
-  parts.push(text(WIDTH - PLOT.right + 34, legend, 'as served', 'start'));
+  const after = PLOT.left + 86 * curve.length;
+  parts.push(`<circle class="served s0" cx="${after + 7}" cy="46" r="5"/>`);
+  parts.push(text(after + 20, LEGEND, 'as served', 'start'));
   if (before.length > 0) {
-    parts.push(line(WIDTH - PLOT.right + 14, legend + 16, WIDTH - PLOT.right + 28, legend + 16, 'before s0'));
-    parts.push(text(WIDTH - PLOT.right + 34, legend + 20, 'before', 'start'));
+    parts.push(line(after + 96, 46, after + 112, 46, 'before s0'));
+    parts.push(text(after + 118, LEGEND, 'before', 'start'));
   }
   return frame(report, parts);
 }

@@ -7,6 +7,7 @@ import { parseObjectAddress } from '../../src/config/object-address.js';
 import type { ObjectStoreSettings } from '../../src/config/schema.js';
 import { DataFolder } from '../../src/generation/data-folder.js';
 import { digestOf } from '../../src/object-store/checksums.js';
+import { PartsFolder } from '../../src/object-store/download-all.js';
 import { mirrorExport } from '../../src/object-store/mirror.js';
 import { ObjectStore } from '../../src/object-store/object-store.js';
 import { expectError } from '../support/expect-error.js';
@@ -321,6 +322,19 @@ describe('an object store that fails', () => {
       /item_embeddings\.npy: \d+ bytes came in 300 ms, expected 65536; raise s3_timeout_ms/,
     );
     expect(error.limit).toBe(65536);
+  });
+
+  it('too little disk: refused before the first byte, with numbers', async () => {
+    const store = await ObjectStore.open(parseObjectAddress('s3://models/nightly', 'models'), remote.settings());
+    const object = { key: ITEM_FILE, bytes: 2 ** 60, etag: '"x"', modified: new Date(0) };
+    const parts = new PartsFolder(join(data.path, 'parts'));
+    const error = await expectError(
+      () => parts.fetch(store, [{ object }], 'download', {}),
+      'BELFRY_DISK_SPACE',
+      /the download needs 115292150467\d+ bytes free .*, there are \d+; free some/,
+    );
+    expect(error.limit).toBe(2 ** 60 + 64 * 1024 * 1024);
+    expect(remote.seen).toEqual([]);
   });
 
   it('a stop while it waits for the store', async () => {

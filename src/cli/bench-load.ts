@@ -147,7 +147,7 @@ async function run(flags: LoadFlags): Promise<void> {
       },
       runs,
     );
-    await finishBench(report, flags);
+    await finishBench(report, flags, flags.data);
   } finally {
     stop.release();
     view.finish();

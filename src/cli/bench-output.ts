@@ -2,6 +2,7 @@
 import type { Command } from 'commander';
 import { formatValue } from '../bench/report/format.js';
 import type { BenchReport } from '../bench/report/schema.js';
+import { keepReport } from '../bench/report/keep.js';
 import { assertGates, writeReport } from '../bench/report/write.js';
 import { colors, print, printJson, table } from './terminal.js';
 
@@ -16,8 +17,9 @@ export function addBenchOutput(command: Command): Command {
     .option('--json', 'the report as JSON');
 }
 
-/** Writes, prints, and throws BELFRY_BENCH_GATE (exit code 3) where a gate did not pass. */
-export async function finishBench(report: BenchReport, { json, out }: BenchOutputFlags): Promise<void> {
+/** `data`: the data folder that was measured, which keeps the last reports for the console. Writes, prints, and throws BELFRY_BENCH_GATE (exit code 3) where a gate did not pass. */
+export async function finishBench(report: BenchReport, { json, out }: BenchOutputFlags, data?: string): Promise<void> {
+  if (data !== undefined) await keepReport(report, data);
   const files = out === undefined ? [] : await writeReport(report, out);
   if (json === true) printJson(report);
   else print(forPeople(report, files));

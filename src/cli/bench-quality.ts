@@ -99,7 +99,7 @@ async function run(flags: QualityFlags): Promise<void> {
         },
         result,
       );
-      await finishBench(report, flags);
+      await finishBench(report, flags, flags.items === undefined ? subject.data : undefined);
     } finally {
       await subject.close();
     }

@@ -114,7 +114,7 @@ async function run(flags: RecallFlags): Promise<void> {
         },
         result,
       );
-      await finishBench(report, flags);
+      await finishBench(report, flags, flags.items === undefined ? subject.data : undefined);
     } finally {
       await subject.close();
     }

@@ -9,6 +9,7 @@ import { BelfryError } from '../errors.js';
 import { answerBrokenClient, installErrorHandlers, sendError } from './errors.js';
 import type { AppParts } from './parts.js';
 import { adminRoutes } from './routes/admin.js';
+import { benchReportRoutes } from './routes/bench-reports.js';
 import { consoleRoutes } from './routes/console.js';
 import { healthRoutes } from './routes/health.js';
 import { itemRoutes } from './routes/items.js';
@@ -87,5 +88,6 @@ export async function buildApp(parts: AppParts): Promise<FastifyInstance> {
   await app.register(healthRoutes, parts);
   await app.register(adminRoutes, parts);
   await app.register(consoleRoutes, parts);
+  await app.register(benchReportRoutes, parts);
   return app;
 }

@@ -1,5 +1,6 @@
 /** Loads what is served, then joins state, URL, composer and results. */
 import { asEnvelope, fetchInfo } from './api.js';
+import { createBenches, openBenches } from './benches.js';
 import { createComposer } from './composer.js';
 import { byId, h, replace } from './dom.js';
 import { createDrawer, openDrawer } from './drawer.js';
@@ -19,8 +20,10 @@ async function start(): Promise<void> {
   });
   // Before anything is loaded: a service without a generation is the one that needs them most.
   const generations = createGenerations(() => location.reload());
-  document.body.append(generations);
+  const benches = createBenches();
+  document.body.append(generations, benches);
   byId('open-generations').addEventListener('click', () => generations.showModal());
+  byId('open-benches').addEventListener('click', () => void openBenches(benches));
   const info = await fetchInfo();
   if (info.generation === undefined) throw new Error('No generation is loaded yet; see /readyz.');
   drawHeader(info);

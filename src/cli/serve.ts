@@ -98,7 +98,7 @@ async function serve(flags: ServeFlags): Promise<void> {
   const appLogger = logger.child({}, { level: logger.isLevelEnabled('info') ? 'warn' : logger.level });
   const app = await buildApp({
     retriever,
-    upserts,
+    ...(settings.upserts ? { upserts } : {}),
     metrics,
     settings,
     rebuilder,

@@ -61,6 +61,7 @@ export const SettingsSchema = Type.Object(
       description:
         'when the next generation does not fit into memory beside the one that serves: refuse it, or stop serving until it is loaded',
     }),
+    upserts: Type.Boolean({ description: 'whether PUT and DELETE /items/{id} are there' }),
     upsert_fsync: Type.Union([Type.Literal('always'), Type.Literal('interval'), Type.Literal('off')], {
       description:
         'when a change of an item is on disk: before it is acknowledged, within a second, or when the system writes it',
@@ -203,6 +204,7 @@ export const DEFAULTS: Omit<Settings, 'models'> = {
   model_workers: 1,
   on_bad_vector: 'reject',
   swap: 'beside',
+  upserts: true,
   upsert_fsync: 'always',
   upsert_log_bytes: 512 * 1024 * 1024,
   gate_skew_cosine: 0.99,

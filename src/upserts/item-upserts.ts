@@ -63,6 +63,8 @@ export interface PutResult {
 
 /** How often the log is read for what other processes have written: well below the second that is promised. */
 const POLL_MS = 100;
+/** After a failure: a damaged log is read anew, which may take a while. */
+const RETRY_MS = 5000;
 /** Changes applied between two turns of the event loop. */
 const APPLY_STEP = 512;
 
@@ -82,6 +84,7 @@ export class ItemUpserts implements ItemViews {
   private log: ItemLog | undefined;
   private logBytes = 0;
   private reading: Promise<void> | undefined;
+  private retryAt = 0;
   /** Why changes are refused, and those after the damage are not seen. */
   problem: BelfryError | undefined;
 
@@ -97,7 +100,7 @@ export class ItemUpserts implements ItemViews {
       await upserts.openLog();
       await upserts.log!.cleanUp();
     } catch (error) {
-      upserts.problem = asBelfryError(error, 'BELFRY_UPSERT_LOG_FAILED');
+      upserts.fail(error);
     }
     return upserts;
   }
@@ -214,9 +217,11 @@ export class ItemUpserts implements ItemViews {
   }
 
   private async readOn(): Promise<void> {
-    const { store, metrics, onNotice } = this.options;
+    const { store, metrics } = this.options;
     try {
       if (this.problem !== undefined) {
+        if (performance.now() < this.retryAt) return;
+        await this.log?.close();
         await this.openLog(); // mended in the meantime, or not
         this.problem = undefined;
         this.forgetAll();
@@ -229,10 +234,15 @@ export class ItemUpserts implements ItemViews {
       metrics.itemDelta.set({ kind: 'items' }, following?.delta.liveItems ?? 0);
       metrics.itemDelta.set({ kind: 'tombstones' }, following?.delta.tombstones ?? 0);
     } catch (error) {
-      const problem = asBelfryError(error, 'BELFRY_UPSERT_LOG_FAILED');
-      if (problem.message !== this.problem?.message) onNotice?.(`upserts: ${problem.message}`);
-      this.problem = problem;
+      this.fail(error);
     }
+  }
+
+  private fail(error: unknown): void {
+    const problem = asBelfryError(error, 'BELFRY_UPSERT_LOG_FAILED');
+    if (problem.message !== this.problem?.message) this.options.onNotice?.(`upserts: ${problem.message}`);
+    this.problem = problem;
+    this.retryAt = performance.now() + RETRY_MS;
   }
 
   /** Within one turn of the event loop, so that no request sees half of a batch. */
@@ -259,7 +269,7 @@ export class ItemUpserts implements ItemViews {
         } while (this.problem === undefined && reader.nextSequence < this.log!.nextSequence);
       } catch (error) {
         if (error instanceof LogRewound) continue;
-        this.problem = asBelfryError(error, 'BELFRY_UPSERT_LOG_FAILED'); // what came before the damage is applied
+        this.fail(error); // what came before the damage is applied
       }
       this.followed.set(generation, following);
       generation.whenClosed(() => this.forget(generation));

@@ -143,7 +143,10 @@ export class LogReader {
         const isAtEnd = this.offset + bytes.length - scan.end >= size;
         const isTail = scan.wanted !== undefined && isAtEnd;
         if (scan.problem !== undefined) {
-          if ((await readAt(file, size - 1, 1))[0] !== 0) throw corrupt(segment.path, this.offset, scan.problem);
+          if ((await readAt(file, size - 1, 1))[0] !== 0) {
+            if (changes.length > 0) yield { changes };
+            throw corrupt(segment.path, this.offset, scan.problem);
+          }
         } else if (!isTail) {
           wanted = Math.max(CHUNK_BYTES, scan.wanted ?? 0);
           if (changes.length > 0) yield { changes };

@@ -1,9 +1,14 @@
 /** Items put and deleted over HTTP: what every kind of request answers then, and every refusal. */
-import { rmSync } from 'node:fs';
+import { readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { parquetWriteBuffer } from 'hyparquet-writer';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { GenerationStore } from '../../src/generation/store.js';
 import { retrieveAll } from '../../src/jobs/retrieve-all.js';
+import { Metrics } from '../../src/telemetry/metrics.js';
+import { buildGeneration } from '../../src/upserts/build.js';
+import { ItemUpserts } from '../../src/upserts/item-upserts.js';
+import { segmentPath } from '../../src/upserts/log-reader.js';
 import { readLong } from '../support/candidates.js';
 import { expectError } from '../support/expect-error.js';
 import { makeModelsFolder, randomValues, temporaryFolder } from '../support/folders.js';
@@ -43,6 +48,7 @@ afterEach(async () => {
   rmSync(models, { recursive: true, force: true });
 });
 
+const logFile = () => segmentPath(join(service.generation.folder, '..', 'upserts'), 1);
 const request = (method: 'PUT' | 'DELETE', id: string, body?: object) =>
   service.app.inject({
     method,
@@ -197,5 +203,59 @@ describe('refusals', () => {
 
   it.each(['a\nb', '\uFEFFa', 'a\r'])('an id that no line of item_ids.txt can hold: %j', async (id) => {
     expect((await put(id, { embedding: far(1) })).json()).toMatchObject({ code: 'BELFRY_INVALID_ITEM_ID' });
+  });
+});
+
+describe('a log that is damaged', () => {
+  it('refuses changes, serves what comes before, and is taken up again when it is mended', async () => {
+    await put('before', { embedding: far(100) });
+    const end = statSync(logFile()).size;
+    await put('after', { embedding: far(200) });
+    const whole = readFileSync(logFile());
+    const damaged = Buffer.from(whole);
+    damaged[end + 40]! ^= 4;
+    writeFileSync(logFile(), damaged);
+    const store = new GenerationStore(service.generation);
+    const data = join(service.generation.folder, '..');
+    const notices: string[] = [];
+    const upserts = await ItemUpserts.open({
+      data,
+      store,
+      metrics: new Metrics(),
+      fsync: 'off',
+      logBytes: 1 << 30,
+      onNotice: (text) => notices.push(text),
+    });
+    expect(upserts.problem).toMatchObject({ code: 'BELFRY_UPSERT_LOG_CORRUPT' });
+    expect(notices).toEqual([expect.stringContaining(`truncate -s ${end} `)]);
+    await expectError(upserts.put('x', { embedding: far(1) }), 'BELFRY_UPSERT_LOG_CORRUPT', 'checksum of change 2');
+    const ids = await upserts.use(service.generation, async (view) => [view.rowOf('before'), view.rowOf('after')]);
+    expect(ids).toEqual([ITEMS, undefined]);
+    await expectError(
+      buildGeneration({ models, data, overrides: ['recall', 'canaries'] }),
+      'BELFRY_UPSERT_LOG_CORRUPT',
+      'checksum of change 2',
+    );
+    writeFileSync(logFile(), whole);
+    await upserts.close();
+    const mended = await ItemUpserts.open({ data, store, metrics: new Metrics(), fsync: 'off', logBytes: 1 << 30 });
+    expect(mended.problem).toBeUndefined();
+    expect(await mended.use(service.generation, async (view) => view.deltaRows)).toBe(2);
+    await mended.close();
+  });
+
+  it('or at its bound refuses more', async () => {
+    const store = new GenerationStore(service.generation);
+    const data = join(service.generation.folder, '..');
+    const upserts = await ItemUpserts.open({ data, store, metrics: new Metrics(), fsync: 'off', logBytes: 300 });
+    for (let n = 0; n < 3; n++) await upserts.put(`n${n}`, { embedding: far(1) });
+    await upserts.follow();
+    const error = await expectError(
+      upserts.put('x', { embedding: far(1) }),
+      'BELFRY_UPSERT_LOG_FULL',
+      'wait for a rebuild',
+    );
+    expect([error.statusCode, error.limit]).toEqual([507, 300]);
+    await upserts.close();
   });
 });

@@ -2,7 +2,10 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox';
 import type { AppParts } from '../parts.js';
 
-export const healthRoutes: FastifyPluginAsyncTypebox<AppParts> = async (app, { retriever, metrics, rebuilder }) => {
+export const healthRoutes: FastifyPluginAsyncTypebox<AppParts> = async (
+  app,
+  { retriever, upserts, metrics, rebuilder },
+) => {
   app.get('/healthz', { schema: { summary: 'The event loop is alive' }, logLevel: 'warn' }, async () => ({
     status: 'ok',
   }));
@@ -13,7 +16,12 @@ export const healthRoutes: FastifyPluginAsyncTypebox<AppParts> = async (app, { r
     async (_request, reply) => {
       const status = retriever.status();
       const build = rebuilder?.view();
-      return reply.code(status.ready ? 200 : 503).send({ ...status, ...(build === undefined ? {} : { build }) });
+      const problem = upserts?.problem;
+      return reply.code(status.ready ? 200 : 503).send({
+        ...status,
+        ...(build === undefined ? {} : { build }),
+        ...(problem === undefined ? {} : { upsert_problem: { code: problem.code, message: problem.message } }),
+      });
     },
   );
 

@@ -5,6 +5,10 @@
 #include <string>
 #include <vector>
 
+#if defined(__GLIBC__)
+#include <malloc.h>
+#endif
+
 #include "binding/napi_setup.hpp"
 #include "core/error.hpp"
 #include "core/thread_pool.hpp"
@@ -14,6 +18,14 @@
 #include "storage/npy_import.hpp"
 
 namespace belfry::binding {
+
+// Back to the system, which glibc does of its own accord only at the end of a heap: a server that swaps generations
+// would hold the memory of two.
+inline void return_freed_memory() noexcept {
+#if defined(__GLIBC__)
+  (void)malloc_trim(0);
+#endif
+}
 
 // JS objects that hold a native one. Handles are made by native code only; running calls hold their own shared_ptr, so
 // closing a handle never pulls memory from under them.
@@ -32,6 +44,9 @@ class Handle : public Napi::ObjectWrap<Self> {
     return constructor.New({Napi::External<std::shared_ptr<Held>>::New(env, &held)});
   }
 
+  // Whether one of them takes so much that giving it back to the system is worth the time.
+  static constexpr bool kIsLarge = false;
+
  protected:
   const std::shared_ptr<Held>& held() const {
     if (held_ == nullptr) throw Error(codes::kClosed, std::string(Self::kName) + " was used after close");
@@ -41,7 +56,10 @@ class Handle : public Napi::ObjectWrap<Self> {
   void release() noexcept {
     if (held_ == nullptr) return;
     try {
-      ThreadPool::instance().post([last = std::move(held_)]() mutable { last.reset(); });
+      ThreadPool::instance().post([last = std::move(held_)]() mutable {
+        last.reset();
+        if constexpr (Self::kIsLarge) return_freed_memory();
+      });
     } catch (...) {
       held_.reset();  // no memory to queue it: then here
     }
@@ -111,6 +129,7 @@ class ImportHandle : public Handle<ImportHandle, RunningImport> {
 class IndexHandle : public Handle<IndexHandle, const ExactIndex> {
  public:
   static constexpr const char* kName = "NativeIndex";
+  static constexpr bool kIsLarge = true;
   static constexpr napi_type_tag kTag = {0x5b0c3f0f7a4e4d61, 0x8f8f25b3d0f3a104};
   using Handle::Handle;
   static Napi::Function define(Napi::Env env);

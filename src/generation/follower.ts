@@ -80,6 +80,7 @@ export class GenerationFollower {
   private looking: Promise<void> | undefined;
   private isAskedAgain = false;
   private loadingId: string | undefined;
+  private servedLast: string | undefined;
 
   constructor(private readonly options: FollowerOptions) {}
 
@@ -141,15 +142,17 @@ export class GenerationFollower {
 
   private async look(): Promise<void> {
     const { data, store } = this.options;
-    const pointed = await data.pointed();
+    const { current: pointed, previous } = await data.pointer();
     const serving = store.peek()?.id;
     if (serving !== undefined && (pointed === undefined || pointed === serving)) {
       this.problem = undefined;
       this.failures.clear();
       return;
     }
-    const older = serving === undefined ? await data.ids() : [];
-    const candidates = new Set([...(pointed === undefined ? [] : [pointed]), ...older]);
+    // Without anything to serve: what served here, then what CURRENT says served before, then the newest.
+    const ids = serving === undefined ? await data.ids() : [];
+    const others = [...[this.servedLast, previous].filter((id) => id !== undefined && ids.includes(id)), ...ids];
+    const candidates = new Set([pointed, ...others].filter((id) => id !== undefined));
     let problem: BelfryError | undefined;
     for (const id of candidates) {
       const before = this.failures.get(id);
@@ -182,7 +185,7 @@ export class GenerationFollower {
     const { signal } = this.closing;
     const folder = data.folderOf(id);
     if (!(await exists(folder)))
-      throw new BelfryError('BELFRY_FILE_UNREADABLE', `CURRENT names generation ${id}, which is not in ${data.path}`);
+      throw new BelfryError('BELFRY_FILE_UNREADABLE', `generation ${id} is not in ${data.path}`);
     const manifest = await readManifest(folder);
     await verifySizes(folder, manifest);
     await this.makeRoom(id, loadMemoryBytes(manifest));
@@ -210,6 +213,7 @@ export class GenerationFollower {
           return;
         }
         store.swap(generation);
+        this.servedLast = id;
         const seconds = { load: (ready - started) / 1000, warmUp: (performance.now() - ready) / 1000 };
         onEvent?.({ kind: 'swapped', generation, ...(before === undefined ? {} : { before }), seconds });
       } catch (error) {

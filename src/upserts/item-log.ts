@@ -347,6 +347,12 @@ export class ItemLog {
   }
 }
 
+const OWN_CODES: readonly ErrorCode[] = [
+  'BELFRY_UPSERT_LOG_FULL',
+  'BELFRY_UPSERT_LOG_FAILED',
+  'BELFRY_UPSERT_LOG_CORRUPT',
+];
+
 function failed(why: string, cause?: unknown, code: ErrorCode = 'BELFRY_UPSERT_LOG_FAILED'): BelfryError {
   return new BelfryError(code, `the log of item changes cannot be written: ${why}; nothing was changed, try again`, {
     cause,
@@ -355,6 +361,6 @@ function failed(why: string, cause?: unknown, code: ErrorCode = 'BELFRY_UPSERT_L
 
 function explainWrite(error: unknown): BelfryError {
   const known = asBelfryError(error);
-  if (known.code.startsWith('BELFRY_UPSERT_LOG')) return known;
+  if (OWN_CODES.includes(known.code)) return known;
   return failed(known.message, error, known.code === 'BELFRY_DISK_SPACE' ? 'BELFRY_UPSERT_LOG_FULL' : undefined);
 }

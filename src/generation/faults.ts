@@ -69,9 +69,7 @@ class FaultPlan {
     else if (action !== undefined && point !== undefined && isPoint(point) && isAction(action)) {
       this.planned.push({ action, point, passage: Number(passage ?? 1) });
     } else {
-      throw new BelfryError('BELFRY_CONFIG_INVALID', `environment variable BELFRY_FAULTS: ${word} is no fault`, {
-        field: 'BELFRY_FAULTS',
-      });
+      throw new BelfryError('BELFRY_CONFIG_INVALID', `environment variable BELFRY_FAULTS: ${word} is no fault`);
     }
   }
 

@@ -62,7 +62,9 @@ describe.skipIf(chromiumPath === undefined)('generations on the console page', (
     await card(page, id).getByText('Report').click();
     const picture = card(page, id).locator('img.curve');
     await picture.waitFor();
-    await expect.poll(() => picture.evaluate((image) => (image as HTMLImageElement).naturalWidth)).toBeGreaterThan(0);
+    await expect
+      .poll(() => picture.evaluate((image) => (image as unknown as { naturalWidth: number }).naturalWidth))
+      .toBeGreaterThan(0);
   };
 
   it('shows what each build measured and how it differs from the one before', async () => {
@@ -108,7 +110,7 @@ describe.skipIf(chromiumPath === undefined)('generations on the console page', (
       await back.press('Enter');
       await page.keyboard.press('Enter'); // the focus is on "Yes, serve it"
       await page.locator('#generation', { hasText: first }).waitFor();
-      expect((await (await fetch(`${service.address}/readyz`)).json()).generation).toBe(first);
+      expect(await (await fetch(`${service.address}/readyz`)).json()).toMatchObject({ generation: first });
 
       await page.getByRole('button', { name: 'Generations' }).click();
       expect(await card(page, first).locator('.badge').textContent()).toBe('serving');

@@ -12,7 +12,8 @@ import {
 } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { buildGeneration, type BuildPlan, type BuildProgress, ensureGeneration } from '../../src/generation/build.js';
+import { buildGeneration, type BuildProgress, ensureGeneration } from '../../src/generation/build.js';
+import type { BuildPlan } from '../../src/generation/build-plan.js';
 import { Generation } from '../../src/generation/generation.js';
 import type { ErrorCode } from '../../src/errors.js';
 import { expectError } from '../support/expect-error.js';

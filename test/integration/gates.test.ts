@@ -1,6 +1,6 @@
 /** Gates: what may go live, what may not, with the code of each; canaries before and after; the report of a build. */
-import { cpSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { createHash } from 'node:crypto';
+import { cpSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { DataFolder } from '../../src/generation/data-folder.js';
@@ -9,11 +9,11 @@ import type { GateResult } from '../../src/generation/gates/gate.js';
 import { replayCanaries } from '../../src/generation/gates/replay.js';
 import { Generation } from '../../src/generation/generation.js';
 import { readManifest } from '../../src/generation/manifest.js';
+import { loadOnnx } from '../../src/inference/onnx-file.js';
 import { readReport } from '../../src/generation/report/make-report.js';
 import { expectError } from '../support/expect-error.js';
 import { makeModelsFolder, SAMPLE, temporaryFolder } from '../support/folders.js';
 import { normal, seeded } from '../support/judge.js';
-import { npyBytes } from '../support/npy.js';
 import { twoTower } from '../support/two-tower.js';
 
 const DIMS = 16;
@@ -338,34 +338,53 @@ describe('canaries at load', () => {
 });
 
 describe('the skew gate', () => {
-  /** The sample with the weights of its user tower changed, as another training run of the same code would. */
+  const copyOfSample = (): string => {
+    const models = temporaryFolder();
+    for (const part of ['embeddings', 'exported', 'features', 'registry.yaml'])
+      cpSync(join(SAMPLE, part), join(models, part), { recursive: true });
+    return models;
+  };
+
   it('M1: refuses a tower of another training run with the same shapes and names', async () => {
-    const models = mkdtempSync(join(tmpdir(), 'belfry-test-'));
-    cpSync(SAMPLE, models, { recursive: true });
-    const vectors = join(models, 'embeddings/user_embeddings.npy');
-    const bytes = readFileSync(vectors);
-    const rows = (bytes.length - 128) / 128;
-    // Users of the other run: the dims of the tower in another order, as two seeds learn them.
-    const turned = Buffer.alloc(rows * 128);
-    for (let row = 0; row < rows; row++)
-      for (let d = 0; d < 64; d++)
-        bytes.copy(
-          turned,
-          row * 128 + d * 2,
-          128 + row * 128 + ((d + 1) % 64) * 2,
-          128 + row * 128 + ((d + 1) % 64) * 2 + 2,
-        );
-    writeFileSync(vectors, npyBytes({ descr: '<f2', shape: [rows, 64], data: turned }));
-    const data = temporaryFolder();
+    const models = copyOfSample();
+    const path = join(models, 'exported/onnx/two_tower.onnx');
+    // Another run learns the same things in other dims: here the last layer of the users answers them in another order.
+    const { bytes, model } = await loadOnnx(path, 'tower');
+    const layer = model.graph.initializers.find(({ name }) => name === 'user_tower.out.weight')!;
+    const width = 384 * 2; // one output of float16
+    // Field 9, raw_data, of 63 outputs.
+    const data = Buffer.from(layer.raw).indexOf(Buffer.from([0x4a, 0x80, 0xfa, 0x02])) + 4;
+    const start = layer.raw.byteOffset - bytes.byteOffset + data;
+    const weights = Buffer.from(bytes.subarray(start, start + 63 * width));
+    const other = Buffer.from(bytes);
+    for (let dim = 0; dim < 63; dim++) weights.copy(other, start + (62 - dim) * width, dim * width, (dim + 1) * width);
+    writeFileSync(path, other);
+    const registry = join(models, 'registry.yaml');
+    const hash = (data: Uint8Array) => createHash('sha256').update(data).digest('hex');
+    writeFileSync(registry, readFileSync(registry, 'utf8').replace(hash(bytes), hash(other)));
+
+    const folder = temporaryFolder();
     const error = await expectError(
-      buildGeneration({ models, data }),
+      buildGeneration({ models, data: folder }),
       'BELFRY_SKEW',
-      'the tower and the embeddings are of different trainings or features',
+      /two-tower@1\.0 on 256 users: .* the tower and the embeddings are of different trainings or features/,
     );
     expect(error).toMatchObject({ field: 'two-tower@1.0', limit: 0.99 });
-    expect(readdirSync(data).filter((name) => name.startsWith('gen-'))).toEqual([]);
-    const looser = await buildGeneration({ models, data, overrides: ['skew'] });
-    expect(gate(looser.manifest.gates, 'skew').status).toBe('overridden');
-    rmSync(models, { recursive: true });
+    expect(readdirSync(folder).filter((name) => name.startsWith('gen-'))).toEqual([]);
+    const { manifest } = await buildGeneration({ models, data: folder, overrides: ['skew'] });
+    expect(gate(manifest.gates, 'skew').status).toBe('overridden');
+  });
+
+  it('refuses a shuffled item_embeddings.npy even as the first export, where there is an item tower', async () => {
+    const models = copyOfSample();
+    const path = join(models, 'embeddings/item_embeddings.npy');
+    const bytes = readFileSync(path);
+    const half = 128 + 128 * Math.floor((bytes.length - 128) / 256);
+    writeFileSync(path, Buffer.concat([bytes.subarray(0, 128), bytes.subarray(half), bytes.subarray(128, half)]));
+    await expectError(
+      buildGeneration({ models, data: temporaryFolder() }),
+      'BELFRY_SKEW',
+      /cosine of items, lowest tenth: at least 0\.99 is expected, measured -?0\.\d+/,
+    );
   });
 });

@@ -2,7 +2,8 @@
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { buildGeneration, type BuildPlan, type BuildProgress, ensureGeneration } from '../../src/generation/build.js';
+import { buildGeneration, type BuildProgress, ensureGeneration } from '../../src/generation/build.js';
+import type { BuildPlan } from '../../src/generation/build-plan.js';
 import { DataFolder } from '../../src/generation/data-folder.js';
 import { Generation } from '../../src/generation/generation.js';
 import type { GraphSection, Manifest } from '../../src/generation/manifest.js';

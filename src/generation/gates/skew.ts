@@ -1,6 +1,6 @@
 /**
- * The build's check of the models: they load, their bindings fit, and the user tower reproduces what the export says
- * its users look like. A tower of another training has the same shapes and names; only its behaviour tells.
+ * The build's check of the models: they load, their bindings fit, and the towers reproduce what the export says its users
+ * and items look like. A tower of another training has the same shapes and names; only its behaviour tells.
  */
 import { createHash } from 'node:crypto';
 import { join } from 'node:path';
@@ -8,12 +8,12 @@ import { loadAddon } from '../../ann/addon.js';
 import type { IdMap } from '../../ann/ids.js';
 import { cosine } from '../../ann/vectors.js';
 import { FeatureTable } from '../../features/feature-table.js';
-import type { UserTower } from '../../tower/user-tower.js';
 import { exportedIds, loadIds } from '../load-ids.js';
 import type { Manifest, VectorSection } from '../manifest.js';
-import { openModels } from '../models.js';
+import { type ModelContext, type OpenModels, openModels } from '../models.js';
 import { recordTower, type RecordedTower } from './canaries.js';
 import type { Gatekeeper } from './gate.js';
+import { type ItemSkew, measureItemSkew } from './item-skew.js';
 import type { GateThresholds } from './thresholds.js';
 
 /** Users whose stored row is compared with what the tower makes of their features. */
@@ -37,10 +37,11 @@ export async function checkModels(
   const tableOf = (file: string | undefined) =>
     FeatureTable.open(file === undefined ? undefined : join(folder, file), file === undefined ? {} : { name: file });
   const users = await tableOf(manifest.userFeatures);
-  const items = (await tableOf(manifest.itemFeatures)).alignTo(itemIds.all());
+  const itemTable = await tableOf(manifest.itemFeatures);
+  const items = itemTable.alignTo(itemIds.all());
   const section = manifest.users;
   const userIds = section && (await loadIds(folder, section.idsFile, section.count, section.file));
-  const models = await openModels({
+  const context: ModelContext = {
     folder,
     rows: manifest.models,
     dims: manifest.items.dims,
@@ -48,13 +49,13 @@ export async function checkModels(
     items,
     itemIds: exportedIds(itemIds, manifest),
     userIds: () => userIds?.all() ?? users.ids,
-  });
+  };
+  const models = await openModels(context);
   try {
     const { tower } = models;
-    if (tower === undefined) gates.skip('skew', models.towerProblem ?? 'the folder has no user tower');
-    else if (section === undefined || userIds === undefined) gates.skip('skew', 'the export has no user embeddings');
-    else if (users.rows === 0) gates.skip('skew', 'the export has no features/users.parquet');
-    else await checkSkew({ folder, section, userIds, tower, users, gates, limits });
+    const ofUsers = await measureUserSkew({ folder, section, userIds, models, users });
+    const ofItems = await measureItemSkew(context, manifest, itemTable);
+    judge(ofUsers, ofItems, gates, limits);
     const recorded = tower && (await recordTower(tower, users));
     const featureSchema = hashOf({
       users: users.columns,
@@ -67,17 +68,32 @@ export async function checkModels(
   }
 }
 
-interface SkewCheck {
-  readonly folder: string;
-  readonly section: VectorSection;
-  readonly userIds: IdMap;
-  readonly tower: UserTower;
-  readonly users: FeatureTable;
-  readonly gates: Gatekeeper;
-  readonly limits: GateThresholds;
+interface UserSkew {
+  readonly tower: string;
+  readonly users: number;
+  readonly least: number;
+  readonly mean: number;
+  /** Row of the least. */
+  readonly row: number;
 }
 
-async function checkSkew({ folder, section, userIds, tower, users, gates, limits }: SkewCheck): Promise<void> {
+/** A sentence where nothing can be measured. */
+async function measureUserSkew({
+  folder,
+  section,
+  userIds,
+  models: { tower, towerProblem },
+  users,
+}: {
+  readonly folder: string;
+  readonly section: VectorSection | undefined;
+  readonly userIds: IdMap | undefined;
+  readonly models: OpenModels;
+  readonly users: FeatureTable;
+}): Promise<UserSkew | string> {
+  if (tower === undefined) return towerProblem ?? 'the folder has no user tower';
+  if (section === undefined || userIds === undefined) return 'the export has no user embeddings';
+  if (users.rows === 0) return 'the export has no features/users.parquet';
   const skipped = new Set(section.skippedRows);
   // Both first, then spread: the table may hold many users, few of whom have a vector.
   const both: { vectorRow: number; tableRow: number }[] = [];
@@ -91,7 +107,7 @@ async function checkSkew({ folder, section, userIds, tower, users, gates, limits
   );
   const stored = chosen.map(({ vectorRow }) => vectorRow);
   const tableRows = chosen.map(({ tableRow }) => tableRow);
-  if (stored.length === 0) return gates.skip('skew', 'no user of features/users.parquet is in user_ids');
+  if (stored.length === 0) return 'no user of features/users.parquet is in user_ids';
 
   const expected = await readRows(join(folder, section.file), stored);
   const actual = (await tower.embedRows(tableRows)).data;
@@ -102,14 +118,38 @@ async function checkSkew({ folder, section, userIds, tower, users, gates, limits
   });
   const least = Math.min(...cosines);
   const mean = cosines.reduce((sum, one) => sum + one, 0) / cosines.length;
+  return { tower: tower.name, users: stored.length, least, mean, row: stored[cosines.indexOf(least)]! };
+}
+
+function judge(
+  ofUsers: UserSkew | string,
+  ofItems: ItemSkew | undefined,
+  gates: Gatekeeper,
+  { gate_skew_cosine: min }: GateThresholds,
+): void {
+  if (typeof ofUsers === 'string' && ofItems === undefined) return gates.skip('skew', ofUsers);
+  const users =
+    typeof ofUsers === 'string'
+      ? { detail: ofUsers, measurements: [] }
+      : {
+          detail: `${ofUsers.tower} on ${ofUsers.users} users: cosine to user_embeddings.npy mean ${ofUsers.mean.toFixed(4)}, least ${ofUsers.least.toFixed(4)} (row ${ofUsers.row})`,
+          measurements: [
+            { what: 'least cosine', value: ofUsers.least, min },
+            { what: 'mean cosine', value: ofUsers.mean },
+          ],
+        };
+  const items =
+    ofItems === undefined
+      ? { detail: '', measurements: [] }
+      : {
+          detail: `; on ${ofItems.items} items: nine of ten have cosine ${ofItems.tenth.toFixed(4)} or more to item_embeddings.npy`,
+          measurements: [{ what: 'cosine of items, lowest tenth', value: ofItems.tenth, min }],
+        };
   gates.judge('skew', {
-    detail: `${tower.name} on ${stored.length} users: cosine to user_embeddings.npy mean ${mean.toFixed(4)}, least ${least.toFixed(4)} (row ${stored[cosines.indexOf(least)]})`,
-    measurements: [
-      { what: 'least cosine', value: least, min: limits.gate_skew_cosine },
-      { what: 'mean cosine', value: mean },
-    ],
+    detail: `${users.detail}${items.detail}`,
+    measurements: [...users.measurements, ...items.measurements],
     cure: 'the tower and the embeddings are of different trainings or features, export both again',
-    field: tower.name,
+    field: typeof ofUsers === 'string' ? ofItems!.tower : ofUsers.tower,
   });
 }
 

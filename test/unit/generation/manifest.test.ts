@@ -2,7 +2,7 @@
 import { createHash } from 'node:crypto';
 import { readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import Ajv from 'ajv/dist/2020.js';
+import { Ajv2020 } from 'ajv/dist/2020.js';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { buildGeneration } from '../../../src/generation/build.js';
 import { type Manifest, readManifest } from '../../../src/generation/manifest.js';
@@ -38,7 +38,7 @@ describe('the manifest', () => {
   });
 
   it('follows the published schema, by the judgement of another validator', () => {
-    const validate = new Ajv({ strict: false }).compile(JSON.parse(readFileSync(PUBLISHED, 'utf8')));
+    const validate = new Ajv2020({ strict: false }).compile(JSON.parse(readFileSync(PUBLISHED, 'utf8')));
     for (const { folder } of [small, sample]) {
       const { manifest } = JSON.parse(readFileSync(join(folder, 'manifest.json'), 'utf8'));
       expect(validate(manifest), JSON.stringify(validate.errors)).toBe(true);

@@ -46,8 +46,8 @@ export async function benchQuality(
   interactions: Interactions,
   options: QualityOptions,
 ): Promise<QualityResult> {
-  const made = await makeLists(generation, interactions, options);
   const popularity = popularityColumn(generation.itemTable, options.popularity) ?? historyCounts(generation);
+  const made = await makeLists(generation, interactions, options);
   const ranks = popularity === undefined ? undefined : popularityRanks(popularity.values);
   const catalogue = generation.items.rows - generation.skippedItems.size;
   const values = new Map<string, Float64Array>();

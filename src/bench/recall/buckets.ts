@@ -2,6 +2,7 @@
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import type { NativeFilter } from '../../ann/addon.js';
 import type { Searcher } from '../../ann/searcher.js';
+import { BelfryError, show } from '../../errors.js';
 import type { FeatureTable } from '../../features/feature-table.js';
 import { type Interval, quantile, ratioInterval } from '../interval.js';
 import { countHits, eachExactRow, type Hits, type Lists } from '../measures.js';
@@ -66,14 +67,23 @@ export interface Popularity {
   readonly values: Float64Array;
 }
 
-/** A number column of the item table: the one asked for, else one whose name says so. Undefined without one. */
+/**
+ * A number column of the item table: the one asked for, else one whose name says so. Undefined where none does.
+ * Error: BELFRY_UNKNOWN_FIELD for one asked for that is not there.
+ */
 export function popularityColumn(table: FeatureTable, wanted: string | undefined): Popularity | undefined {
   for (const name of wanted === undefined ? POPULARITY_COLUMNS : [wanted]) {
     const column = table.column(name);
     if (column?.kind === 'number')
       return { source: `column ${name}`, values: column.values.map((value) => (Number.isNaN(value) ? 0 : value)) };
   }
-  return undefined;
+  if (wanted === undefined) return undefined;
+  const known = table.columns.filter(({ kind }) => kind === 'number').map(({ name }) => name);
+  throw new BelfryError(
+    'BELFRY_UNKNOWN_FIELD',
+    `popularity: no number column ${show(wanted)} in ${table.name}; known: ${known.join(', ') || 'none'}`,
+    { field: 'popularity' },
+  );
 }
 
 /** How often each row stands in the exact lists: popularity by the model's own word. */

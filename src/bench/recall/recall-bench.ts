@@ -41,7 +41,7 @@ export interface RecallOptions {
   readonly filterShares: readonly number[];
   readonly filter?: FilterGroup | undefined;
   readonly popularity?: string | undefined;
-  /** Rows whose own vector is looked up by a walk. */
+  /** Items that are looked for by a walk, each by a query that singles it out; 0 for none. */
   readonly reachRows: number;
   readonly previous?: PublishedGeneration | undefined;
   readonly temporary: string;
@@ -81,6 +81,7 @@ export async function benchRecall(generation: Generation, options: RecallOptions
   const { ks, sweepKs, recall, onProgress, signal } = options;
   const { searcher, index, items, itemTable } = generation;
   const exclude = Uint32Array.from(generation.skippedItems);
+  const known = popularityColumn(itemTable, options.popularity);
   const queries = await chooseQueries(generation, {
     count: options.queries,
     file: options.queryFile,
@@ -100,7 +101,7 @@ export async function benchRecall(generation: Generation, options: RecallOptions
   const hasGraph = index.info.graph !== undefined;
   const efMax = Math.min(LIMITS.ef.max, ANN_BOUNDS.ef.max);
   const askings = [
-    ...ks.map((k) => ({ k, asking: { recall } })),
+    ...[...new Set([...ks, ...sweepKs])].map((k) => ({ k, asking: { recall } })),
     ...sweepKs.flatMap((k) => sweepOf(k, hasGraph, efMax)).filter(({ asking }) => !isTarget(asking, recall)),
   ];
   const points = await sweep({
@@ -114,20 +115,16 @@ export async function benchRecall(generation: Generation, options: RecallOptions
     onProgress: (done, total) => onProgress('recall and latency', done, total),
     signal,
   });
-  const served = points.slice(0, ks.length).map((point): Served => {
-    const shallow = { ...exact };
-    return {
-      ...point,
-      hits: countHits(point.lists, shallow, point.k),
-      mrr: meanInterval(reciprocalRanks(point.lists, exact)),
-      ndcg: meanInterval(ndcg(point.lists, exact, point.k)),
-      short: point.lists.counts.reduce((sum, count) => sum + (count < point.k ? 1 : 0), 0),
-    };
-  });
+  const served = points.slice(0, ks.length).map((point): Served => ({
+    ...point,
+    hits: countHits(point.lists, exact, point.k),
+    mrr: meanInterval(reciprocalRanks(point.lists, exact)),
+    ndcg: meanInterval(ndcg(point.lists, exact, point.k)),
+    short: point.lists.counts.reduce((sum, count) => sum + (count < point.k ? 1 : 0), 0),
+  }));
 
   const k = sweepKs[0]!;
-  const first = served.find((one) => one.k === k) ?? points.find((one) => one.k === k)!;
-  const known = popularityColumn(itemTable, options.popularity);
+  const first = points.find((one) => one.k === k)!; // what requests ask for comes first
   const hubs = hubness(exact, k, items.rows);
   const cases: FilterCase[] = [
     ...(await randomFilters(items.rows, options.filterShares)),

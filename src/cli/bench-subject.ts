@@ -91,7 +91,10 @@ async function folderOfPair(items: string, users: string | undefined, temporary:
   return models;
 }
 
-/** The generation named, else the one that served before. Undefined where there is none. Error: BELFRY_GENERATION_CORRUPT. */
+/**
+ * The generation named, else the one that served before, if it is whole. Undefined where there is none. Errors for one that
+ * is named: BELFRY_GENERATION_CORRUPT, BELFRY_FILE_VERSION.
+ */
 export async function previousOf(
   { data, generation }: BenchSubject,
   wanted: string | undefined,
@@ -100,6 +103,11 @@ export async function previousOf(
   const folder = await DataFolder.open(data);
   const id = wanted ?? (await folder.pointer()).previous;
   if (id === undefined || id === generation.id) return undefined;
-  if (wanted === undefined && !(await folder.ids()).includes(id)) return undefined;
-  return { id, folder: folder.folderOf(id), manifest: await folder.verify(id) };
+  try {
+    return { id, folder: folder.folderOf(id), manifest: await folder.verify(id) };
+  } catch (error) {
+    if (wanted !== undefined || !(error instanceof BelfryError)) throw error;
+    process.stderr.write(`not compared with generation ${id}: ${error.message}\n`);
+    return undefined;
+  }
 }

@@ -78,19 +78,23 @@ describe('the generations of a data folder', () => {
     ]);
   });
 
-  it('of a folder that does not exist are an error that names it, and help says what each command does', { timeout: 60_000 }, () => {
-    const data = join(temporaryFolder(), 'none');
-    for (const command of ['generations', 'rollback', 'verify']) {
-      expect(belfry(command, '--data', data)).toMatchObject({
+  it(
+    'of a folder that does not exist are an error that names it, and help says what each command does',
+    { timeout: 60_000 },
+    () => {
+      const data = join(temporaryFolder(), 'none');
+      for (const command of ['generations', 'rollback', 'verify']) {
+        expect(belfry(command, '--data', data)).toMatchObject({
+          status: 1,
+          error: `error data folder ${data} does not exist; name another with --data DIR (BELFRY_FILE_UNREADABLE)\n`,
+        });
+        expect(belfry(command, '--help')).toMatchObject({ status: 0, out: expect.stringMatching(/--data <dir>/) });
+      }
+      mkdirSync(data);
+      expect(belfry('rollback', '--data', data)).toMatchObject({
         status: 1,
-        error: `error data folder ${data} does not exist; name another with --data DIR (BELFRY_FILE_UNREADABLE)\n`,
+        error: `error ${data} holds no generation to go back to (BELFRY_UNKNOWN_GENERATION)\n`,
       });
-      expect(belfry(command, '--help')).toMatchObject({ status: 0, out: expect.stringMatching(/--data <dir>/) });
-    }
-    mkdirSync(data);
-    expect(belfry('rollback', '--data', data)).toMatchObject({
-      status: 1,
-      error: `error ${data} holds no generation to go back to (BELFRY_UNKNOWN_GENERATION)\n`,
-    });
-  });
+    },
+  );
 });

@@ -9,6 +9,9 @@ const HEIGHT = 400;
 const LEFT = 78;
 const RIGHT = 24;
 const BOTTOM = 52;
+/** Long names of categories stand at a slant, cut to what has room. */
+const TILTED_BOTTOM = 104;
+const TILTED_CHARACTERS = 28;
 /** Dots are drawn on lines of up to this many points: more would hide the line. */
 const DOTS_MAX = 24;
 export const COLOURS = 8;
@@ -47,7 +50,8 @@ export function drawPlot(plot: Plot, { withTitle = false } = {}): DrawnPlot {
   const stacked = stack(plot.series);
   const rows = legendRows(plot.series);
   const top = (withTitle ? 34 : 8) + rows.length * 20 + (plot.marks?.some(({ x }) => x !== undefined) ? 34 : 12);
-  const box = { left: LEFT, right: WIDTH - RIGHT, top, bottom: HEIGHT - BOTTOM };
+  const bottom = HEIGHT - (hasLongLabels(plot.x) ? TILTED_BOTTOM : BOTTOM);
+  const box = { left: LEFT, right: WIDTH - RIGHT, top, bottom };
   const marks = plot.marks ?? [];
   const xs = stacked.flatMap(({ points }) => points.map(({ x }) => x));
   const ys = stacked.flatMap(({ points }) => points.map(({ y }) => y));
@@ -63,13 +67,10 @@ export function drawPlot(plot: Plot, { withTitle = false } = {}): DrawnPlot {
     ...(withTitle ? [textAt(box.left, 22, plot.title, 'title', 'start')] : []),
     ...legend(rows, withTitle ? 42 : 14),
     ...axes(plot, xScale, yScale, box),
-    // Context goes below what it is the context of.
+    // Context lies below what it is the context of; a point that stands for something above the lines.
     ...stacked
-      .map((series, i) => ({
-        isMuted: series.colour === 'muted',
-        drawn: drawSeries(series, i, stacked, { px, py, box }),
-      }))
-      .sort((a, b) => Number(b.isMuted) - Number(a.isMuted))
+      .map((series, i) => ({ layer: layerOf(series), drawn: drawSeries(series, i, stacked, { px, py, box }) }))
+      .sort((a, b) => a.layer - b.layer)
       .map(({ drawn }) => drawn),
     ...drawMarks(marks, { px, py, box, reach }),
   ];
@@ -173,14 +174,13 @@ function axes(plot: Plot, x: Scale, y: Scale, { left, right, top, bottom }: Fram
     const place = round(bottom - at * (bottom - top));
     parts.push(lineAt(left, place, right, place, 'grid'), textAt(left - 8, place + 4, label, 'tick', 'end'));
   }
-  const tilted =
-    plot.x.scale === 'category' && x.ticks.some(({ label }) => label.length * 7 > (right - left) / x.ticks.length);
+  const tilted = hasLongLabels(plot.x);
   for (const { at, label } of x.ticks) {
     const place = round(left + at * (right - left));
     if (plot.x.scale !== 'category') parts.push(lineAt(place, bottom, place, bottom + 4, 'axis'));
     parts.push(
       tilted
-        ? `<text x="${place}" y="${bottom + 14}" class="tick" text-anchor="end" transform="rotate(-28 ${place} ${bottom + 14})">${escapeXml(label)}</text>`
+        ? `<text x="${place}" y="${bottom + 14}" class="tick" text-anchor="end" transform="rotate(-28 ${place} ${bottom + 14})">${escapeXml(cut(label))}</text>`
         : textAt(place, bottom + 19, label, 'tick'),
     );
   }
@@ -190,6 +190,21 @@ function axes(plot: Plot, x: Scale, y: Scale, { left, right, top, bottom }: Fram
     `<text x="18" y="${(top + bottom) / 2}" class="label" text-anchor="middle" transform="rotate(-90 18 ${(top + bottom) / 2})">${escapeXml(axisLabel(plot.y))}</text>`,
   );
   return parts;
+}
+
+function layerOf({ colour, style }: PlacedSeries): number {
+  if (style === 'dots') return 2;
+  return colour === 'muted' ? 0 : 1;
+}
+
+function hasLongLabels({ scale, categories = [] }: Plot['x']): boolean {
+  return (
+    scale === 'category' && categories.some(({ length }) => length * 7 > (WIDTH - LEFT - RIGHT) / categories.length)
+  );
+}
+
+function cut(label: string): string {
+  return label.length > TILTED_CHARACTERS ? `${label.slice(0, TILTED_CHARACTERS - 1)}…` : label;
 }
 
 /** Lines across the plot; labels of neighbours in time go to two heights. */

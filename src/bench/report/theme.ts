@@ -55,5 +55,5 @@ export const THEME = `:root{color-scheme:light dark;${variables(LIGHT)}}
 .mark{stroke:var(--soft);stroke-dasharray:4 4}.line{fill:none;stroke-width:2;stroke-linejoin:round}
 .dot{stroke:var(--surface);stroke-width:1.5}.area{fill-opacity:.55}
 .title{font-size:16px;font-weight:600;fill:var(--text)}.label{fill:var(--soft)}.tick,.note{fill:var(--soft);font-size:12px}
-.tick{font-variant-numeric:tabular-nums}
+.tick{font-variant-numeric:tabular-nums}.note{stroke:var(--surface);stroke-width:4px;paint-order:stroke}
 ${series}.muted .line{stroke:var(--faint);stroke-width:1.5}.muted .fill{fill:var(--faint)}`;

@@ -80,7 +80,7 @@ export class ItemUpserts implements ItemViews {
   private readonly followed = new Map<Generation, Following>();
   private readonly preparing = new Map<Generation, Promise<Following>>();
   private readonly towers = new ItemTowers();
-  private readonly timer: NodeJS.Timeout;
+  private timer: NodeJS.Timeout | undefined;
   private log: ItemLog | undefined;
   private logBytes = 0;
   private reading: Promise<void> | undefined;
@@ -88,10 +88,7 @@ export class ItemUpserts implements ItemViews {
   /** Why changes are refused, and those after the damage are not seen. */
   problem: BelfryError | undefined;
 
-  private constructor(private readonly options: UpsertOptions) {
-    this.timer = setInterval(() => void this.follow(), options.pollMs ?? POLL_MS);
-    this.timer.unref();
-  }
+  private constructor(private readonly options: UpsertOptions) {}
 
   /** A damaged log is no error here: see `problem`. */
   static async open(options: UpsertOptions): Promise<ItemUpserts> {
@@ -102,6 +99,9 @@ export class ItemUpserts implements ItemViews {
     } catch (error) {
       upserts.fail(error);
     }
+    // Not before: a log that takes long to open would be followed without being there.
+    upserts.timer = setInterval(() => void upserts.follow(), options.pollMs ?? POLL_MS);
+    upserts.timer.unref();
     return upserts;
   }
 

@@ -11,7 +11,7 @@ import { ExportWatch, type ExportWatchOptions, lookAtFolder } from '../rebuild/e
 import type { Trigger } from '../rebuild/history.js';
 import { Rebuilder, type RebuildEvent } from '../rebuild/rebuilder.js';
 import { recordedBuild } from '../rebuild/recorded-build.js';
-import { type Schedule, schedule } from '../rebuild/schedule.js';
+import { assertSchedule, type Schedule, schedule } from '../rebuild/schedule.js';
 import type { Retriever } from '../retrieval/retriever.js';
 import type { Metrics } from '../telemetry/metrics.js';
 import { buildTask } from './build-task.js';
@@ -37,6 +37,7 @@ export async function firstBuild(
   data: DataFolder,
   { progress, signal }: { progress: ProgressLine; signal: AbortSignal },
 ): Promise<boolean> {
+  if (settings.rebuild_schedule !== undefined) assertSchedule(settings.rebuild_schedule); // said before the work
   if (await holdsSomethingOf(settings, data)) return false;
   const { error, outcome } = await recordedBuild(buildTask(settings, data.path, 'alone'), 'start', {
     signal,

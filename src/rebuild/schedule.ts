@@ -26,6 +26,11 @@ export function schedule(text: string, action: () => void): Schedule {
   }
 }
 
+/** Error: BELFRY_CONFIG_INVALID. */
+export function assertSchedule(text: string): void {
+  schedule(text, () => undefined).stop();
+}
+
 function every(text: string, seconds: number, action: () => void): Schedule {
   if (seconds < 1 || seconds > SECONDS_MAX) throw refuse(text, 'an interval is of 1 second to 24 days');
   let next = Date.now() + seconds * 1000;

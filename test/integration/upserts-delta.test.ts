@@ -47,7 +47,7 @@ afterAll(async () => {
 
 /** What the delta is held against. */
 class Model {
-  readonly items = new Map(
+  readonly items = new Map<string, { vector: Float32Array; price: number }>(
     itemIds.map((id, row) => [id, { vector: data.slice(row * DIMS, (row + 1) * DIMS), price: row }]),
   );
 

@@ -165,7 +165,7 @@ describe('a rebuild', () => {
       files: { 'embeddings/export.json': JSON.stringify({ created: touched }) },
     });
     await rebuild();
-    expect((await everything()).find(({ id }) => id === 'i1')?.title).toBe('title i1');
+    expect((await everything()).find(({ id }) => id === 'i1')).toMatchObject({ title: 'title i1' });
   });
 
   it('gives row numbers ids of their own where items were added', async () => {

@@ -282,7 +282,10 @@ function factRows(generation: Generation, { items, hubs, reach, outside }: Recal
     ['items in no exact list', text(hubs.unused)],
     ...(reach === undefined
       ? []
-      : [['items that no walk returns', `${reach.unreachable} of ${reach.judged} judged (${reach.rows} looked for)`]]),
+      : [
+          ['items that a walk of ef 64 misses', `${reach.hard} of ${reach.judged} judged (${reach.rows} looked for)`],
+          ['of these, items that no walk returns', String(reach.unreachable)],
+        ]),
     ...(outside === undefined
       ? []
       : [

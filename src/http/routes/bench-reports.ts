@@ -55,7 +55,10 @@ export const benchReportRoutes: FastifyPluginAsyncTypebox<AppParts> = async (app
     async ({ params: { id } }, reply) => {
       const html = await readFile(join(folder, id, 'report.html'), 'utf8').catch(() => undefined);
       if (html === undefined) throw new BelfryError('BELFRY_NOT_FOUND', `no bench report ${id}`, { field: 'id' });
-      return reply.header('content-security-policy', REPORT_POLICY).type('text/html; charset=utf-8').send(html);
+      return reply
+        .headers({ 'content-security-policy': REPORT_POLICY, 'origin-agent-cluster': '?0' }) // sandboxed: of no origin
+        .type('text/html; charset=utf-8')
+        .send(html);
     },
   );
 };

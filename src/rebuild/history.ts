@@ -7,6 +7,7 @@ import { join } from 'node:path';
 import { type Static, Type } from 'typebox';
 import { Value } from 'typebox/value';
 import { replaceDurable } from '../generation/files.js';
+import { GateResultSchema } from '../generation/manifest-schema.js';
 
 const FILE = 'builds.json';
 const KEPT = 50;
@@ -26,6 +27,9 @@ export const BuildRecordSchema = Type.Object(
     generation: Type.Optional(Type.String({ description: 'What CURRENT named after it.' })),
     code: Type.Optional(Type.String({ description: 'Of the error that ended it.' })),
     message: Type.Optional(Type.String()),
+    gates: Type.Optional(
+      Type.Array(GateResultSchema, { description: 'Of a build that failed: what its gates measured before that.' }),
+    ),
     stages: Type.Record(Type.String(), Type.Number(), { description: 'Seconds of each stage, in order.' }),
     peak_memory_bytes: Type.Optional(Type.Number({ description: 'Largest resident memory of the builder process.' })),
   },

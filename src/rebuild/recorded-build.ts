@@ -1,5 +1,6 @@
 /** A build in its own process whose end is written into the history of the data folder. */
 import { asBelfryError, type BelfryError } from '../errors.js';
+import type { GateResult } from '../generation/gates/gate.js';
 import { BuildClock } from './build-clock.js';
 import { type BuildCallbacks, type BuildOutcome, type BuildTask, runBuilder } from './builder-process.js';
 import { BuildHistory, type BuildRecord, type Trigger } from './history.js';
@@ -30,8 +31,13 @@ export async function recordedBuild(
   const clock = new BuildClock(before?.stages);
   callbacks.onClock?.(clock);
   const started = new Date().toISOString();
+  const gates: GateResult[] = [];
   const { outcome, error } = await run(task, {
     ...callbacks,
+    onGate: (gate) => {
+      gates.push(gate);
+      callbacks.onGate?.(gate);
+    },
     onProgress: (progress) => {
       clock.update(progress);
       callbacks.onProgress?.(progress);
@@ -43,7 +49,7 @@ export async function recordedBuild(
     trigger,
     result: resultOf(outcome, error),
     ...(outcome === undefined
-      ? { code: error!.code, message: error!.message }
+      ? { code: error!.code, message: error!.message, ...(gates.length === 0 ? {} : { gates: gates.map(mutable) }) }
       : { generation: outcome.id, peak_memory_bytes: outcome.peakMemoryBytes }),
     stages: clock.stages,
   };
@@ -72,4 +78,8 @@ async function run(
 function resultOf(outcome: BuildOutcome | undefined, error: BelfryError | undefined): BuildRecord['result'] {
   if (outcome !== undefined) return outcome.reused ? 'unchanged' : 'published';
   return error!.code === 'BELFRY_STOPPED' ? 'cancelled' : 'failed';
+}
+
+function mutable(gate: GateResult): NonNullable<BuildRecord['gates']>[number] {
+  return { ...gate, measurements: gate.measurements.map((one) => ({ ...one })) };
 }

@@ -93,12 +93,31 @@ describe.skipIf(chromiumPath === undefined)('generations on the console page', (
   ] as const)('fits, %s', async (name, options) => {
     await visit(async (page) => {
       await openReport(page, second);
-      const dialog = page.locator('dialog.generations');
+      const dialog = page.getByRole('dialog', { name: 'Generations' });
       expect(await dialog.evaluate((one) => one.scrollWidth <= one.clientWidth)).toBe(true);
       await page.screenshot({ path: `${PICTURES}generations-${name}.png` });
       await card(page, second).locator('img.curve').scrollIntoViewIfNeeded();
       await page.screenshot({ path: `${PICTURES}generations-${name}-curve.png` });
     }, options);
+  });
+
+  it('shows why a build was refused, with the numbers', async () => {
+    const { items, users } = twoTower(6000, 3000, DIMS, 4);
+    makeModelsFolder(models, {
+      items: { data: items.slice().reverse(), dims: DIMS },
+      users: { data: users, dims: DIMS },
+    });
+    const started = await fetch(`${service.address}/admin/rebuild`, { method: 'POST' });
+    expect(started.status).toBe(202);
+    const state = async () => (await (await fetch(`${service.address}/admin/rebuild`)).json()) as { state: string };
+    await expect.poll(async () => (await state()).state, { timeout: 60_000, interval: 500 }).toBe('idle');
+    await visit(async (page) => {
+      const problem = page.getByRole('dialog', { name: 'Generations' }).locator('.error');
+      expect(await problem.locator('.badge').textContent()).toBe('BELFRY_CANARIES');
+      expect(await problem.locator('.gate h4').last().textContent()).toBe('canaries failed');
+      expect(await card(page, second).locator('.badge').textContent()).toBe('serving');
+      await page.screenshot({ path: `${PICTURES}generations-refused.png` });
+    });
   });
 
   it('goes back and forth, after a second thought, with the keyboard', async () => {

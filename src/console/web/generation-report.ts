@@ -27,7 +27,7 @@ export async function createReport(id: string, place: HTMLElement): Promise<void
   }
 }
 
-function gateTable(gates: readonly GateResult[]): HTMLElement {
+export function gateTable(gates: readonly GateResult[]): HTMLElement {
   return h(
     'div',
     { class: 'gates' },

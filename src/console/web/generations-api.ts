@@ -29,6 +29,8 @@ export interface Rebuild {
   readonly state: 'idle' | 'running' | 'elsewhere';
   readonly running?: { readonly stage: string };
   readonly problem?: Problem;
+  /** Newest first. */
+  readonly builds: readonly { readonly result: string; readonly gates?: readonly GateResult[] }[];
 }
 
 export interface GateResult {

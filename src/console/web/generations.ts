@@ -2,8 +2,15 @@
 import { asEnvelope } from './api.js';
 import { h, hidden, replace } from './dom.js';
 import { count, plural } from './format.js';
-import { activate, fetchGenerations, fetchRebuild, type GenerationEntry, type Generations } from './generations-api.js';
-import { createReport } from './generation-report.js';
+import {
+  activate,
+  fetchGenerations,
+  fetchRebuild,
+  type GenerationEntry,
+  type Generations,
+  type Rebuild,
+} from './generations-api.js';
+import { createReport, gateTable } from './generation-report.js';
 
 /** `onActivated` runs when another generation serves. */
 export function createGenerations(onActivated: () => void): HTMLDialogElement {
@@ -40,6 +47,7 @@ export function createGenerations(onActivated: () => void): HTMLDialogElement {
             h('p', {}, h('b', {}, 'The last build was refused; what served before serves on.')),
             h('code', { class: 'badge bad' }, problem.code),
             h('p', { class: 'error-text' }, problem.message),
+            refusedGates(rebuild),
           ),
         h('ul', { class: 'generation-list' }, ...all.generations.map((entry) => h('li', {}, card(entry, all)))),
         all.quarantined.length > 0 &&
@@ -144,6 +152,12 @@ export function createGenerations(onActivated: () => void): HTMLDialogElement {
     void draw();
   }).observe(dialog, { attributeFilter: ['open'] });
   return dialog;
+}
+
+/** What the build that failed last has measured. */
+function refusedGates({ builds }: Rebuild): HTMLElement | undefined {
+  const gates = builds.find(({ result }) => result === 'failed')?.gates;
+  return gates && h('div', { class: 'report' }, gateTable(gates));
 }
 
 function facts({ created, items = 0, users = 0, bytes = 0, models = [] }: GenerationEntry): string {

@@ -27,7 +27,7 @@ const POPULARITY_COLUMNS = [
   'clicks',
   'views',
 ];
-/** Upper ends of the popularity ranks, as shares of the catalogue. */
+/** Upper ends of the popularity ranks, as shares of the items that anybody took. */
 const POPULARITY_ENDS = [
   [0.01, 'head: first 1 %'],
   [0.1, '1 to 10 %'],
@@ -98,9 +98,10 @@ export function hubness(exact: Lists, k: number, items: number): Float64Array {
 /** Of the exact rows in each band of popularity ranks, the share that the answers hold. */
 export function byPopularity(popularity: Float64Array, answers: Lists, exact: Lists, k: number): Bucket[] {
   const order = Uint32Array.from(popularity.keys()).sort((a, b) => popularity[b]! - popularity[a]! || a - b);
-  const band = new Uint8Array(popularity.length);
-  order.forEach((row, rank) => {
-    band[row] = POPULARITY_ENDS.findIndex(([end]) => rank < Math.ceil(end * popularity.length));
+  const taken = popularity.reduce((sum, one) => sum + (one > 0 ? 1 : 0), 0);
+  const band = new Uint8Array(popularity.length).fill(POPULARITY_ENDS.length - 1);
+  order.subarray(0, taken).forEach((row, rank) => {
+    band[row] = POPULARITY_ENDS.findIndex(([end]) => rank < Math.ceil(end * taken));
   });
   const queries = exact.counts.length;
   const found = POPULARITY_ENDS.map(() => new Uint32Array(queries));

@@ -14,7 +14,7 @@ const LIMITS = {
   /** Share of the lists that one item stands in; share of the places that 1 % of the items take. */
   hub: 0.3,
   firstPercent: 0.5,
-  unreachable: 0.001,
+  unreachable: 0.01,
   /** A bucket whose recall is so far under the whole's, beyond doubt. */
   bucket: 0.02,
   normDrift: 0.2,

@@ -2,6 +2,7 @@
  * The last step before a generation serves: it answers what requests will ask, so that no request pays for cold pages, code
  * that is not compiled yet or a model's first run; and each answer is looked at, so that what cannot answer never serves.
  */
+import { setImmediate } from 'node:timers/promises';
 import { readRows } from '../ann/read-rows.js';
 import { BelfryError } from '../errors.js';
 import type { Row } from '../types.js';
@@ -23,6 +24,7 @@ export async function warmUp(generation: Generation): Promise<void> {
   let found = await searcher.search({ query: generation.defaultQuery, k: 1, exact: true, exclude: NONE });
   for (const query of queries) {
     if (query.every((value) => value === 0)) continue; // a user of no length has no direction
+    await setImmediate(); // short walks run on this thread: requests go between them
     for (const k of DEPTHS) {
       found = await searcher.search({ query, k, exact: false, exclude: NONE });
       const wanted = Math.min(k, items.rows - skippedItems.size);

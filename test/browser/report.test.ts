@@ -34,7 +34,7 @@ describe.skipIf(path === undefined)('the report in a browser', () => {
       });
       const html = pathToFileURL(join(folder, 'report.html')).href;
       await page.goto(html);
-      const background = await page.evaluate(() => getComputedStyle(document.body).backgroundColor);
+      const background = await page.evaluate(`getComputedStyle(document.body).backgroundColor`);
       expect(background).toBe(colorScheme === 'light' ? 'rgb(252, 252, 251)' : 'rgb(26, 26, 25)');
 
       const figure = page.locator('figure[data-plot="latency-timeline"]');
@@ -52,13 +52,13 @@ describe.skipIf(path === undefined)('the report in a browser', () => {
       // Nothing is wider than the page, on a phone either.
       for (const width of [1100, 390]) {
         await page.setViewportSize({ width, height: 900 });
-        expect(await page.evaluate(() => document.documentElement.scrollWidth - innerWidth)).toBeLessThanOrEqual(0);
+        expect(await page.evaluate(`document.documentElement.scrollWidth - innerWidth`)).toBeLessThanOrEqual(0);
       }
       // Each SVG is well-formed on its own.
       for (const id of ['latency-percentiles', 'throughput']) {
         await page.goto(pathToFileURL(join(folder, 'plots', `${id}.svg`)).href);
-        expect(await page.evaluate(() => document.documentElement.tagName)).toBe('svg');
-        expect(await page.evaluate(() => document.querySelector('parsererror'))).toBeNull();
+        expect(await page.evaluate(`document.documentElement.tagName`)).toBe('svg');
+        expect(await page.evaluate(`document.querySelector('parsererror')`)).toBeNull();
       }
       expect(problems).toEqual([]);
       await context.close();

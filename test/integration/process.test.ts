@@ -66,7 +66,7 @@ const post = (address: string, body: object) =>
   });
 
 describe('belfry serve', () => {
-  it('serves a folder of two .npy files, 100,000 x 64, at PORT, and stops cleanly', async () => {
+  it('serves a folder of two .npy files, 100,000 x 64, at PORT, and stops cleanly', { timeout: 120_000 }, async () => {
     const models = makeModelsFolder(temporaryFolder(), {
       items: { data: randomValues(100_000 * 64, 1), dims: 64 },
       users: { data: randomValues(1000 * 64, 2), dims: 64 },
@@ -173,7 +173,7 @@ describe('belfry serve', () => {
 });
 
 describe('other commands', () => {
-  it('build, then query, print tables and JSON', async () => {
+  it('build, then query, print tables and JSON', { timeout: 120_000 }, async () => {
     const cwd = temporaryFolder();
     const built = await belfry(['build', '--sample', '--data', 'data'], { cwd });
     expect([built.code, built.out]).toEqual([0, expect.stringMatching(/items +22\d{3}|items +\d+ x 64 f2/)]);

@@ -74,7 +74,7 @@ describe('belfry serve', () => {
       );
       const first = JSON.parse(said.out) as { address: string; generation: string; reused: boolean };
       expect(first).toMatchObject({ ready: true, generation: id, reused: true });
-      const served = () => json(`${first.address}/readyz`).then(({ generation }) => generation as string);
+      const served = async () => String((await json(`${first.address}/readyz`)).generation);
       const second = await until(served, (now) => now !== id);
 
       // A new export beside, renamed into place as a whole.

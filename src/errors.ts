@@ -87,7 +87,10 @@ export const ERROR_TABLE = {
   BELFRY_OBJECT_STORE_CLIENT: { status: 0, meaning: 'the client of S3, an optional package, cannot be loaded' },
   BELFRY_OBJECT_STORE_DENIED: { status: 0, meaning: 'an object store refuses a request: keys, rights or region' },
   BELFRY_OBJECT_STORE_NOT_FOUND: { status: 0, meaning: 'a bucket or an object does not exist' },
-  BELFRY_OBJECT_STORE_UNREACHABLE: { status: 0, meaning: 'an object store does not answer, or breaks off again and again' },
+  BELFRY_OBJECT_STORE_UNREACHABLE: {
+    status: 0,
+    meaning: 'an object store does not answer, or breaks off again and again',
+  },
   BELFRY_OBJECT_STORE_SLOW: { status: 0, meaning: 'an object store sends less than it must in s3_timeout_ms' },
   BELFRY_OBJECT_CORRUPT: { status: 0, meaning: 'an object is not what its checksum or its manifest says' },
   // process

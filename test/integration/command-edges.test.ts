@@ -91,7 +91,7 @@ it.each(['serve', 'build'])(
       child.once('exit', resolve);
     });
     expect([code, err]).toEqual([1, expect.stringMatching(/error stopped by SIGTERM \(BELFRY_STOPPED\)\n$/)]);
-    expect(readdirSync(data).filter((name) => !/^(gen-|CURRENT$)/.test(name))).toEqual([]);
+    expect(readdirSync(data).filter((name) => !/^(gen-|CURRENT$|builds\.json$)/.test(name))).toEqual([]);
   },
 );
 
@@ -107,5 +107,5 @@ it('X4: killed in a build, it starts again and cleans up', async () => {
   expect(readdirSync(data).some((name) => name.startsWith('LOCK-'))).toBe(true);
   const again = await belfry('build', '--models', SAMPLE, '--data', data, '--json');
   expect(again.code).toBe(0);
-  expect(readdirSync(data).sort()).toEqual(['CURRENT', `gen-${JSON.parse(again.out).id}`]);
+  expect(readdirSync(data).sort()).toEqual(['CURRENT', 'builds.json', `gen-${JSON.parse(again.out).id}`, 'upserts']);
 });

@@ -18,6 +18,7 @@ it('exports what the documents name, and no more', () => {
     'ensureGeneration',
     'fillRetrieve',
     'loadSettings',
+    'parseReport',
     'retrieveAll',
   ]);
 });

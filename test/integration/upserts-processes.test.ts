@@ -106,8 +106,8 @@ describe('two servers on one data folder', () => {
       for (const server of [first, second]) expect((await ids(server)).sort()).toEqual(expected);
       expect(await put(first, 'last', 1000)).toBe(201);
       await until(async () => (await ids(second))[0] === 'last', 1000);
-      const metrics = await (await fetch(`${first.address}/metrics`)).text();
-      expect(metrics).toMatch(/^belfry_item_delta_rows\{kind="items"\} 1$/m);
+      const metrics = async () => (await fetch(`${first.address}/metrics`)).text();
+      await until(async () => /^belfry_item_delta_rows\{kind="items"\} 1$/m.test(await metrics()), 1000);
     },
   );
 });

@@ -21,6 +21,13 @@ export interface ListedGeneration {
   readonly problem?: string;
 }
 
+/** By the time of their builds, where it is known: ids tell seconds only. */
+export function newestFirst<T extends { readonly created?: string }>(generations: readonly T[]): T[] {
+  return [...generations].sort(({ created: a }, { created: b }) =>
+    a === undefined || b === undefined || a === b ? 0 : a < b ? 1 : -1,
+  );
+}
+
 /** Newest first, the quarantined last. Checks no checksums but that of each manifest. */
 export async function listGenerations(data: DataFolder): Promise<ListedGeneration[]> {
   const ids = await data.ids();
@@ -39,13 +46,15 @@ export async function listGenerations(data: DataFolder): Promise<ListedGeneratio
       problem: reason === undefined ? 'moved aside' : `${reason} (moved aside ${since})`,
     })),
   ];
-  return Promise.all(
+  const listed = await Promise.all(
     rows.map(async ({ problem, ...row }) => {
       const facts = await factsOf(row.folder);
       const why = problem ?? facts.problem;
       return { ...row, ...facts, ...(why === undefined ? {} : { problem: why }) };
     }),
   );
+  const isAside = ({ state }: ListedGeneration) => state === 'quarantined';
+  return [...newestFirst(listed.filter((one) => !isAside(one))), ...listed.filter(isAside)];
 }
 
 async function factsOf(folder: string): Promise<Pick<ListedGeneration, 'bytes' | 'created' | 'items' | 'problem'>> {

@@ -4,6 +4,7 @@ import type { FastifyError } from 'fastify';
 import { Type } from 'typebox';
 import { asBelfryError } from '../../errors.js';
 import { GATE_NAMES } from '../../generation/gates/gate.js';
+import { newestFirst } from '../../generation/list-generations.js';
 import { readManifest } from '../../generation/manifest.js';
 import { BuildRecordSchema, TRIGGERS } from '../../rebuild/history.js';
 import { assertMayAdminister } from '../admin-access.js';
@@ -163,7 +164,7 @@ export const adminRoutes: FastifyPluginAsyncTypebox<AppParts> = async (app, part
         current,
         previous,
         serving: retriever.store.peek()?.id ?? null,
-        generations: await Promise.all((await data.ids()).map((id) => describe(id, data.folderOf(id)))),
+        generations: newestFirst(await Promise.all((await data.ids()).map((id) => describe(id, data.folderOf(id))))),
         quarantined: quarantined.map(({ id, since, reason }) => ({
           id,
           ...(since === undefined ? {} : { since }),

@@ -6,7 +6,7 @@ export default defineConfig({
     exclude: ['test/interop/**', 'test/browser/**'],
     // Two cores, and native builds and workers inside: more files at once only make each slower.
     maxWorkers: 2,
-    testTimeout: 30_000,
+    testTimeout: 60_000,
     hookTimeout: 60_000,
   },
 });

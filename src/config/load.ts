@@ -4,6 +4,7 @@ import { basename, join, resolve } from 'node:path';
 import { Value } from 'typebox/value';
 import { parse as parseYaml } from 'yaml';
 import { BelfryError } from '../errors.js';
+import { serviceAddress } from './addresses.js';
 import { explain, type SchemaError } from './explain.js';
 import { folderNameOf, isObjectAddress, parseObjectAddress, showAddress } from './object-address.js';
 import { DEFAULTS, environmentNames, type Settings, SettingsSchema } from './schema.js';
@@ -32,6 +33,8 @@ export function loadSettings(options: LoadOptions = {}): Settings {
   check(merged, 'settings');
   const settings = merged as Settings;
   if (settings.push_to !== undefined) parseObjectAddress(settings.push_to, 'push_to');
+  if (settings.s3_endpoint !== undefined)
+    serviceAddress(settings.s3_endpoint, 's3_endpoint', { allowLinkLocal: settings.allow_link_local });
   return { ...settings, models: whereModelsAre(settings, directory) };
 }
 

@@ -159,6 +159,10 @@ export const SettingsSchema = Type.Object(
       description: 'time for a connection, for an answer, and for the next 64 KB of one',
     }),
     s3_attempts: Type.Integer({ minimum: 1, maximum: 20, description: 'attempts before a request is given up' }),
+    allow_link_local: Type.Boolean({
+      description:
+        'whether addresses of other services may be link-local, where clouds keep the credentials of a machine',
+    }),
     log_level: Type.Union(
       [
         Type.Literal('trace'),
@@ -225,6 +229,7 @@ export const DEFAULTS: Omit<Settings, 'models'> = {
   s3_etag: 'md5',
   s3_timeout_ms: 30_000,
   s3_attempts: 5,
+  allow_link_local: false,
   log_level: 'info',
 };
 

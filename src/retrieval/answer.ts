@@ -6,8 +6,10 @@ import { concatRows } from '../generation/exclusion-sets.js';
 import type { Generation } from '../generation/generation.js';
 import type { Id } from '../types.js';
 import type { ItemView, ViewFilter, ViewFound } from '../upserts/item-view.js';
+import type { Pass } from './pass.js';
 import type { Query } from './query-vector.js';
-import type { Explanation, RetrievedItem, RetrieveRequest } from './request.js';
+import type { Ranked } from './rerank-stage.js';
+import type { Explanation, RetrievedItem, RetrieveRequest, RetrieveResponse } from './request.js';
 
 export function rowsOf(ids: readonly Id[], view: ItemView): number[] {
   const rows: number[] = [];
@@ -76,6 +78,45 @@ export function answerItems(
     });
   }
   return items;
+}
+
+/** What the stages found, ready to be written. */
+export interface Outcome {
+  readonly query: Query;
+  readonly selected: { readonly filter: ViewFilter | undefined };
+  /** Hits that were asked for. */
+  readonly depth: number;
+  readonly ranked: Ranked;
+  /** Of the item table, for `with_metadata`. */
+  readonly columns: readonly string[];
+}
+
+export function answerOf(
+  { request, view, timer, degraded }: Pass,
+  { query, selected, depth, ranked, columns }: Outcome,
+): RetrieveResponse {
+  const { generation } = view;
+  const { hits, order, scores, reranker } = ranked;
+  const items = answerItems(hits, order, scores, request.k, columns, view);
+  const tower = query.how === 'user tower' || query.how === 'stored user' ? generation.tower?.name : undefined;
+  return {
+    items,
+    generation: generation.id,
+    models: { ...(tower === undefined ? {} : { tower }), ...(reranker === undefined ? {} : { reranker }) },
+    degraded,
+    returned: items.length,
+    timings: timer.finish(),
+    ...(request.explain
+      ? {
+          explain: explanation(generation.index, hits, {
+            query: query.how,
+            filter: selected.filter,
+            depth,
+            reranked: scores === undefined ? 0 : hits.rows.length,
+          }),
+        }
+      : {}),
+  };
 }
 
 export function explanation(

@@ -1,4 +1,6 @@
 /** The time that a request may take. Deadlines abandon work, they never abort it (a model run cannot be stopped). */
+import { BelfryError } from '../errors.js';
+
 export class Deadline {
   private readonly end: number;
 
@@ -14,19 +16,31 @@ export class Deadline {
    * Resolves to the work's result, or to undefined when the time left (less a reserve for writing the answer) passes
    * first. The late work goes on and its result, or its failure, is dropped.
    */
-  async within<T>(work: Promise<T>, reserveMs = 0): Promise<T | undefined> {
-    const left = Math.max(0, this.remainingMs - reserveMs);
-    let timer: NodeJS.Timeout | undefined;
-    const late = new Promise<undefined>((resolve) => {
-      timer = setTimeout(resolve, left, undefined);
+  within<T>(work: Promise<T>, reserveMs = 0): Promise<T | undefined> {
+    return new Promise((resolve, reject) => {
+      const timer = setTimeout(resolve, Math.max(0, this.remainingMs - reserveMs), undefined);
+      work.then(
+        (value) => {
+          clearTimeout(timer);
+          resolve(value);
+        },
+        (error: unknown) => {
+          clearTimeout(timer);
+          reject(error); // unheard once the time has passed
+        },
+      );
     });
-    try {
-      return await Promise.race([work, late]);
-    } finally {
-      clearTimeout(timer);
-      // Whoever waited has its answer; a failure that comes later must not count as unhandled.
-      work.catch(() => undefined);
-    }
+  }
+
+  /** For work without which there is nothing to answer. Error: BELFRY_DEADLINE_EXCEEDED. */
+  async orThrow<T>(work: Promise<T>, what: string): Promise<T> {
+    const result = await this.within(work.then((value) => ({ value })));
+    if (result !== undefined) return result.value;
+    throw new BelfryError(
+      'BELFRY_DEADLINE_EXCEEDED',
+      `the deadline of ${this.timeoutMs} ms passed while ${what}; raise timeout_ms or lower k`,
+      { field: 'timeout_ms', limit: this.timeoutMs },
+    );
   }
 }
 

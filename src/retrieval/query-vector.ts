@@ -4,6 +4,7 @@ import type { Generation } from '../generation/generation.js';
 import { historyOf } from '../generation/history.js';
 import type { Degradation, Features, Id } from '../types.js';
 import type { ItemView } from '../upserts/item-view.js';
+import { countInvalidOutput, type Pass } from './pass.js';
 import type { QuerySource } from './request.js';
 
 export interface Query {
@@ -17,6 +18,18 @@ export interface Query {
   readonly features: Features;
   /** Rows of the items that the user has, for exclude_seen. */
   readonly seen: Uint32Array;
+}
+
+/** The query of a request, within its deadline. Errors: those of the source, BELFRY_DEADLINE_EXCEEDED. */
+export async function findQuery({ request, view, deadline, timer, degraded, metrics }: Pass): Promise<Query> {
+  const finding = resolveQuery(request.source, view).catch((error: unknown) => {
+    countInvalidOutput(metrics, view.generation.tower?.name, error);
+    throw error;
+  });
+  const query = await deadline.orThrow(finding, 'computing the query embedding');
+  degraded.push(...query.degraded);
+  timer.mark(query.how === 'user tower' ? 'tower' : 'query');
+  return query;
 }
 
 export async function resolveQuery(source: QuerySource, view: ItemView): Promise<Query> {

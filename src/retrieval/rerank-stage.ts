@@ -2,9 +2,11 @@
 import { asBelfryError, BelfryError, show } from '../errors.js';
 import type { Reranker } from '../rerank/reranker.js';
 import type { Degradation } from '../types.js';
-import type { ItemView } from '../upserts/item-view.js';
+import type { ItemView, ViewFound } from '../upserts/item-view.js';
 import type { Deadline } from './deadline.js';
+import { countInvalidOutput, type Pass } from './pass.js';
 import type { Query } from './query-vector.js';
+import type { RetrieveRequest } from './request.js';
 
 /** Time kept back from the reranker for cutting and writing the answer. */
 const RESERVE_MS = 3;
@@ -18,6 +20,43 @@ export interface RerankOutcome {
   readonly degraded: readonly Degradation[];
   /** Why a reranker failed (being late is no failure), for the log. */
   readonly problem?: BelfryError;
+}
+
+/** Hits in the order of the answer. */
+export interface Ranked {
+  readonly hits: ViewFound;
+  /** Places in `hits`, best first; undefined where retrieval order stands. */
+  readonly order?: Uint32Array | undefined;
+  /** What the order is by, by place in `hits`; undefined: the retrieval scores. */
+  readonly scores?: Float32Array | undefined;
+  /** `name@version` of what gave the scores. */
+  readonly reranker?: string | undefined;
+}
+
+/** The reranker that a request asks for. Errors: those of Reranking.choose. */
+export function rerankingOf({ rerank }: RetrieveRequest, view: ItemView): Reranking | undefined {
+  return rerank === false ? undefined : Reranking.choose(rerank, view);
+}
+
+/** Re-ranks where that is asked for; what went wrong is in `degraded`, the metrics and the log. */
+export async function rankItems(
+  { deadline, timer, degraded, metrics, onProblem }: Pass,
+  reranking: Reranking | undefined,
+  query: Query,
+  hits: ViewFound,
+): Promise<Ranked> {
+  if (reranking === undefined) return { hits };
+  const { label } = reranking;
+  const outcome = await reranking.order(query, hits, deadline);
+  degraded.push(...outcome.degraded);
+  timer.mark('rerank');
+  if (outcome.invalidScores > 0) metrics.invalidScores.inc({ reranker: label }, outcome.invalidScores);
+  if (outcome.problem !== undefined) {
+    countInvalidOutput(metrics, label, outcome.problem);
+    onProblem(label, outcome.problem);
+  }
+  const { order, scores } = outcome;
+  return { hits, order, scores, ...(scores === undefined ? {} : { reranker: label }) };
 }
 
 export class Reranking {

@@ -1,0 +1,35 @@
+/** One request on its way through the stages: what each of them may read, and where it leaves its time and its reasons. */
+import { BelfryError } from '../errors.js';
+import type { Metrics } from '../telemetry/metrics.js';
+import type { Degradation } from '../types.js';
+import type { ItemView } from '../upserts/item-view.js';
+import type { Deadline, StageTimer } from './deadline.js';
+import type { RetrieveRequest } from './request.js';
+
+export interface Pass {
+  readonly request: RetrieveRequest;
+  /** One generation and one state of its items, whatever changes meanwhile. */
+  readonly view: ItemView;
+  readonly deadline: Deadline;
+  readonly timer: StageTimer;
+  /** Stages add why the answer is less than what was asked for. */
+  readonly degraded: Degradation[];
+  readonly metrics: Metrics;
+  /** Hears why an answer is degraded by a model; the caller of the request only hears that it is. */
+  readonly onProblem: (model: string, error: BelfryError) => void;
+}
+
+export function countInvalidOutput(metrics: Metrics, model: string | undefined, error: unknown): void {
+  if (error instanceof BelfryError && error.code === 'BELFRY_MODEL_OUTPUT_INVALID')
+    metrics.modelOutputInvalid.inc({ model: model ?? 'unknown' });
+}
+
+/** Into the metrics, once for each answer. */
+export function observeAnswer(
+  metrics: Metrics,
+  stages: Record<string, number>,
+  degraded: readonly Degradation[] = [],
+): void {
+  for (const [stage, ms] of Object.entries(stages)) metrics.stageSeconds.observe({ stage }, ms / 1000);
+  for (const reason of degraded) metrics.degraded.inc({ reason });
+}

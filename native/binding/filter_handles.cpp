@@ -297,10 +297,10 @@ Napi::Value ColumnBuilderHandle::finish(const Napi::CallbackInfo& call) {
 }
 
 Napi::Function FilterHandle::define(Napi::Env env) {
-  return DefineClass(
-      env, kName,
-      {InstanceAccessor<&FilterHandle::count>("count"), InstanceAccessor<&FilterHandle::rows>("rows"),
-       InstanceMethod<&FilterHandle::to_bytes>("toBytes"), InstanceMethod<&FilterHandle::close>("close")});
+  return DefineClass(env, kName,
+                     {InstanceAccessor<&FilterHandle::count>("count"), InstanceAccessor<&FilterHandle::rows>("rows"),
+                      InstanceMethod<&FilterHandle::to_bytes>("toBytes"),
+                      InstanceMethod<&FilterHandle::allows>("allows"), InstanceMethod<&FilterHandle::close>("close")});
 }
 
 FilterHandle::FilterHandle(const Napi::CallbackInfo& info) : Handle(info) {
@@ -345,6 +345,26 @@ Napi::Value FilterHandle::to_bytes(const Napi::CallbackInfo& call) {
     uint8_t* out = bytes.Data();
     for (size_t i = 0; i < count; ++i) out[i] = static_cast<uint8_t>(filter.words()[i / 8] >> (8 * (i % 8)));
     return bytes;
+  });
+}
+
+Napi::Value FilterHandle::allows(const Napi::CallbackInfo& call) {
+  return guarded(call.Env(), [&]() -> Napi::Value {
+    const RowFilter& filter = *held();
+    const Napi::Uint32Array rows = read_u32_array(call[0], "rows");
+    if (rows.ElementLength() > kSyncRowsMax) {
+      throw invalid_argument("rows", "at most " + std::to_string(kSyncRowsMax) + " rows in one call",
+                             std::to_string(rows.ElementLength()));
+    }
+    Napi::Uint8Array passes = Napi::Uint8Array::New(call.Env(), rows.ElementLength());
+    for (size_t i = 0; i < rows.ElementLength(); ++i) {
+      const uint32_t row = rows.Data()[i];
+      if (row >= filter.rows()) {
+        throw invalid_argument("rows", "row numbers below " + std::to_string(filter.rows()), std::to_string(row));
+      }
+      passes.Data()[i] = filter.allows(row) ? 1 : 0;
+    }
+    return passes;
   });
 }
 

@@ -59,6 +59,7 @@ class FilterHandle : public Handle<FilterHandle, const RowFilter> {
   Napi::Value count(const Napi::CallbackInfo& call);
   Napi::Value rows(const Napi::CallbackInfo& call);
   Napi::Value to_bytes(const Napi::CallbackInfo& call);
+  Napi::Value allows(const Napi::CallbackInfo& call);
   Napi::Value close(const Napi::CallbackInfo& call);
   void forget_bytes();
 

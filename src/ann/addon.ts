@@ -199,6 +199,8 @@ export interface NativeFilter {
   readonly rows: number;
   /** Bit r (byte r>>3, bit r&7) set: row r passes. */
   toBytes(): Uint8Array;
+  /** 1 for each of these rows that passes, else 0; at most 16,384 rows. */
+  allows(rows: Uint32Array): Uint8Array;
   /** Running searches keep the bitmap alive. Safe to call twice; without it the garbage collector frees it. */
   close(): void;
 }
@@ -287,6 +289,30 @@ export interface NativeGraphBuild {
   cancel(): void;
 }
 
+/** Candidate i of a choice is in groups[offsets[i]] up to groups[offsets[i + 1]]; limits[g] of group g may be chosen. */
+export interface NativeCaps {
+  readonly offsets: Uint32Array;
+  readonly groups: Uint32Array;
+  readonly limits: Uint32Array;
+}
+
+/** What native/index/mmr.hpp chooses from: at most 16,384 candidates, candidate i is row rows[i] of sources[of[i]]. */
+export interface DiverseChoice {
+  readonly sources: readonly NativeMatrix[];
+  readonly of: Uint32Array;
+  readonly rows: Uint32Array;
+  /** Finite; larger is better. */
+  readonly relevance: Float32Array;
+  /** 0 to 1: how much being unlike what is chosen counts, against relevance. */
+  readonly diversity: number;
+  /** How many to choose. */
+  readonly k: number;
+  /** The first ones are in the list already. */
+  readonly chosen: number;
+  readonly caps?: NativeCaps;
+  readonly deadlineMs: number;
+}
+
 export interface NativeAddon {
   /** Kernel sets that this CPU (and operating system, for AMX) can run, best first; never empty. */
   readonly kernels: readonly KernelName[];
@@ -333,6 +359,11 @@ export interface NativeAddon {
   }): Promise<NativeFilter>;
   /** A filter from a bitmap as in NativeSearch.filter, copied on the JS thread: 125 KB for a million rows. */
   createFilter(options: { readonly rows: number; readonly bytes: Uint8Array }): NativeFilter;
+  /**
+   * Maximal marginal relevance, on the pool: positions of the candidates in the order in which they are chosen.
+   * Error: BELFRY_DEADLINE_EXCEEDED.
+   */
+  chooseDiverse(choice: DiverseChoice): Promise<Uint32Array>;
   /**
    * Whether the open file of this descriptor now holds its lock (flock), alone or, when `shared`, with others who share it;
    * false when another open file forbids it. Given up when the descriptor is closed, however the process ends.

@@ -13,6 +13,7 @@ export const ERROR_TABLE = {
   BELFRY_INVALID_FEATURES: { status: 422, meaning: 'request features do not fit the user tower' },
   BELFRY_UNKNOWN_FIELD: { status: 400, meaning: 'a filter or with_metadata names a column that the item table lacks' },
   BELFRY_UNKNOWN_EXCLUSION_SET: { status: 400, meaning: 'exclude_sets names a set that the generation lacks' },
+  BELFRY_UNKNOWN_RULES: { status: 400, meaning: 'rules names a set that the settings lack' },
   BELFRY_UNKNOWN_ITEM: { status: 404, meaning: 'an item id is not in the generation' },
   BELFRY_UNKNOWN_GENERATION: { status: 404, meaning: 'a generation is not in the data folder' },
   BELFRY_UNKNOWN_USER: { status: 404, meaning: 'a user id is not in the generation' },

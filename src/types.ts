@@ -24,7 +24,12 @@ export type Degradation =
   | 'cold_start'
   | 'recall_lowered'
   | 'features_default'
-  | 'unknown_items_ignored';
+  | 'unknown_items_ignored'
+  | 'fewer_by_caps'
+  | 'fewer_by_min_score'
+  | 'min_score_skipped'
+  | 'diversity_skipped'
+  | 'pins_left_out';
 
 /** Row-major matrix: `data.length === rows * dims`. */
 export interface Matrix {

@@ -98,8 +98,17 @@ function fromEnvironment(environment: Readonly<Record<string, string | undefined
 function valueOf(text: string, type: string | undefined): unknown {
   if (type === 'boolean' && /^(true|false)$/.test(text)) return text === 'true';
   if (type === 'integer' && /^-?\d+$/.test(text)) return Number(text);
+  if (type === 'object' && text.startsWith('{')) return fromJson(text);
   if (type === 'number' && /^-?\d+(\.\d+)?$/.test(text)) return Number(text);
   return text;
+}
+
+function fromJson(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return text;
+  }
 }
 
 function defined(flags: Readonly<Record<string, unknown>>): Record<string, unknown> {

@@ -1,6 +1,8 @@
 /** Every setting of the process: its type, bounds, default, environment variable and help text. Read nowhere else. */
 import { type Static, Type } from 'typebox';
 
+import { RuleSets } from './rules.js';
+
 /** Bounds of a request; the HTTP schemas and the docs read them here. */
 export const LIMITS = {
   k: { default: 10, min: 1, max: 1000 },
@@ -130,6 +132,7 @@ export const SettingsSchema = Type.Object(
       maximum: LIMITS.timeoutMs.max,
       description: 'deadline of a request that names none',
     }),
+    rules: RuleSets,
     push_to: Type.String({
       pattern: '^s3://',
       description: 's3://bucket/prefix that gets a copy of each generation that is built',
@@ -190,6 +193,7 @@ type Derived =
   | 'admin_key'
   | 'kernel'
   | 'rerank_module'
+  | 'rules'
   | 'push_to'
   | 'pull_from'
   | 's3_endpoint'

@@ -8,7 +8,7 @@ import type { Retriever } from '../retrieval/retriever.js';
 import type { ItemUpserts } from '../upserts/item-upserts.js';
 import type { Metrics } from '../telemetry/metrics.js';
 
-export type HttpSettings = Pick<Settings, 'body_limit_bytes' | 'request_timeout_ms' | 'timeout_ms' | 'admin_key'>;
+export type HttpSettings = Pick<Settings, 'rules' | 'body_limit_bytes' | 'request_timeout_ms' | 'timeout_ms' | 'admin_key'>;
 
 /** What /admin acts on. */
 export interface AdminParts {

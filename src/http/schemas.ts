@@ -1,6 +1,7 @@
 /** The HTTP contract: one TypeBox schema per body and answer gives validation, types and the OpenAPI document. */
 import { type Static, type TProperties, Type } from 'typebox';
 import { ANN_BOUNDS } from '../ann/params.js';
+import { RuleFields } from '../config/rules.js';
 import { LIMITS } from '../config/schema.js';
 
 const strict = <T extends TProperties>(properties: T, options: Record<string, unknown> = {}) =>
@@ -124,6 +125,14 @@ export const RetrieveBody = strict(
         description: `Retrieval depth before re-ranking; default ${LIMITS.candidates.default}.`,
       }),
     ),
+    rules: Type.Optional(
+      Type.String({
+        pattern: '^[A-Za-z0-9._-]{1,64}$',
+        description:
+          'A set of rules in the settings of the server (default "default", where there is one), or "none"; fields beside it replace those of the set.',
+      }),
+    ),
+    ...RuleFields,
   },
   { description: 'Exactly one of user_id, features, embedding, item_ids names the query.' },
 );
@@ -190,9 +199,17 @@ export const ErrorAnswer = strict({
 
 const AnsweredItem = strict({
   id: Id,
-  score: Type.Number({ description: 'What the list is ordered by: the reranker’s score, else the retrieval score.' }),
+  score: Type.Number({
+    description: 'What the list is ordered by, before diversity and pins: the reranker’s score, else the retrieval score, boosted.',
+  }),
   retrieval_score: Type.Number(),
-  retrieval_rank: Type.Integer({ minimum: 1 }),
+  retrieval_rank: Type.Optional(
+    Type.Integer({
+      minimum: 1,
+      description: 'Absent for an item that the search did not return: a pinned one, or one found past full caps.',
+    }),
+  ),
+  pinned: Type.Optional(Type.Literal(true)),
   metadata: Type.Optional(Type.Record(Type.String(), Type.Unknown())),
 });
 const Timings = Type.Record(Type.String(), Type.Number());

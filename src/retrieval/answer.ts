@@ -6,6 +6,8 @@ import { concatRows } from '../generation/exclusion-sets.js';
 import type { Generation } from '../generation/generation.js';
 import type { Id } from '../types.js';
 import type { ItemView, ViewFilter, ViewFound } from '../upserts/item-view.js';
+import type { RuleFacts } from './arrange/facts.js';
+import type { Placement } from './arrange/listing.js';
 import type { Pass } from './pass.js';
 import type { Query } from './query-vector.js';
 import type { Ranked } from './rerank-stage.js';
@@ -54,6 +56,18 @@ export function shortScore(score: number): number {
   return Number(score.toPrecision(9));
 }
 
+/** A list that rules have arranged. */
+function arrangedItems(list: readonly Placement[], columns: readonly string[], view: ItemView): RetrievedItem[] {
+  return list.map(({ row, score, retrievalScore, rank, isPinned }) => ({
+    id: view.idOf(row),
+    score: shortScore(score),
+    retrieval_score: shortScore(retrievalScore),
+    ...(rank === undefined ? {} : { retrieval_rank: rank }),
+    ...(isPinned === true ? { pinned: true } : {}),
+    ...(columns.length === 0 ? {} : { metadata: metadataOf(row, columns, view) }),
+  }));
+}
+
 /** The first k by the reranker's order, or by retrieval order where there is none. */
 export function answerItems(
   hits: ViewFound,
@@ -87,17 +101,22 @@ export interface Outcome {
   /** Hits that were asked for. */
   readonly depth: number;
   readonly ranked: Ranked;
+  /** Undefined where there are no rules. */
+  readonly arranged?: { readonly list: readonly Placement[]; readonly facts: RuleFacts } | undefined;
   /** Of the item table, for `with_metadata`. */
   readonly columns: readonly string[];
 }
 
 export function answerOf(
   { request, view, timer, degraded }: Pass,
-  { query, selected, depth, ranked, columns }: Outcome,
+  { query, selected, depth, ranked, arranged, columns }: Outcome,
 ): RetrieveResponse {
   const { generation } = view;
   const { hits, order, scores, reranker } = ranked;
-  const items = answerItems(hits, order, scores, request.k, columns, view);
+  const items =
+    arranged === undefined
+      ? answerItems(hits, order, scores, request.k, columns, view)
+      : arrangedItems(arranged.list, columns, view);
   const tower = query.how === 'user tower' || query.how === 'stored user' ? generation.tower?.name : undefined;
   return {
     items,
@@ -113,6 +132,7 @@ export function answerOf(
             filter: selected.filter,
             depth,
             reranked: scores === undefined ? 0 : hits.rows.length,
+            rules: arranged?.facts,
           }),
         }
       : {}),
@@ -122,7 +142,13 @@ export function answerOf(
 export function explanation(
   index: NativeIndex,
   hits: Found & Partial<Pick<ViewFound, 'deltaRows'>>,
-  found: { query: string; filter?: ViewFilter | undefined; depth: number; reranked: number },
+  found: {
+    query: string;
+    filter?: ViewFilter | undefined;
+    depth: number;
+    reranked: number;
+    rules?: RuleFacts | undefined;
+  },
 ): Explanation {
   const { effort, expectedRecall, why } = hits.plan;
   const isWalk = ['walk', 'filtered walk', 'filtered probe'].includes(hits.path);
@@ -141,5 +167,6 @@ export function explanation(
     ...(found.filter === undefined ? {} : { admitted: found.filter.count }),
     depth: found.depth,
     reranked: found.reranked,
+    ...(found.rules === undefined ? {} : { rules: found.rules }),
   };
 }

@@ -1,6 +1,8 @@
 /** A request and its answer inside the process: filled once at the edge, so that inner code never asks for a default. */
 import { LIMITS } from '../config/schema.js';
 import type { FilterGroup } from '../features/filter.js';
+import type { RuleFacts } from './arrange/facts.js';
+import type { Rules } from './arrange/rules.js';
 import type { Degradation, Features, Id } from '../types.js';
 
 /** Where the query vector comes from. */
@@ -32,6 +34,8 @@ export interface RetrieveRequest extends Shaping {
   /** False: none. True: the one that the registry puts first. A string: the one of that name. */
   readonly rerank: boolean | string;
   readonly candidates: number;
+  /** Undefined: by score alone. */
+  readonly rules?: Rules;
 }
 
 export interface SimilarRequest extends Shaping {
@@ -43,8 +47,9 @@ export interface RetrievedItem {
   readonly id: Id;
   readonly score: number;
   readonly retrieval_score: number;
-  /** 1 is the best. */
-  readonly retrieval_rank: number;
+  /** 1 is the best; absent for a pinned item, or one found past full caps, that the search did not return. */
+  readonly retrieval_rank?: number;
+  readonly pinned?: true;
   readonly metadata?: Readonly<Record<string, unknown>>;
 }
 
@@ -72,6 +77,8 @@ export interface Explanation {
   readonly admitted?: number;
   readonly depth: number;
   readonly reranked: number;
+  /** What the rules did. */
+  readonly rules?: RuleFacts;
 }
 
 export interface RetrieveResponse {

@@ -1,6 +1,6 @@
 /**
  * What happens to a request, in which order: deadline, lease, reranker, query vector, filter and exclusions, search,
- * re-rank, cut, answer. The only flow control of a request; the parts do not know of each other.
+ * re-rank, rules, cut, answer. The only flow control of a request; the parts do not know of each other.
  */
 import type { BelfryError } from '../errors.js';
 import type { Generation } from '../generation/generation.js';
@@ -8,8 +8,9 @@ import type { GenerationStore } from '../generation/store.js';
 import type { Metrics } from '../telemetry/metrics.js';
 import type { Id } from '../types.js';
 import { type ItemViews, PlainViews } from '../upserts/item-upserts.js';
-import type { ItemView } from '../upserts/item-view.js';
+import type { ItemView, ViewFound } from '../upserts/item-view.js';
 import { answerOf, metadataColumns } from './answer.js';
+import { arrangeItems, depthOf } from './arrange/arrange-stage.js';
 import { Deadline, StageTimer } from './deadline.js';
 import { describeGeneration, suggestIds } from './describe.js';
 import { observeAnswer, type Pass } from './pass.js';
@@ -59,10 +60,13 @@ export class Retriever {
     const columns = metadataColumns(request.withMetadata, view.generation);
     const query = await findQuery(pass);
     const selected = await selectItems(pass, query);
-    const depth = reranking === undefined ? request.k : Math.max(request.k, request.candidates);
+    const depth = depthOf(request, reranking !== undefined);
     const hits = await searchItems(pass, query, selected, depth);
-    const ranked = await rankItems(pass, reranking, query, hits);
-    const answer = answerOf(pass, { query, selected, depth, ranked, columns });
+    const rank = (some: ViewFound) => rankItems(pass, reranking, query, some);
+    const ranked = await rank(hits);
+    const isReranked = reranking !== undefined;
+    const arranged = await arrangeItems(pass, { query, selected, ranked, isReranked, rank });
+    const answer = answerOf(pass, { query, selected, depth, ranked, arranged, columns });
     observeAnswer(this.metrics, pass.timer.stages, pass.degraded);
     return answer;
   }

@@ -38,7 +38,7 @@ export class DeltaSegment {
     /** Slots of the delta, ascending: row r of the segment is slot slots[r]. */
     readonly slots: Uint32Array,
     private readonly items: readonly DeltaItem[],
-    private readonly matrix: NativeMatrix,
+    readonly matrix: NativeMatrix,
     private readonly index: NativeIndex,
   ) {}
 

@@ -2,7 +2,7 @@
  * The items that one request sees: those of a generation with the changes up to one moment. Rows of the generation keep
  * their numbers; a changed item is a row after them. Everything that names items by row goes through a view.
  */
-import type { NativeFilter, NativeHits, NativeSearch, RowLists } from '../ann/addon.js';
+import type { NativeFilter, NativeHits, NativeMatrix, NativeSearch, RowLists } from '../ann/addon.js';
 import { readRows } from '../ann/read-rows.js';
 import type { Found, Search, Searcher } from '../ann/searcher.js';
 import type { FilterGroup } from '../features/filter.js';
@@ -132,6 +132,30 @@ export class ItemView {
     return { base, parts, count: parts.reduce((sum, { count }) => sum + count, base.count) };
   }
 
+  /** 1 for each of these rows that passes, else 0. */
+  allows({ base, parts }: ViewFilter, rows: Uint32Array): Uint8Array {
+    if (rows.every((row) => row < this.baseRows)) return base.allows(rows);
+    return Uint8Array.from(rows, (row) => {
+      if (row < this.baseRows) return base.allows(Uint32Array.of(row))[0]!;
+      const [part, at] = this.placeOf(row);
+      return parts[part]!.allows(Uint32Array.of(at))[0]!;
+    });
+  }
+
+  /** Where the vectors of rows are in native memory: row i is row rows[i] of sources[of[i]]. */
+  vectorRows(rows: Uint32Array): { sources: NativeMatrix[]; of: Uint32Array; rows: Uint32Array } {
+    const { items } = this.generation;
+    const of = new Uint32Array(rows.length);
+    if (rows.every((row) => row < this.baseRows)) return { sources: [items], of, rows };
+    const own = rows.map((row, i) => {
+      if (row < this.baseRows) return row;
+      const [part, at] = this.placeOf(row);
+      of[i] = part + 1;
+      return at;
+    });
+    return { sources: [items, ...this.segments.map(({ segment }) => segment.matrix)], of, rows: own };
+  }
+
   /** The best k of the generation's items as `searcher` finds them, and of the changed ones, exactly. */
   async search(searcher: Searcher, search: ViewSearch): Promise<ViewFound> {
     const { filter, exclude, query, k } = search;
@@ -246,6 +270,15 @@ export class ItemView {
     const excluded = left.length === 0 ? dead : Uint32Array.from([...dead, ...left]);
     const { rows, scores } = await segment.search(query, k, metric, excluded, filter);
     return { rows: rows.map((row) => this.baseRows + segment.slots[row]!), scores };
+  }
+
+  /** The segment of a changed item, and its row there. */
+  private placeOf(row: Row): [segment: number, row: number] {
+    for (const [at, { segment }] of this.segments.entries()) {
+      const own = segment.rowOf(row - this.baseRows);
+      if (own !== undefined) return [at, own];
+    }
+    throw new Error(`row ${row} is in no segment of this view`);
   }
 
   private changed(row: Row): DeltaItem {

@@ -3,6 +3,7 @@ import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox';
 import { LIMITS } from '../../config/schema.js';
 import { asBelfryError, BelfryError } from '../../errors.js';
 import type { FilterGroup } from '../../features/filter.js';
+import { NamedRules } from '../../retrieval/arrange/rules.js';
 import type { QuerySource, RetrieveRequest, RetrieveResponse, Shaping, Timings } from '../../retrieval/request.js';
 import type { AppParts } from '../parts.js';
 import { envelope, isShown } from '../errors.js';
@@ -12,6 +13,7 @@ import { BatchAnswer, BatchBody, ErrorAnswer, RetrieveAnswer, RetrieveBody } fro
 const BATCH_IN_FLIGHT = 16;
 
 export const retrieveRoutes: FastifyPluginAsyncTypebox<AppParts> = async (app, { retriever, settings, metrics }) => {
+  const rules = new NamedRules(settings.rules);
   app.post(
     '/retrieve',
     {
@@ -22,7 +24,7 @@ export const retrieveRoutes: FastifyPluginAsyncTypebox<AppParts> = async (app, {
       },
     },
     async (request, reply) => {
-      const answer = await retriever.retrieve(toRequest(request.body, settings.timeout_ms));
+      const answer = await retriever.retrieve(toRequest(request.body, settings.timeout_ms, rules));
       reply.header('server-timing', serverTiming(answer.timings));
       return toAnswer(answer);
     },
@@ -41,7 +43,7 @@ export const retrieveRoutes: FastifyPluginAsyncTypebox<AppParts> = async (app, {
       const bodies = request.body.requests;
       const responses = await mapLimited(bodies, BATCH_IN_FLIGHT, async (body, position) => {
         try {
-          return toAnswer(await retriever.retrieve(toRequest(body, settings.timeout_ms)));
+          return toAnswer(await retriever.retrieve(toRequest(body, settings.timeout_ms, rules)));
         } catch (thrown) {
           const error = asBelfryError(thrown);
           if (!isShown(error)) request.log.error({ err: thrown, position }, 'batched request failed');
@@ -54,13 +56,15 @@ export const retrieveRoutes: FastifyPluginAsyncTypebox<AppParts> = async (app, {
   );
 };
 
-function toRequest(body: RetrieveBody, timeoutMs: number): RetrieveRequest {
+function toRequest(body: RetrieveBody, timeoutMs: number, named: NamedRules): RetrieveRequest {
+  const rules = named.of(body);
   return {
     ...toShaping(body, timeoutMs),
     source: toSource(body),
     excludeSeen: body.exclude_seen ?? false,
     rerank: body.rerank ?? false,
     candidates: body.candidates ?? LIMITS.candidates.default,
+    ...(rules === undefined ? {} : { rules }),
   };
 }
 

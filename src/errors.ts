@@ -44,8 +44,12 @@ export const ERROR_TABLE = {
   // administration
   BELFRY_BUILD_RUNNING: { status: 409, meaning: 'a build runs already, here or in another process' },
   BELFRY_NO_BUILD: { status: 409, meaning: 'no build is running that could be cancelled' },
-  BELFRY_FORBIDDEN: { status: 403, meaning: 'the caller may not administer this server' },
-  BELFRY_UNAUTHORIZED: { status: 401, meaning: 'the admin key is missing or wrong' },
+  // access
+  BELFRY_UNAUTHORIZED: { status: 401, meaning: 'a key is missing, unknown, wrong, expired, or sent in the address' },
+  BELFRY_FORBIDDEN: { status: 403, meaning: 'the key, or a caller without one, may not do this' },
+  BELFRY_RATE_LIMITED: { status: 429, meaning: 'a key, or wrong keys of an address, ask too often' },
+  BELFRY_QUOTA_EXCEEDED: { status: 429, meaning: 'a key has used its requests of the day' },
+  BELFRY_KEYS_INVALID: { status: 0, meaning: 'the keys file cannot be read or does not follow its schema' },
   // models folder and builds
   BELFRY_MODELS_FOLDER: { status: 0, meaning: 'the models folder lacks what it must hold' },
   BELFRY_NPY_INVALID: { status: 0, meaning: 'a file is not a well-formed .npy' },
@@ -111,6 +115,8 @@ export interface ErrorDetails {
   field?: string;
   /** The bound that was passed, in the unit of the field. */
   limit?: number | string;
+  /** When to ask again, for `retry-after`. */
+  retryAfterSeconds?: number;
   cause?: unknown;
 }
 
@@ -120,6 +126,7 @@ export class BelfryError extends Error {
   readonly statusCode: number;
   readonly field?: string;
   readonly limit?: number | string;
+  readonly retryAfterSeconds?: number;
 
   constructor(code: ErrorCode, message: string, details: ErrorDetails = {}) {
     super(message, details.cause === undefined ? undefined : { cause: details.cause });
@@ -128,6 +135,7 @@ export class BelfryError extends Error {
     this.statusCode = ERROR_TABLE[code].status;
     if (details.field !== undefined) this.field = details.field;
     if (details.limit !== undefined) this.limit = details.limit;
+    if (details.retryAfterSeconds !== undefined) this.retryAfterSeconds = details.retryAfterSeconds;
   }
 }
 

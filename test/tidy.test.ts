@@ -15,6 +15,7 @@ const MAY_IMPORT: Record<string, string[]> = {
   version: [],
   config: BASE,
   telemetry: BASE,
+  access: [...BASE, 'config'],
   ann: [...BASE, 'config', 'telemetry'],
   inference: [...BASE, 'config', 'telemetry'],
   features: [...BASE, 'config', 'telemetry'],
@@ -51,6 +52,7 @@ const MAY_IMPORT: Record<string, string[]> = {
   jobs: [...BASE, 'config', 'telemetry', 'ann', 'inference', 'features', 'tower', 'rerank', 'generation', 'upserts'],
   http: [
     ...BASE,
+    'access',
     'config',
     'telemetry',
     'ann',
@@ -97,7 +99,7 @@ const MAY_IMPORT: Record<string, string[]> = {
     'object-store',
   ],
 };
-MAY_IMPORT.cli = [...(MAY_IMPORT.index as string[])];
+MAY_IMPORT.cli = [...(MAY_IMPORT.index as string[]), 'access'];
 
 /** A word → the only folders (or file) whose code may use it. */
 const ONLY_IN: [what: string, pattern: RegExp, where: RegExp][] = [

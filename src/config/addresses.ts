@@ -3,8 +3,8 @@
  * never from a request. Link-local addresses, behind which clouds keep the credentials of a machine, are refused, as a
  * literal and as what a name resolves to.
  */
-import { type LookupAddress, type LookupOptions, lookup } from 'node:dns';
-import { BlockList, isIP, isIPv4, isIPv6 } from 'node:net';
+import { type LookupAddress, lookup } from 'node:dns';
+import { BlockList, isIP, isIPv4, isIPv6, type LookupFunction } from 'node:net';
 import { BelfryError } from '../errors.js';
 
 /** RFC 3927 and RFC 4291 link-local, and the metadata services that stand elsewhere (AWS over IPv6, Alibaba, Oracle). */
@@ -52,13 +52,7 @@ export function serviceAddress(text: string, setting: string, rules: AddressRule
  * For `connect: {lookup}` of an undici Pool or a socket: resolves as usual, and refuses a name that leads to a link-local
  * address at the moment of the connection, so that a name cannot change its mind after it was checked.
  */
-export function guardedLookup(
-  rules: Pick<AddressRules, 'allowLinkLocal'> = {},
-): (
-  hostname: string,
-  options: LookupOptions,
-  done: (error: Error | null, address: string | LookupAddress[], family?: number) => void,
-) => void {
+export function guardedLookup(rules: Pick<AddressRules, 'allowLinkLocal'> = {}): LookupFunction {
   return (hostname, options, done) => {
     lookup(hostname, { ...options, all: true }, (error, found) => {
       if (error !== null) return done(error, []);

@@ -8,6 +8,7 @@ import { serviceAddress } from './addresses.js';
 import { explain, type SchemaError } from './explain.js';
 import { folderNameOf, isObjectAddress, parseObjectAddress, showAddress } from './object-address.js';
 import { DEFAULTS, environmentNames, type Settings, SettingsSchema } from './schema.js';
+import { sameLength, withoutSecrets } from './secrets.js';
 
 type SettingName = keyof typeof SettingsSchema.properties;
 const NAMES = Object.keys(SettingsSchema.properties) as SettingName[];
@@ -98,6 +99,7 @@ function fromEnvironment(environment: Readonly<Record<string, string | undefined
 function valueOf(text: string, type: string | undefined): unknown {
   if (type === 'boolean' && /^(true|false)$/.test(text)) return text === 'true';
   if (type === 'integer' && /^-?\d+$/.test(text)) return Number(text);
+  if (type === 'array') return text.split(',').map((one) => one.trim());
   if (type === 'object' && text.startsWith('{')) return fromJson(text);
   if (type === 'number' && /^-?\d+(\.\d+)?$/.test(text)) return Number(text);
   return text;
@@ -119,7 +121,10 @@ function check(settings: Record<string, unknown>, where: string): void {
   const required = ['models', ...Object.keys(DEFAULTS)];
   const schema = { ...SettingsSchema, required };
   if (Value.Check(schema, settings)) return;
-  const { field, message, limit } = explain([...Value.Errors(schema, settings)] as SchemaError[], settings);
+  const { field, message, limit } = explain(
+    [...Value.Errors(schema, settings)] as SchemaError[],
+    withoutSecrets(settings, sameLength),
+  );
   const known = message.endsWith('unknown key') ? `; known: ${NAMES.join(', ')}` : '';
   throw new BelfryError('BELFRY_CONFIG_INVALID', `${where}: ${message}${known}`, {
     field,

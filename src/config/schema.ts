@@ -115,10 +115,41 @@ export const SettingsSchema = Type.Object(
       description: 'when a server builds: "every 30m", or cron with five fields in the time zone of the machine',
     }),
     admin: Type.Boolean({ description: 'routes under /admin: builds and generations' }),
+    admin_host: Type.String({
+      minLength: 1,
+      description: 'address on which administrators and the page are listened to',
+    }),
+    admin_port: Type.Integer({
+      minimum: 0,
+      maximum: 65535,
+      description:
+        'port of the same; default port + 10000, or a free one where that is taken; that of port puts all on one',
+    }),
     admin_key: Type.String({
       minLength: 16,
       maxLength: 256,
-      description: 'key that callers from other machines send to administer; without it they may not',
+      description: 'one key with every scope, beside those of the keys file, or where there is none',
+    }),
+    keys: Type.String({
+      minLength: 1,
+      description: 'file of API keys (belfry keys); with it every request needs one, and a change is seen in a second',
+    }),
+    open_access: Type.Boolean({
+      description:
+        'whether other machines may retrieve without a key; else a server without keys listens on loopback only',
+    }),
+    cors_origins: Type.Array(Type.String({ pattern: '^https?://[^/\\s*]+$' }), {
+      maxItems: 100,
+      description: 'origins of web pages that may call from a browser, as https://shop.example; none by default',
+    }),
+    tls_cert: Type.String({
+      minLength: 1,
+      description: 'file with the certificate and its chain, PEM; goes with tls_key',
+    }),
+    tls_key: Type.String({ minLength: 1, description: 'file with the private key of tls_cert, PEM' }),
+    tls_client_ca: Type.String({
+      minLength: 1,
+      description: 'file with the authorities, PEM, one of which must have signed the certificate of every client',
     }),
     body_limit_bytes: Type.Integer({ minimum: 1024, maximum: 1 << 30, description: 'largest request body' }),
     request_timeout_ms: Type.Integer({
@@ -190,7 +221,12 @@ type Derived =
   | 'threads'
   | 'build_threads'
   | 'rebuild_schedule'
+  | 'admin_port'
   | 'admin_key'
+  | 'keys'
+  | 'tls_cert'
+  | 'tls_key'
+  | 'tls_client_ca'
   | 'kernel'
   | 'rerank_module'
   | 'rules'
@@ -225,6 +261,9 @@ export const DEFAULTS: Omit<Settings, 'models'> = {
   watch_export: false,
   watch_settle_ms: 5000,
   admin: true,
+  admin_host: '127.0.0.1',
+  open_access: false,
+  cors_origins: [],
   body_limit_bytes: 2 * 1024 * 1024,
   request_timeout_ms: 10_000,
   max_connections: 10_000,

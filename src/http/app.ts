@@ -6,6 +6,8 @@ import swaggerUi from '@fastify/swagger-ui';
 import underPressure from '@fastify/under-pressure';
 import Fastify, { type FastifyInstance, LogController } from 'fastify';
 import { BelfryError } from '../errors.js';
+import { installAccess } from './access.js';
+import { SECURITY_SCHEMES } from './decisions.js';
 import { answerBrokenClient, installErrorHandlers, sendError } from './errors.js';
 import type { AppParts } from './parts.js';
 import { adminRoutes } from './routes/admin.js';
@@ -37,6 +39,7 @@ export async function buildApp(parts: AppParts): Promise<FastifyInstance> {
   });
   app.removeContentTypeParser('text/plain');
   installErrorHandlers(app, metrics);
+  installAccess(app, parts);
 
   app.addHook('onRequest', async (request) => {
     if (request.headers['content-encoding'] !== undefined) {
@@ -77,6 +80,7 @@ export async function buildApp(parts: AppParts): Promise<FastifyInstance> {
         version: parts.version,
         description: 'Candidate retrieval for two-tower recommenders: top-k items for a user, optionally re-ranked.',
       },
+      components: { securitySchemes: SECURITY_SCHEMES },
     },
   });
   await app.register(swaggerUi, { routePrefix: '/docs' });

@@ -79,7 +79,9 @@ export function sendError(
 
 function send(reply: FastifyReply, error: BelfryError, request: FastifyRequest, refusal = 500): FastifyReply {
   const status = error.statusCode || refusal;
-  if (status === 503) reply.header('retry-after', '1');
+  const { retryAfterSeconds = status === 503 ? 1 : undefined } = error;
+  if (retryAfterSeconds !== undefined) reply.header('retry-after', String(retryAfterSeconds));
+  if (status === 401) reply.header('www-authenticate', 'Bearer realm="belfry"');
   return reply
     .code(status)
     .type('application/json')

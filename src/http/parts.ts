@@ -1,5 +1,6 @@
 /** What the application is put together from. */
 import type { FastifyBaseLogger } from 'fastify';
+import type { KeyRing } from '../access/key-ring.js';
 import type { Settings } from '../config/schema.js';
 import type { DataFolder } from '../generation/data-folder.js';
 import type { GenerationFollower } from '../generation/follower.js';
@@ -7,8 +8,12 @@ import type { Rebuilder } from '../rebuild/rebuilder.js';
 import type { Retriever } from '../retrieval/retriever.js';
 import type { ItemUpserts } from '../upserts/item-upserts.js';
 import type { Metrics } from '../telemetry/metrics.js';
+import type { AdminDoor } from './admin-door.js';
 
-export type HttpSettings = Pick<Settings, 'rules' | 'body_limit_bytes' | 'request_timeout_ms' | 'timeout_ms' | 'admin_key'>;
+export type HttpSettings = Pick<
+  Settings,
+  'rules' | 'body_limit_bytes' | 'request_timeout_ms' | 'timeout_ms' | 'admin_key' | 'host'
+>;
 
 /** What /admin acts on. */
 export interface AdminParts {
@@ -28,6 +33,10 @@ export interface AppParts {
   readonly admin?: AdminParts;
   /** The build beside what serves, for /readyz. */
   readonly rebuilder?: Pick<Rebuilder, 'view'>;
+  /** Without them there are no keys, and requests are taken from everybody who reaches the server. */
+  readonly keys?: KeyRing | undefined;
+  /** Without it, what is for administrators stands beside the rest. */
+  readonly adminDoor?: AdminDoor | undefined;
   readonly logger?: FastifyBaseLogger;
   readonly version: string;
 }

@@ -40,6 +40,8 @@ export const ERROR_TABLE = {
   BELFRY_DEADLINE_EXCEEDED: { status: 504, meaning: 'the deadline passed with nothing useful to answer' },
   BELFRY_MODEL_OUTPUT_INVALID: { status: 500, meaning: 'a model returned a wrong shape or non-finite values' },
   BELFRY_MODEL_FAILED: { status: 500, meaning: 'a model could not be run' },
+  BELFRY_MODEL_SERVER_FAILED: { status: 500, meaning: 'a model server cannot be reached, or answers with an error' },
+  BELFRY_CIRCUIT_OPEN: { status: 503, meaning: 'what failed again and again is left alone for a moment' },
   BELFRY_INTERNAL: { status: 500, meaning: 'a defect in Belfry' },
   // administration
   BELFRY_BUILD_RUNNING: { status: 409, meaning: 'a build runs already, here or in another process' },
@@ -66,6 +68,8 @@ export const ERROR_TABLE = {
   BELFRY_EXCLUSIONS_INVALID: { status: 0, meaning: 'an exclusion set cannot be read' },
   BELFRY_MODEL_INVALID: { status: 0, meaning: 'a model cannot be loaded, or is not the file that the registry pins' },
   BELFRY_BINDING_MISMATCH: { status: 0, meaning: 'model inputs or outputs differ from the binding in the registry' },
+  BELFRY_CALIBRATION_INVALID: { status: 0, meaning: 'a calibration file cannot be read, or is of another model' },
+  BELFRY_GOLDEN: { status: 0, meaning: 'a scorer does not give the scores that its export recorded' },
   BELFRY_INPUT_GATE: { status: 0, meaning: 'counts or lengths of an export are unlike those before it' },
   BELFRY_RECALL: { status: 0, meaning: 'the tuned search finds too little of what an exact one finds' },
   BELFRY_CANARIES: { status: 0, meaning: 'a generation does not answer recorded requests as expected' },
@@ -99,6 +103,10 @@ export const ERROR_TABLE = {
   BELFRY_OBJECT_STORE_SLOW: { status: 0, meaning: 'an object store sends less than it must in s3_timeout_ms' },
   BELFRY_OBJECT_CORRUPT: { status: 0, meaning: 'an object is not what its checksum or its manifest says' },
   // process
+  BELFRY_FEATURE_STORE_CLIENT: {
+    status: 0,
+    meaning: 'the client of a feature store, an optional package, cannot be loaded',
+  },
   BELFRY_CONFIG_INVALID: { status: 0, meaning: 'a setting is unknown or out of bounds' },
   BELFRY_PORT_TAKEN: { status: 0, meaning: 'another program listens on the port' },
   BELFRY_SERVER_UNREACHABLE: { status: 0, meaning: 'no server answers at the address' },

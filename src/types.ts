@@ -24,6 +24,7 @@ export type Degradation =
   | 'cold_start'
   | 'recall_lowered'
   | 'features_default'
+  | 'features_stale'
   | 'unknown_items_ignored'
   | 'fewer_by_caps'
   | 'fewer_by_min_score'

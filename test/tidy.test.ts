@@ -8,9 +8,10 @@ const root = fileURLToPath(new URL('..', import.meta.url));
 const FILE_LINES_MAX = 420;
 
 /** Folder → what it may import besides itself. `version` is package facts, as low as `errors` and `types`. */
-const BASE = ['errors', 'types', 'version'];
+const BASE = ['errors', 'types', 'version', 'resilience'];
 const MAY_IMPORT: Record<string, string[]> = {
   errors: [],
+  resilience: ['errors'],
   types: [],
   version: [],
   config: BASE,

@@ -10,6 +10,7 @@ import { GenerationStore } from '../generation/store.js';
 import { buildApp } from '../http/app.js';
 import { assertPortFree, listen } from '../http/server.js';
 import { Retriever } from '../retrieval/retriever.js';
+import { openUserStores } from '../retrieval/user-stores.js';
 import { Metrics } from '../telemetry/metrics.js';
 import { VERSION } from '../version.js';
 import { addExportOptions, type ExportFlags, exportSettings } from './export-options.js';
@@ -40,6 +41,10 @@ export function addServe(program: Command): void {
     .option('--threads <n>', 'search threads; default one per CPU', numberOf('--threads'))
     .option('--kernel <name>', 'amx, avx512vnni, avxvnni, avx2 or portable; default the best of this CPU')
     .option('--rerank-module <file>', 'a module that exports rerank(request, candidates, signal)')
+    .option(
+      '--model-server <url>',
+      'KServe v2 server (Triton, KServe, MLServer) for rerankers that do not run in process',
+    )
     .option('--swap <how>', 'when two generations do not fit into memory: beside (refuse the new) or stop-then-load')
     .option('--watch', 'build when the models folder has a new export (_SUCCESS or export.json), once it is whole')
     .option('--schedule <when>', 'build by the clock: "every 30m", or cron as "15 3 * * *"')
@@ -54,6 +59,7 @@ interface ServeFlags extends ExportFlags {
   threads?: number;
   kernel?: string;
   rerankModule?: string;
+  modelServer?: string;
   swap?: string;
   watch?: boolean;
   schedule?: string;
@@ -69,6 +75,7 @@ async function serve(flags: ServeFlags): Promise<void> {
       threads: flags.threads,
       kernel: flags.kernel,
       rerank_module: flags.rerankModule,
+      model_server: flags.modelServer,
       swap: flags.swap,
       watch_export: flags.watch,
       rebuild_schedule: flags.schedule,
@@ -85,11 +92,15 @@ async function serve(flags: ServeFlags): Promise<void> {
   const metrics = new Metrics();
   const store = new GenerationStore();
   const upserts = await openUpserts(settings, store, metrics, (message) => logger.warn(message));
+  const userFeatures = await openUserStores(settings, metrics, (name, reason) =>
+    logger.warn({ feature_store: name, reason }, 'feature store'),
+  );
   const retriever = new Retriever(
     store,
     metrics,
     (model, error) => logger.warn({ model, code: error.code, err: error.message }, 'not re-ranked'),
     upserts,
+    userFeatures,
   );
   const follower = followerOf(data, settings, { retriever, upserts, metrics, logger });
   const builds = new ServerRebuilds(settings, data, { retriever, metrics, logger });
@@ -116,6 +127,7 @@ async function serve(flags: ServeFlags): Promise<void> {
     await Promise.all([app.close(), builds.close()]);
     await follower.close();
     await upserts.close();
+    await userFeatures.close();
     await store.close();
   });
   stop.release();

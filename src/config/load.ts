@@ -7,6 +7,8 @@ import { BelfryError } from '../errors.js';
 import { serviceAddress } from './addresses.js';
 import { explain, type SchemaError } from './explain.js';
 import { folderNameOf, isObjectAddress, parseObjectAddress, showAddress } from './object-address.js';
+import { readFeatureStores } from './feature-stores.js';
+import { readModelServers } from './model-servers.js';
 import { DEFAULTS, environmentNames, type Settings, SettingsSchema } from './schema.js';
 import { sameLength, withoutSecrets } from './secrets.js';
 
@@ -34,6 +36,8 @@ export function loadSettings(options: LoadOptions = {}): Settings {
   check(merged, 'settings');
   const settings = merged as Settings;
   if (settings.push_to !== undefined) parseObjectAddress(settings.push_to, 'push_to');
+  readModelServers(settings, options.environment);
+  readFeatureStores(settings, options.environment);
   if (settings.s3_endpoint !== undefined)
     serviceAddress(settings.s3_endpoint, 's3_endpoint', { allowLinkLocal: settings.allow_link_local });
   return { ...settings, models: whereModelsAre(settings, directory) };
@@ -97,12 +101,21 @@ function fromEnvironment(environment: Readonly<Record<string, string | undefined
 
 /** What does not read as the type of its setting stays a text, which the schema then refuses. */
 function valueOf(text: string, type: string | undefined): unknown {
+  if (type === 'object') return jsonOf(text);
   if (type === 'boolean' && /^(true|false)$/.test(text)) return text === 'true';
   if (type === 'integer' && /^-?\d+$/.test(text)) return Number(text);
   if (type === 'array') return text.split(',').map((one) => one.trim());
   if (type === 'object' && text.startsWith('{')) return fromJson(text);
   if (type === 'number' && /^-?\d+(\.\d+)?$/.test(text)) return Number(text);
   return text;
+}
+
+function jsonOf(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return text;
+  }
 }
 
 function fromJson(text: string): unknown {

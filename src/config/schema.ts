@@ -1,5 +1,7 @@
 /** Every setting of the process: its type, bounds, default, environment variable and help text. Read nowhere else. */
 import { type Static, Type } from 'typebox';
+import { FeatureStoresSchema } from './feature-stores.js';
+import { ModelServersSchema } from './model-servers.js';
 
 import { RuleSets } from './rules.js';
 
@@ -56,6 +58,12 @@ export const SettingsSchema = Type.Object(
       minLength: 1,
       description: 'JavaScript module that exports rerank(request, candidates, signal)',
     }),
+    model_server: Type.String({
+      minLength: 1,
+      description: 'address of the KServe v2 server (Triton, KServe, MLServer) that runs rerankers of other formats',
+    }),
+    model_servers: ModelServersSchema,
+    feature_stores: FeatureStoresSchema,
     on_bad_vector: Type.Union([Type.Literal('reject'), Type.Literal('skip')], {
       description: 'NaN, infinite or (cosine) zero rows in item_embeddings.npy: fail the build, or leave them out',
     }),
@@ -229,6 +237,9 @@ type Derived =
   | 'tls_client_ca'
   | 'kernel'
   | 'rerank_module'
+  | 'model_server'
+  | 'model_servers'
+  | 'feature_stores'
   | 'rules'
   | 'push_to'
   | 'pull_from'

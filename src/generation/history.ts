@@ -8,7 +8,7 @@ export interface ItemRows {
 }
 
 /** Columns that list what a user has, best first. */
-const SEEN_COLUMNS = ['seen', 'history'];
+export const SEEN_COLUMNS: readonly string[] = ['seen', 'history'];
 
 /** Items of the user's history, and whether some of its names are no items. */
 export function historyOf(features: Features, items: ItemRows): { seen: Uint32Array; hasUnknown: boolean } {

@@ -113,6 +113,12 @@ export const RetrieveBody = strict(
           'Leave out what the user has: the column `seen`, else `history`, and the exclusion set `seen` where there is one.',
       }),
     ),
+    fresh: Type.Optional(
+      Type.Boolean({
+        description:
+          'With user_id: the user tower computes the query from what is known of the user now (feature stores, then the table), instead of the stored vector.',
+      }),
+    ),
     rerank: Type.Optional(
       Type.Union([Type.Boolean(), Type.String({ minLength: 1, maxLength: 128 })], {
         description: 'Score the candidates with the reranker, or with the one that is named.',

@@ -1,5 +1,6 @@
 /** One request on its way through the stages: what each of them may read, and where it leaves its time and its reasons. */
 import { BelfryError } from '../errors.js';
+import type { UserFeatures } from '../features/stores/user-features.js';
 import type { Metrics } from '../telemetry/metrics.js';
 import type { Degradation } from '../types.js';
 import type { ItemView } from '../upserts/item-view.js';
@@ -15,9 +16,16 @@ export interface Pass {
   /** Stages add why the answer is less than what was asked for. */
   readonly degraded: Degradation[];
   readonly metrics: Metrics;
+  /** Feature stores beside the tables of the generation. */
+  readonly userFeatures: UserFeatures;
   /** Hears why an answer is degraded by a model; the caller of the request only hears that it is. */
   readonly onProblem: (model: string, error: BelfryError) => void;
 }
+
+/** What finding a query takes of a request on its way. */
+export type Asking = Pick<Pass, 'view' | 'deadline' | 'timer' | 'userFeatures'> & {
+  readonly request: Pick<RetrieveRequest, 'source' | 'fresh' | 'rerank' | 'excludeSeen'>;
+};
 
 export function countInvalidOutput(metrics: Metrics, model: string | undefined, error: unknown): void {
   if (error instanceof BelfryError && error.code === 'BELFRY_MODEL_OUTPUT_INVALID')

@@ -4,8 +4,8 @@ import type { Generation } from '../generation/generation.js';
 import { historyOf } from '../generation/history.js';
 import type { Degradation, Features, Id } from '../types.js';
 import type { ItemView } from '../upserts/item-view.js';
-import { countInvalidOutput, type Pass } from './pass.js';
-import type { QuerySource } from './request.js';
+import { type Asking, countInvalidOutput, type Pass } from './pass.js';
+import { lookUpUser } from './user-lookup.js';
 
 export interface Query {
   /** dims values, finite. */
@@ -21,8 +21,9 @@ export interface Query {
 }
 
 /** The query of a request, within its deadline. Errors: those of the source, BELFRY_DEADLINE_EXCEEDED. */
-export async function findQuery({ request, view, deadline, timer, degraded, metrics }: Pass): Promise<Query> {
-  const finding = resolveQuery(request.source, view).catch((error: unknown) => {
+export async function findQuery(pass: Pass): Promise<Query> {
+  const { view, deadline, timer, degraded, metrics } = pass;
+  const finding = resolveQuery(pass).catch((error: unknown) => {
     countInvalidOutput(metrics, view.generation.tower?.name, error);
     throw error;
   });
@@ -32,10 +33,12 @@ export async function findQuery({ request, view, deadline, timer, degraded, metr
   return query;
 }
 
-export async function resolveQuery(source: QuerySource, view: ItemView): Promise<Query> {
+export async function resolveQuery(pass: Asking): Promise<Query> {
+  const { view } = pass;
+  const { source } = pass.request;
   switch (source.kind) {
     case 'user':
-      return ofUser(source.id, view);
+      return ofUser(source.id, pass);
     case 'features':
       return ofFeatures(source.features, view);
     case 'embedding':
@@ -51,42 +54,52 @@ export async function resolveQuery(source: QuerySource, view: ItemView): Promise
   }
 }
 
-async function ofUser(id: Id, view: ItemView): Promise<Query> {
-  const { generation } = view;
-  const { users, userIds, userTable, tower } = generation;
-  const stored = userTable.featuresOf(id);
-  const features = { ...stored, id };
-  const { seen } = historyOf(features, view);
-  const user = { userId: id, features, seen };
-  const row = userIds?.rowOf(id);
-  if (users !== undefined && row !== undefined && !generation.skippedUsers.has(row)) {
-    return { ...user, vector: users.readRows(Uint32Array.of(row)), how: 'stored user', degraded: [] };
+async function ofUser(id: Id, pass: Asking): Promise<Query> {
+  const { generation } = pass.view;
+  const { users, userTable, tower } = generation;
+  const vector = storedVector(id, generation);
+  const isFresh = pass.request.fresh === true;
+  if (isFresh && tower === undefined) throw noTower('fresh', generation);
+  // Without a stored vector too: a user whose features came after the export, or that only a store knows.
+  const running = isFresh || vector === undefined ? tower : undefined;
+  const { features, known, degraded } = await lookUpUser(id, pass, running);
+  const user = { userId: id, features, seen: historyOf(features, pass.view).seen };
+  if (running?.ownFeatures.some((name) => known.has(name)) === true) {
+    const read = Object.entries(features).filter(([name]) => running.ownFeatures.includes(name));
+    return { ...user, vector: await embed(Object.fromEntries(read), generation), how: 'user tower', degraded };
   }
-  // A user whose features came after the export: known to the tower, not to user_embeddings.npy.
-  if (tower !== undefined && stored !== undefined) {
-    return { ...user, vector: await embed(stored, generation), how: 'user tower', degraded: [] };
+  if (vector !== undefined) {
+    const reasons = isFresh && degraded.length === 0 ? (['features_default'] as const) : degraded;
+    return { ...user, vector, how: 'stored user', degraded: reasons };
   }
-  if (users === undefined && userTable.rows === 0) {
+  if (users === undefined && userTable.rows === 0 && pass.userFeatures.names.size === 0) {
     throw new BelfryError(
       'BELFRY_NO_USERS',
       'user_id: this generation holds no users; send an embedding, item_ids or features',
       { field: 'user_id' },
     );
   }
-  return { ...user, vector: generation.defaultQuery, how: 'default user', degraded: ['cold_start'] };
+  return { ...user, vector: generation.defaultQuery, how: 'default user', degraded: [...degraded, 'cold_start'] };
+}
+
+function storedVector(id: Id, { users, userIds, skippedUsers }: Generation): Float32Array | undefined {
+  const row = userIds?.rowOf(id);
+  return users === undefined || row === undefined || skippedUsers.has(row)
+    ? undefined
+    : users.readRows(Uint32Array.of(row));
+}
+
+function noTower(field: 'features' | 'fresh', { towerProblem }: Generation): BelfryError {
+  return new BelfryError(
+    'BELFRY_NO_USER_TOWER',
+    `${field}: ${towerProblem ?? 'this generation has no user tower'}; send user_id${field === 'fresh' ? ' alone' : ''}, embedding or item_ids`,
+    { field },
+  );
 }
 
 async function ofFeatures(features: Features, view: ItemView): Promise<Query> {
   const { generation } = view;
-  if (generation.tower === undefined) {
-    throw new BelfryError(
-      'BELFRY_NO_USER_TOWER',
-      `features: ${generation.towerProblem ?? 'this generation has no user tower'}; send user_id, embedding or item_ids`,
-      {
-        field: 'features',
-      },
-    );
-  }
+  if (generation.tower === undefined) throw noTower('features', generation);
   const { seen, hasUnknown } = historyOf(features, view);
   return {
     vector: await embed(features, generation),

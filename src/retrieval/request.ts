@@ -31,6 +31,8 @@ export interface Shaping {
 export interface RetrieveRequest extends Shaping {
   readonly source: QuerySource;
   readonly excludeSeen: boolean;
+  /** Of a user id: the query from the user tower and the features of now, instead of the stored vector. */
+  readonly fresh?: boolean;
   /** False: none. True: the one that the registry puts first. A string: the one of that name. */
   readonly rerank: boolean | string;
   readonly candidates: number;

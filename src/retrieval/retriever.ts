@@ -4,6 +4,7 @@
  */
 import type { BelfryError } from '../errors.js';
 import type { Generation } from '../generation/generation.js';
+import { UserFeatures } from '../features/stores/user-features.js';
 import type { GenerationStore } from '../generation/store.js';
 import type { Metrics } from '../telemetry/metrics.js';
 import type { Id } from '../types.js';
@@ -34,6 +35,7 @@ export class Retriever {
     private readonly onProblem: Pass['onProblem'] = () => undefined,
     /** Where changes of items come from, besides the generation. */
     private readonly views: ItemViews = new PlainViews(),
+    private readonly userFeatures = new UserFeatures(),
   ) {
     const generation = store.peek();
     if (generation !== undefined) this.publishFacts(generation);
@@ -49,6 +51,7 @@ export class Retriever {
         timer: new StageTimer(),
         degraded: [],
         metrics: this.metrics,
+        userFeatures: this.userFeatures,
         onProblem: this.onProblem,
       }),
     );

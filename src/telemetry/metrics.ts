@@ -45,6 +45,44 @@ export class Metrics {
     labelNames: ['model'] as const,
     registers: [this.registry],
   });
+  readonly featureLookups = new Counter({
+    name: 'belfry_feature_lookups_total',
+    help: 'Lookups of users in feature stores, by result: found, unknown, cached, timeout, failed, open (left alone by the breaker), full (queue).',
+    labelNames: ['store', 'result'] as const,
+    registers: [this.registry],
+  });
+  readonly featureStoreSeconds = new Histogram({
+    name: 'belfry_feature_store_seconds',
+    help: 'Time of one question to a feature store, of one or more users.',
+    labelNames: ['store'] as const,
+    buckets: SECONDS,
+    registers: [this.registry],
+  });
+  readonly featureAgeSeconds = new Histogram({
+    name: 'belfry_feature_age_seconds',
+    help: 'Age of the oldest feature that a lookup gave, where the store says when it was written.',
+    labelNames: ['store'] as const,
+    buckets: [1, 10, 60, 600, 3600, 6 * 3600, 24 * 3600, 7 * 24 * 3600, 30 * 24 * 3600],
+    registers: [this.registry],
+  });
+  readonly featuresDefaulted = new Counter({
+    name: 'belfry_features_default_total',
+    help: 'Features that a request wanted of a store and did not get: the table, or the default, stood in.',
+    labelNames: ['store', 'feature'] as const,
+    registers: [this.registry],
+  });
+  readonly featureValuesInvalid = new Counter({
+    name: 'belfry_feature_values_invalid_total',
+    help: 'Values of a feature store that were not of their declared type, or not what the models take.',
+    labelNames: ['store', 'feature'] as const,
+    registers: [this.registry],
+  });
+  readonly featureStoreOpen = new Gauge({
+    name: 'belfry_feature_store_open',
+    help: '1 while a feature store is left alone because it failed again and again.',
+    labelNames: ['store'] as const,
+    registers: [this.registry],
+  });
   readonly generation = new Gauge({
     name: 'belfry_generation_info',
     help: 'The generation that serves; the value is always 1.',

@@ -1,6 +1,7 @@
 /** A whole service without a socket: a models folder built, loaded and behind the HTTP application. */
 import { rmSync } from 'node:fs';
 import type { FastifyInstance, LightMyRequestResponse } from 'fastify';
+import type { WrittenStores } from '../../src/config/feature-stores.js';
 import { DEFAULTS } from '../../src/config/schema.js';
 import { type BuildOptions, ensureGeneration } from '../../src/generation/build.js';
 import { Generation, type LoadOptions } from '../../src/generation/generation.js';
@@ -8,6 +9,7 @@ import { GenerationStore } from '../../src/generation/store.js';
 import { buildApp } from '../../src/http/app.js';
 import type { HttpSettings } from '../../src/http/parts.js';
 import { Retriever } from '../../src/retrieval/retriever.js';
+import { openUserStores } from '../../src/retrieval/user-stores.js';
 import { Metrics } from '../../src/telemetry/metrics.js';
 import { ItemUpserts, type UpsertOptions } from '../../src/upserts/item-upserts.js';
 import { temporaryFolder } from './folders.js';
@@ -17,6 +19,7 @@ export interface Service {
   readonly generation: Generation;
   readonly store: GenerationStore;
   readonly upserts: ItemUpserts | undefined;
+  readonly metrics: Metrics;
   post(url: string, body: unknown, headers?: Record<string, string>): Promise<LightMyRequestResponse>;
   close(): Promise<void>;
 }
@@ -28,6 +31,7 @@ export async function startService(
     load?: LoadOptions;
     settings?: Partial<HttpSettings>;
     upserts?: Partial<UpsertOptions>;
+    stores?: WrittenStores['feature_stores'];
   } = {},
 ): Promise<Service> {
   const data = temporaryFolder({ keep: true });
@@ -41,7 +45,8 @@ export async function startService(
     options.upserts === undefined
       ? undefined
       : await ItemUpserts.open({ data, store, metrics, fsync: 'off', logBytes: 1 << 30, ...options.upserts });
-  const retriever = new Retriever(store, metrics, undefined, upserts);
+  const userFeatures = await openUserStores({ feature_stores: options.stores }, metrics);
+  const retriever = new Retriever(store, metrics, undefined, upserts, userFeatures);
   const app = await buildApp({
     retriever,
     metrics,
@@ -54,6 +59,7 @@ export async function startService(
     generation,
     store,
     upserts,
+    metrics,
     post: (url, body, headers = {}) =>
       app.inject({
         method: 'POST',
@@ -64,6 +70,7 @@ export async function startService(
     async close() {
       await app.close();
       await upserts?.close();
+      await userFeatures.close();
       await store.close();
       rmSync(data, { recursive: true, force: true });
     },

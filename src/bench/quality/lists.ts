@@ -2,9 +2,11 @@
 import { spread } from '../../ann/build-graph.js';
 import type { Found } from '../../ann/searcher.js';
 import { concatRows } from '../../generation/exclusion-sets.js';
+import { UserFeatures } from '../../features/stores/user-features.js';
 import type { Generation } from '../../generation/generation.js';
-import { Deadline } from '../../retrieval/deadline.js';
+import { Deadline, StageTimer } from '../../retrieval/deadline.js';
 import { resolveQuery } from '../../retrieval/query-vector.js';
+import { fillRetrieve } from '../../retrieval/request.js';
 import { Reranking } from '../../retrieval/rerank-stage.js';
 import type { Row } from '../../types.js';
 import { PlainViews } from '../../upserts/item-upserts.js';
@@ -61,7 +63,13 @@ async function listsOn(view: ItemView, interactions: Interactions, options: List
   for (const at of chosen) {
     signal?.throwIfAborted();
     const user = interactions.users[at]!;
-    const query = await resolveQuery({ kind: 'user', id: user.user }, view);
+    const query = await resolveQuery({
+      request: fillRetrieve({ source: { kind: 'user', id: user.user } }),
+      view,
+      deadline: new Deadline(RERANK_MS),
+      timer: new StageTimer(),
+      userFeatures: new UserFeatures(),
+    });
     const exclude = excludedFor(
       user,
       excludeSeen ? [query.seen, generation.exclusions.seenBy(user.user)] : [],

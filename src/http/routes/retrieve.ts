@@ -62,6 +62,7 @@ function toRequest(body: RetrieveBody, timeoutMs: number, named: NamedRules): Re
     ...toShaping(body, timeoutMs),
     source: toSource(body),
     excludeSeen: body.exclude_seen ?? false,
+    ...(body.fresh === undefined ? {} : { fresh: body.fresh }),
     rerank: body.rerank ?? false,
     candidates: body.candidates ?? LIMITS.candidates.default,
     ...(rules === undefined ? {} : { rules }),

@@ -4,6 +4,7 @@ import { type Static, Type } from 'typebox';
 export const BINDING_LIMITS = {
   width: { max: 8192 },
   pack: { max: 1024 },
+  tasks: { max: 64 },
   vocabularyValues: { max: 100_000 },
 } as const;
 
@@ -71,9 +72,17 @@ const dtype = Type.Optional(
       Type.Literal('int32'),
       Type.Literal('int64'),
       Type.Literal('bool'),
+      Type.Literal('string'),
     ],
     { description: 'must equal that of the graph' },
   ),
+);
+
+const broadcast = Type.Optional(
+  Type.Boolean({
+    description:
+      'send one row for the request instead of one per candidate; so it is where the graph says that the first axis is 1',
+  }),
 );
 
 /** One feature, several packed side by side, or the bag form of DLRM: flat indices of one feature, and the offsets of several. */
@@ -83,11 +92,12 @@ export const InputSchema = Type.Union([
       ...sourceFields,
       dtype,
       layout: Type.Optional(Type.Literal('bag', { description: 'flat list of indices, no padding' })),
+      broadcast,
     },
     strict,
   ),
   Type.Object(
-    { dtype, pack: Type.Array(FeatureSourceSchema, { minItems: 1, maxItems: BINDING_LIMITS.pack.max }) },
+    { dtype, pack: Type.Array(FeatureSourceSchema, { minItems: 1, maxItems: BINDING_LIMITS.pack.max }), broadcast },
     strict,
   ),
   Type.Object(
@@ -101,13 +111,34 @@ export const InputSchema = Type.Union([
 
 export const InputBindingSchema = Type.Record(Type.String(), InputSchema);
 
+const scoreFields = {
+  activation: Type.Optional(Type.Union([Type.Literal('none'), Type.Literal('sigmoid')])),
+  task: Type.Optional(Type.Integer({ minimum: 0, description: 'column of an [N, tasks] output' })),
+  calibration: Type.Optional(
+    Type.String({ minLength: 1, description: 'JSON file in the models folder: platt, temperature or isotonic' }),
+  ),
+};
+const outputName = Type.String({ minLength: 1, description: 'output of the graph' });
+
+/** One output, or several tasks combined into one score: the weighted sum, or the product of powers. */
 export const OutputBindingSchema = Type.Union([
   Type.String({ minLength: 1 }),
+  Type.Object({ name: Type.Optional(outputName), ...scoreFields }, strict),
   Type.Object(
     {
-      name: Type.String({ minLength: 1 }),
-      activation: Type.Optional(Type.Union([Type.Literal('none'), Type.Literal('sigmoid')])),
-      task: Type.Optional(Type.Integer({ minimum: 0, description: 'column of an [N, tasks] output' })),
+      name: Type.Optional(outputName),
+      tasks: Type.Array(
+        Type.Object(
+          {
+            ...scoreFields,
+            name: Type.Optional(outputName),
+            weight: Type.Optional(Type.Number({ description: 'factor in a sum, exponent in a product; default 1' })),
+          },
+          strict,
+        ),
+        { minItems: 1, maxItems: BINDING_LIMITS.tasks.max },
+      ),
+      combine: Type.Optional(Type.Union([Type.Literal('sum'), Type.Literal('product')])),
     },
     strict,
   ),

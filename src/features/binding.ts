@@ -24,6 +24,8 @@ export interface CompileOptions {
   readonly items?: FeatureTable;
   /** Sources that make no sense for this model, with the reason; a user tower knows no items. */
   readonly refused?: (source: string) => string | null;
+  /** Rows are the candidates of one request: what is of the request may be one row, and the graph may fix their number. */
+  readonly isPerCandidate?: boolean;
 }
 
 export async function compileBinding(options: CompileOptions): Promise<BoundInputs> {
@@ -49,6 +51,7 @@ export async function compileBinding(options: CompileOptions): Promise<BoundInpu
     if (input !== null) bound.push(input);
   }
   compiler.checkOffsets(bound);
+  const fixedRows = options.isPerCandidate === true ? compiler.fixedRows(specs, bound) : null;
   if (compiler.problems.length > 0) {
     throw new BelfryError(
       'BELFRY_BINDING_MISMATCH',
@@ -58,12 +61,15 @@ export async function compileBinding(options: CompileOptions): Promise<BoundInpu
       },
     );
   }
-  return new BoundInputs(options.name, bound);
+  return new BoundInputs(options.name, bound, fixedRows);
 }
 
 export function describe({ dtype, shape }: Pick<TensorSpec, 'dtype' | 'shape'>): string {
   return `${dtype} [${shape === null ? '?' : shape.map((dim) => dim ?? 'N').join(', ')}]`;
 }
+
+/** Of the sources that no table has: one value for each candidate. */
+const PER_CANDIDATE: ReadonlySet<string> = new Set(['item_embedding', 'retrieval.score', 'retrieval.rank']);
 
 class Compiler {
   readonly problems: string[] = [];
@@ -88,10 +94,23 @@ class Compiler {
         this.problems.push(
           `${at}: offsets_of names ${binding.offsets_of.length} bags, the model wants ${describe(spec)}`,
         );
-      return { name: spec.name, dtype, kind: 'offsets', bags: binding.offsets_of, rank: 2, width: 0, slots: [] };
+      return {
+        name: spec.name,
+        dtype,
+        kind: 'offsets',
+        bags: binding.offsets_of,
+        rank: 2,
+        width: 0,
+        isBroadcast: false,
+        slots: [],
+      };
     }
     const isBag = 'layout' in binding && binding.layout === 'bag';
     const sources: readonly FeatureSource[] = 'pack' in binding ? binding.pack : [binding];
+    if (dtype === 'string' && (sources.length > 1 || isBag)) {
+      this.problems.push(`${at}: strings are bound one feature an input, and not as bags`);
+      return null;
+    }
     const slots: BoundSlot[] = [];
     let width = 0;
     for (const source of sources) {
@@ -102,13 +121,27 @@ class Compiler {
     }
     if (isBag) {
       this.#checkRank(spec, 1, null, 'a flat list of indices');
-      return { name: spec.name, dtype, kind: 'bag', bags: [], rank: 1, width, slots };
+      return { name: spec.name, dtype, kind: 'bag', bags: [], rank: 1, width, isBroadcast: false, slots };
     }
     const rank = spec.shape?.length ?? (width === 1 && !('pack' in binding) ? 1 : 2);
     if (rank === 1 && width !== 1)
       this.problems.push(`${at}: bound with width ${width}, the model wants ${describe(spec)}`);
     else this.#checkRank(spec, rank === 1 ? 1 : 2, rank === 1 ? null : width, `width ${width}`);
-    return { name: spec.name, dtype, kind: 'dense', bags: [], rank: rank === 1 ? 1 : 2, width, slots };
+    const isBroadcast = this.#isBroadcast(spec, binding, slots);
+    return { name: spec.name, dtype, kind: 'dense', bags: [], rank: rank === 1 ? 1 : 2, width, isBroadcast, slots };
+  }
+
+  /** The number of candidates that the graph fixes; its inputs must agree. */
+  fixedRows(specs: readonly TensorSpec[], bound: readonly BoundInput[]): number | null {
+    const fixed = specs.flatMap((spec) => {
+      const input = bound.find(({ name }) => name === spec.name);
+      if (input === undefined || input.isBroadcast || input.kind === 'bag') return [];
+      const rows = spec.shape?.[input.kind === 'offsets' ? 1 : 0];
+      return typeof rows === 'number' ? [{ rows, text: `${spec.name} ${describe(spec)}` }] : [];
+    });
+    if (new Set(fixed.map(({ rows }) => rows)).size > 1)
+      this.problems.push(`its inputs fix different numbers of candidates: ${fixed.map(({ text }) => text).join(', ')}`);
+    return fixed[0]?.rows ?? null;
   }
 
   checkOffsets(bound: readonly BoundInput[]): void {
@@ -120,6 +153,23 @@ class Compiler {
     for (const name of bags)
       if (!named.includes(name))
         this.problems.push(`input ${name}: \`layout: bag\` needs an input with \`offsets_of\` that names it`);
+  }
+
+  /** One row for the request: because the registry says so, or because the graph takes one where others take N. */
+  #isBroadcast(spec: TensorSpec, binding: InputBinding, slots: readonly BoundSlot[]): boolean {
+    const said = 'broadcast' in binding ? binding.broadcast : undefined;
+    const perCandidate = slots.find(({ side, source }) => side === 'item' || PER_CANDIDATE.has(source));
+    if (said === true && perCandidate !== undefined) {
+      this.problems.push(
+        `input ${spec.name}: \`broadcast\` sends one row, and ${perCandidate.source} has one per candidate`,
+      );
+      return false;
+    }
+    if (said === true && this.options.isPerCandidate !== true) {
+      this.problems.push(`input ${spec.name}: \`broadcast\` belongs to rerankers`);
+      return false;
+    }
+    return said ?? (this.options.isPerCandidate === true && spec.shape?.[0] === 1 && perCandidate === undefined);
   }
 
   #checkRank(spec: TensorSpec, rank: 1 | 2, width: number | null, bound: string): void {
@@ -162,6 +212,10 @@ class Compiler {
     if (source.startsWith('retrieval.') && width !== 1) return fail(`is one number, bound with width ${width}`);
     const vocabulary =
       binding.vocabulary === undefined ? null : await loadVocabulary(binding.vocabulary, this.options.vocabularies);
+    if (dtype === 'string' && (side === 'given' || vocabulary !== null))
+      return fail(
+        side === 'given' ? 'is a number, and the input takes strings' : 'the input takes words, not their numbers',
+      );
     const imprecise = this.#imprecise(vocabulary, binding, dtype);
     if (imprecise !== null) return fail(imprecise);
     const table = side === 'user' ? this.options.users : side === 'item' ? this.options.items : undefined;
@@ -170,7 +224,13 @@ class Compiler {
     const isList = found === undefined ? width > 1 : found.kind === 'string_list' || found.kind === 'number_list';
     // A bag is not padded: NaN marks the gaps that BoundInputs closes.
     const slot = makeSlot(isBag ? { ...binding, pad: Number.NaN } : binding, vocabulary, width, isList, dtype);
-    const bound = { slot, side, column, source } as const;
+    const bound = { slot, side, column, source, strings: null } as const;
+    if (found !== undefined && dtype === 'string') {
+      const isListColumn = found.kind === 'string_list' || found.kind === 'number_list';
+      if (width > 1 && !isListColumn)
+        return fail(`column ${name} of ${table!.name} holds no lists, and width is ${width}`);
+      return { ...bound, encoder: null, strings: found };
+    }
     if (found !== undefined) {
       const encoder = columnEncoder(slot, found);
       if (typeof encoder === 'string') return fail(`column ${name} of ${table!.name} does not fit: ${encoder}`);

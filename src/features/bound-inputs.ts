@@ -1,7 +1,8 @@
 /** A compiled binding: features in, tensors out. Synchronous and free of per-value objects: it runs once per request. */
 import { BelfryError } from '../errors.js';
 import type { Features, FeatureValue, TensorData } from '../types.js';
-import { type ColumnEncoder, checkFeature, encodeValue, type Slot } from './feature-slot.js';
+import { type FeatureColumn, valueAt } from './feature-column.js';
+import { type ColumnEncoder, checkFeature, encodeStrings, encodeValue, type Slot } from './feature-slot.js';
 import { type BindableDtype, toTensorValues } from './tensor-writer.js';
 
 export interface BoundSlot {
@@ -12,6 +13,8 @@ export interface BoundSlot {
   readonly column: number;
   /** Present when a table has the column. */
   readonly encoder: ColumnEncoder | null;
+  /** The column itself, for inputs of strings. */
+  readonly strings: FeatureColumn | null;
 }
 
 export interface BoundInput {
@@ -22,6 +25,8 @@ export interface BoundInput {
   readonly bags: readonly string[];
   readonly rank: 1 | 2;
   readonly width: number;
+  /** One row for the request, which the graph repeats itself. */
+  readonly isBroadcast: boolean;
   readonly slots: readonly BoundSlot[];
 }
 
@@ -63,6 +68,8 @@ export class BoundInputs {
   constructor(
     readonly name: string,
     readonly inputs: readonly BoundInput[],
+    /** Rows that the graph takes, no more and no fewer; null where it takes any number. */
+    readonly fixedRows: number | null = null,
   ) {
     const slots = inputs.flatMap((input) => input.slots);
     const of = (side: BoundSlot['side']): string[] => [
@@ -108,15 +115,17 @@ export class BoundInputs {
       feeds[input.name] = {
         dtype: input.dtype,
         dims: [input.bags.length, batch.rows],
-        data: toTensorValues(input.dtype, numbers, numbers.length),
+        data: toTensorValues(numeric(input), numbers, numbers.length),
       };
     }
     return feeds;
   }
 
-  #dense(input: BoundInput, batch: BindingBatch): TensorData {
+  #dense(input: BoundInput, given: BindingBatch): TensorData {
+    const batch = input.isBroadcast ? { ...given, rows: 1 } : given;
     const count = batch.rows * input.width;
     const dims = input.rank === 1 ? [batch.rows] : [batch.rows, input.width];
+    if (input.dtype === 'string') return { dtype: 'string', dims, data: this.#strings(input.slots[0]!, batch) };
     const only = input.slots.length === 1 ? input.slots[0]!.source : null;
     if (only === 'item_embedding' && input.dtype === 'float32') {
       // The widest input of most scorers is already what the graph wants.
@@ -125,7 +134,7 @@ export class BoundInputs {
     }
     if (this.#scratch.length < count) this.#scratch = new Float64Array(count);
     for (const slot of input.slots) this.#write(slot, batch, this.#scratch, input.width, slot.column);
-    return { dtype: input.dtype, dims, data: toTensorValues(input.dtype, this.#scratch, count) };
+    return { dtype: input.dtype, dims, data: toTensorValues(numeric(input), this.#scratch, count) };
   }
 
   /** A bag is encoded like a dense list with NaN as padding (see binding.ts), and then closed up. */
@@ -144,7 +153,35 @@ export class BoundInputs {
       }
     }
     starts.set(input.name, begins);
-    return { dtype: input.dtype, dims: [filled], data: toTensorValues(input.dtype, rows, filled) };
+    return { dtype: input.dtype, dims: [filled], data: toTensorValues(numeric(input), rows, filled) };
+  }
+
+  /** Words as they are, for graphs that hold their own vocabulary. */
+  #strings({ slot, side, column, strings }: BoundSlot, batch: BindingBatch): string[] {
+    const { width } = slot;
+    const out = new Array<string>(batch.rows * width);
+    const put = (row: number, value: FeatureValue | undefined): void =>
+      encodeStrings(slot, value, out, row * width + column);
+    if (side === 'item') {
+      const rows = strings === null ? null : this.#rowsOf('item', batch);
+      for (let row = 0; row < batch.rows; row++) {
+        const given = batch.itemFeatures?.[row];
+        if (given !== undefined) put(row, own(given, slot.feature));
+        else put(row, rows === null || rows[row]! < 0 ? null : valueAt(strings!, rows[row]!));
+      }
+      return out;
+    }
+    if (side === 'user' && (batch.users !== undefined || batch.userRows !== undefined)) {
+      for (let row = 0; row < batch.rows; row++) {
+        const userRow = batch.userRows?.[row] ?? -1;
+        if (batch.users !== undefined) put(row, own(batch.users[row]!, slot.feature));
+        else put(row, strings === null || userRow < 0 ? null : valueAt(strings, userRow));
+      }
+      return out;
+    }
+    put(0, own((side === 'user' ? batch.user : batch.context) ?? {}, slot.feature));
+    for (let at = width; at < out.length; at++) out[at] = out[at - width]!;
+    return out;
   }
 
   #write(bound: BoundSlot, batch: BindingBatch, out: Float64Array, stride: number, at: number): void {
@@ -199,6 +236,11 @@ export class BoundInputs {
     }
     return values;
   }
+}
+
+/** Strings go their own way, and binding.ts makes no bags of them. */
+function numeric({ dtype }: BoundInput): Exclude<BindableDtype, 'string'> {
+  return dtype as Exclude<BindableDtype, 'string'>;
 }
 
 /** A feature may be called `constructor`; one that is absent is not what every object inherits. */

@@ -34,6 +34,8 @@ export interface Slot {
   readonly takesBooleans: boolean;
   /** The tensor takes whole numbers only. */
   readonly isInteger: boolean;
+  /** The tensor holds words, not their numbers: a missing value and padding are the empty word. */
+  readonly isString: boolean;
   /** A number beyond it would wrap around or become infinite in the tensor. */
   readonly largest: number;
 }
@@ -72,6 +74,7 @@ export function makeSlot(
     takesNumbers: vocabulary !== null && endsInNumber(vocabulary),
     takesBooleans: vocabulary !== null && (vocabulary.has('true') || vocabulary.has('false')),
     isInteger: dtype === 'int32' || dtype === 'int64',
+    isString: dtype === 'string',
     largest: LARGEST[dtype] ?? FLOAT32_MAX,
   };
 }
@@ -120,6 +123,13 @@ export function encodeValue(slot: Slot, value: FeatureValue | undefined, out: Fl
   out[at] = Number.isNaN(number) ? slot.missing : number;
 }
 
+/** Writes the words of one checked value; numbers and booleans as they print. */
+export function encodeStrings(slot: Slot, value: FeatureValue | undefined, out: string[], at: number): void {
+  const entries = value === null || value === undefined ? [] : typeof value === 'object' ? value : [value];
+  const kept = slot.keepsLast ? entries.slice(-slot.width) : entries;
+  for (let i = 0; i < slot.width; i++) out[at + i] = i < kept.length ? String(kept[i]) : '';
+}
+
 /** Refuses a value of a request that the slot cannot take; `field` is its path in the body. */
 export function checkFeature(slot: Slot, value: FeatureValue | undefined, field: string): void {
   if (value === null || value === undefined) return;
@@ -128,13 +138,13 @@ export function checkFeature(slot: Slot, value: FeatureValue | undefined, field:
       field,
       ...(limit === undefined ? {} : { limit }),
     });
-  const entryKind = slot.vocabulary !== null ? 'string' : slot.isInteger ? 'whole number' : 'number';
+  const entryKind = slot.vocabulary !== null || slot.isString ? 'string' : slot.isInteger ? 'whole number' : 'number';
   const checkEntry = (entry: unknown, expected: string): void => {
-    if (slot.vocabulary !== null) {
+    if (slot.vocabulary !== null || slot.isString) {
       const isWord =
         typeof entry === 'string' ||
-        (typeof entry === 'number' && slot.takesNumbers) ||
-        (typeof entry === 'boolean' && slot.takesBooleans);
+        (typeof entry === 'number' && (slot.takesNumbers || slot.isString)) ||
+        (typeof entry === 'boolean' && (slot.takesBooleans || slot.isString));
       if (!isWord) throw refuse(expected, entry);
       const { max } = FEATURE_LIMITS.stringLength;
       if (typeof entry === 'string' && entry.length > max)

@@ -9,6 +9,7 @@ export const BINDABLE_DTYPES = [
   'int32',
   'int64',
   'bool',
+  'string',
 ] as const satisfies readonly TensorDtype[];
 export type BindableDtype = (typeof BINDABLE_DTYPES)[number];
 
@@ -24,10 +25,15 @@ export const EXACT_INTEGERS: Readonly<Record<BindableDtype, number>> = {
   int32: 2 ** 31 - 1,
   int64: 2 ** 53,
   bool: 1,
+  string: Number.POSITIVE_INFINITY,
 };
 
 /** Copies the first `count` numbers; the source may be scratch that is used again. */
-export function toTensorValues(dtype: BindableDtype, numbers: Float64Array, count: number): TensorValues {
+export function toTensorValues(
+  dtype: Exclude<BindableDtype, 'string'>,
+  numbers: Float64Array,
+  count: number,
+): TensorValues {
   const source = numbers.subarray(0, count);
   switch (dtype) {
     case 'float32':

@@ -18,7 +18,7 @@ import type { FeatureTable } from '../features/feature-table.js';
 import { readVocabularyFile, type VocabularySources } from '../features/vocabulary.js';
 import { ModuleReranker } from '../rerank/module-reranker.js';
 import { loadOnnx } from '../inference/onnx-file.js';
-import { OnnxReranker } from '../rerank/onnx-reranker.js';
+import { openOnnxReranker } from '../rerank/onnx-reranker.js';
 import type { Reranker } from '../rerank/reranker.js';
 import { ItemTower } from '../tower/item-tower.js';
 import { UserTower } from '../tower/user-tower.js';
@@ -155,7 +155,7 @@ async function openTower(
 
 async function openReranker(row: ModelRow, context: ModelContext): Promise<Reranker> {
   const { inputs, output } = bindingOf(row);
-  return OnnxReranker.open({
+  return openOnnxReranker({
     name: row.name,
     version: row.version,
     modelPath: join(context.folder, row.path),

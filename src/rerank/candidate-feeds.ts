@@ -3,23 +3,44 @@ import type { BoundInputs } from '../features/bound-inputs.js';
 import type { Features, TensorData } from '../types.js';
 import type { RerankCandidates, RerankRequest } from './reranker.js';
 
-/** Row i of every tensor is candidate i. */
+/** Candidates from `start` up to `end`, in tensors of `rows` rows; those beyond are of missing values. */
+export interface Piece {
+  readonly start: number;
+  readonly end: number;
+  readonly rows: number;
+}
+
+/** Row i of every tensor with a row per candidate is candidate `start` + i. */
 export function candidateFeeds(
   bound: BoundInputs,
   request: RerankRequest,
   candidates: RerankCandidates,
+  piece: Piece,
 ): Record<string, TensorData> {
-  const rows = candidates.rows.length;
+  const { start, end, rows } = piece;
+  const { embeddings, features } = candidates;
+  const dims = embeddings === undefined ? 0 : embeddings.length / candidates.rows.length;
+  const isWhole = start === 0 && end === candidates.rows.length && rows === end;
+  const itemRows = new Int32Array(rows).fill(-1);
+  const scores = new Float64Array(rows);
+  const ranks = new Float64Array(rows);
+  for (let at = start; at < end; at++) {
+    itemRows[at - start] = candidates.rows[at]!;
+    scores[at - start] = candidates.scores[at]!;
+    ranks[at - start] = at + 1;
+  }
+  const vectors = embeddings === undefined || isWhole ? embeddings : new Float32Array(rows * dims);
+  if (!isWhole && embeddings !== undefined) vectors!.set(embeddings.subarray(start * dims, end * dims));
   return bound.fill({
     rows,
     user: userFeatures(bound, request),
     context: request.context ?? {},
-    itemRows: candidates.rows,
-    ...(candidates.features === undefined ? {} : { itemFeatures: candidates.features }),
-    retrievalScores: candidates.scores,
-    retrievalRanks: Float64Array.from({ length: rows }, (_, i) => i + 1),
+    itemRows,
+    ...(features === undefined ? {} : { itemFeatures: features.slice(start, end) }),
+    retrievalScores: scores,
+    retrievalRanks: ranks,
     ...(request.userEmbedding === undefined ? {} : { userEmbedding: request.userEmbedding }),
-    ...(candidates.embeddings === undefined ? {} : { itemEmbeddings: candidates.embeddings }),
+    ...(vectors === undefined ? {} : { itemEmbeddings: vectors }),
   });
 }
 

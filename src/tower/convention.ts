@@ -18,7 +18,7 @@ export function bindByConvention(
     const width = input.shape?.[1] ?? 1;
     if (column === undefined)
       reasons.push(`input ${input.name} ${describe(input)}: no ${side} feature column has this name`);
-    else if (column.kind === 'string' || column.kind === 'string_list')
+    else if ((column.kind === 'string' || column.kind === 'string_list') && input.dtype !== 'string')
       reasons.push(`input ${input.name}: column ${column.name} holds strings, and the vocabulary is not known`);
     else bindings[input.name] = { source: `${side}.${column.name}`, width };
   }

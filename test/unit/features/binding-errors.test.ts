@@ -24,8 +24,8 @@ describe('bindings that do not fit (fault M3)', () => {
     [
       'a dtype that no binding feeds',
       { x: { source: 'item.size' } },
-      [spec('x', 'string', null)],
-      'input x: the model wants string, which no binding can feed; cast inside the graph',
+      [spec('x', 'uint8', null)],
+      'input x: the model wants uint8, which no binding can feed; cast inside the graph',
     ],
     [
       'another width',

@@ -1,7 +1,8 @@
 import { afterEach, describe, expect, it } from 'vitest';
 import { FeatureTable } from '../../../src/features/feature-table.js';
 import { ModuleReranker } from '../../../src/rerank/module-reranker.js';
-import { OnnxReranker, type OnnxRerankerOptions } from '../../../src/rerank/onnx-reranker.js';
+import type { BoundScorer } from '../../../src/rerank/bound-scorer.js';
+import { openOnnxReranker, type OnnxRerankerOptions } from '../../../src/rerank/onnx-reranker.js';
 import type { Reranker } from '../../../src/rerank/reranker.js';
 import { expectError } from '../../support/expect-error.js';
 import { expectClose, expected, fileWith, modelPath } from '../../support/model-fixtures.js';
@@ -35,8 +36,8 @@ const OPTIONS: OnnxRerankerOptions = {
   },
   output: { name: 'score', task: 0 },
 };
-async function open(options: Partial<OnnxRerankerOptions> = {}): Promise<OnnxReranker> {
-  const reranker = await OnnxReranker.open({ ...OPTIONS, ...options });
+async function open(options: Partial<OnnxRerankerOptions> = {}): Promise<BoundScorer> {
+  const reranker = await openOnnxReranker({ ...OPTIONS, ...options });
   opened.push(reranker);
   return reranker;
 }

@@ -5,7 +5,8 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { parse } from 'yaml';
 import { FeatureTable } from '../../../src/features/feature-table.js';
 import { readVocabularyFile, type VocabularySources } from '../../../src/features/vocabulary.js';
-import { OnnxReranker, type OnnxRerankerOptions } from '../../../src/rerank/onnx-reranker.js';
+import type { BoundScorer } from '../../../src/rerank/bound-scorer.js';
+import { openOnnxReranker, type OnnxRerankerOptions } from '../../../src/rerank/onnx-reranker.js';
 import { UserTower, type UserTowerOptions } from '../../../src/tower/user-tower.js';
 import type { Features } from '../../../src/types.js';
 import { expectClose } from '../../support/model-fixtures.js';
@@ -36,7 +37,7 @@ const { dims } = JSON.parse(text('embeddings/export.json')) as { dims: number };
 let users: FeatureTable;
 let items: FeatureTable;
 let tower: UserTower;
-let reranker: OnnxReranker;
+let reranker: BoundScorer;
 
 beforeAll(async () => {
   users = (await FeatureTable.open(folder('features/users.parquet'))).alignTo(userIds);
@@ -60,7 +61,7 @@ beforeAll(async () => {
     output: dlrm.output,
     items,
   };
-  reranker = await OnnxReranker.open(options);
+  reranker = await openOnnxReranker(options);
 });
 afterAll(async () => {
   await tower?.close();

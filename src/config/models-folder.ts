@@ -18,6 +18,15 @@ const EXCLUSION_SETS_MAX = 64;
 export const STAGES = ['production', 'ab-test', 'shadow', 'archived'] as const;
 export type Stage = (typeof STAGES)[number];
 
+const Name = Type.String({ pattern: '^[A-Za-z0-9][A-Za-z0-9_.-]{0,127}$' });
+
+/** `name` is a server of the settings; `model` and `version` are what that server calls this model. */
+export const ServerSchema = Type.Object(
+  { name: Type.Optional(Name), model: Type.Optional(Name), version: Type.Optional(Name) },
+  { additionalProperties: false },
+);
+export type ModelServerRow = Static<typeof ServerSchema>;
+
 const ModelRowSchema = Type.Object(
   {
     model: Type.String({ minLength: 1, maxLength: 64 }),
@@ -34,6 +43,8 @@ const ModelRowSchema = Type.Object(
     role: Type.Optional(Type.Union([Type.Literal('user_tower'), Type.Literal('item_tower'), Type.Literal('reranker')])),
     sha256: Type.Optional(Type.String({ pattern: '^[0-9a-f]{64}$' })),
     notes: Type.Optional(Type.String()),
+    // Where on a model server it runs. Its address stands in the settings of the process, never here.
+    server: Type.Optional(ServerSchema),
     // The binding of inputs and output is checked where it is compiled (features/binding.ts).
     inputs: Type.Optional(Type.Record(Type.String(), Type.Unknown())),
     output: Type.Optional(Type.Unknown()),
@@ -74,6 +85,8 @@ export interface ModelRow {
   readonly role: 'user_tower' | 'item_tower' | 'reranker';
   readonly sha256?: string;
   readonly notes?: string;
+  /** Of a model that runs on a model server. */
+  readonly server?: ModelServerRow;
   readonly inputs?: Readonly<Record<string, unknown>>;
   readonly output?: unknown;
 }
@@ -242,7 +255,7 @@ function conventionRows(folder: string): ModelRow[] {
 }
 
 function chooseTower(models: readonly ModelRow[]): ModelRow | undefined {
-  const towers = models.filter((row) => row.role === 'user_tower' && row.format === 'onnx');
+  const towers = models.filter((row) => row.role === 'user_tower' && row.format === 'onnx' && row.server === undefined);
   return towers.find((row) => row.stage === 'production') ?? towers.find((row) => row.stage === 'ab-test');
 }
 

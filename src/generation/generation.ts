@@ -5,7 +5,8 @@ import { type GraphFile, type KernelName, loadAddon, type NativeIndex, type Nati
 import { IdMap } from '../ann/ids.js';
 import { Searcher } from '../ann/searcher.js';
 import { FeatureTable } from '../features/feature-table.js';
-import type { Reranker } from '../rerank/reranker.js';
+import type { ModelServerSettings } from '../config/model-servers.js';
+import type { GuardedReranker, OnRerankerState } from '../rerank/guarded-reranker.js';
 import type { UserTower } from '../tower/user-tower.js';
 import type { Id, Metric, Row } from '../types.js';
 import type { PublishedGeneration } from './data-folder.js';
@@ -24,6 +25,8 @@ export interface LoadOptions {
   readonly kernel?: KernelName | undefined;
   readonly modelWorkers?: number | undefined;
   readonly rerankModule?: string | undefined;
+  readonly modelServers?: readonly ModelServerSettings[] | undefined;
+  readonly onRerankerState?: OnRerankerState | undefined;
   /** Another generation serves meanwhile: one thread at low priority makes the index. */
   readonly isBackground?: boolean | undefined;
 }
@@ -96,6 +99,8 @@ export class Generation {
         userIds: () => userIds?.all() ?? userTable.ids,
         workers: options.modelWorkers,
         rerankModule: options.rerankModule,
+        modelServers: options.modelServers,
+        onRerankerState: options.onRerankerState,
       });
       opened.push({ close: () => closeModels(models) });
       const defaultQuery =
@@ -133,7 +138,7 @@ export class Generation {
     return this.models.towerProblem;
   }
 
-  get rerankers(): readonly Reranker[] {
+  get rerankers(): readonly GuardedReranker[] {
     return this.models.rerankers;
   }
 

@@ -4,7 +4,7 @@
  */
 import { type Static, type TSchema, Type } from 'typebox';
 import type { Calibration } from '../ann/planner.js';
-import { STAGES } from '../config/models-folder.js';
+import { ServerSchema, STAGES } from '../config/models-folder.js';
 import type { ErrorCode } from '../errors.js';
 import { METRICS } from '../types.js';
 import { GATE_CODES, GATE_NAMES, type GateName } from './gates/gate.js';
@@ -135,6 +135,7 @@ const Model = object({
   stage: oneOf(STAGES),
   role: oneOf(['user_tower', 'item_tower', 'reranker']),
   notes: Type.Optional(Type.String()),
+  server: Type.Optional(ServerSchema),
   inputs: Type.Optional(Type.Record(Type.String(), Type.Unknown())),
   output: Type.Optional(Type.Unknown()),
   file: Type.Optional(Path),

@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import type { TSchema } from 'typebox';
 import { Value } from 'typebox/value';
 import { explain, type SchemaError } from '../config/explain.js';
+import { DEFAULT_SERVER, type ModelServerSettings } from '../config/model-servers.js';
 import { insideFolder, type ModelRow } from '../config/models-folder.js';
 import { BelfryError } from '../errors.js';
 import {
@@ -19,11 +20,12 @@ import { readVocabularyFile, type VocabularySources } from '../features/vocabula
 import { ModuleReranker } from '../rerank/module-reranker.js';
 import { loadOnnx } from '../inference/onnx-file.js';
 import { openOnnxReranker } from '../rerank/onnx-reranker.js';
-import type { Reranker } from '../rerank/reranker.js';
+import { GuardedReranker, type OnRerankerState } from '../rerank/guarded-reranker.js';
+import { KserveReranker } from '../rerank/kserve/kserve-reranker.js';
 import { ItemTower } from '../tower/item-tower.js';
 import { UserTower } from '../tower/user-tower.js';
 import type { Id } from '../types.js';
-import { runsInProcess } from './sources.js';
+import { runsInProcess, runsOnServer } from './sources.js';
 
 export interface ModelContext {
   /** Folder that the paths of the rows are relative to. */
@@ -38,6 +40,9 @@ export interface ModelContext {
   readonly workers?: number | undefined;
   /** A reranker in code, from the settings (never from data). */
   readonly rerankModule?: string | undefined;
+  /** Where rerankers run that do not run in process; from the settings (never from data). */
+  readonly modelServers?: readonly ModelServerSettings[] | undefined;
+  readonly onRerankerState?: OnRerankerState | undefined;
 }
 
 export interface OpenModels {
@@ -45,8 +50,8 @@ export interface OpenModels {
   /** Why there is no tower though the folder has one: nothing says how to bind its inputs. */
   readonly towerProblem?: string;
   /** Best first: production, then ab-test, then shadow. */
-  readonly rerankers: readonly Reranker[];
-  /** Rerankers found by convention that could not be bound. */
+  readonly rerankers: readonly GuardedReranker[];
+  /** Rerankers that cannot run, with the reason: nothing binds their inputs, or no server runs them. */
   readonly rerankerProblems: readonly string[];
 }
 
@@ -58,24 +63,29 @@ export async function openModels(context: ModelContext): Promise<OpenModels> {
     return model;
   };
   try {
-    const rerankers: Reranker[] = [];
+    const rerankers: GuardedReranker[] = [];
     const rerankerProblems: string[] = [];
     for (const row of rerankerRows(context.rows)) {
       if (row.inputs === undefined) {
         rerankerProblems.push(`${labelOf(row)}: registry.yaml does not say what its inputs are (inputs:)`);
         continue;
       }
-      rerankers.push(keep(await openReranker(row, context)));
+      const server = serverOf(row, context);
+      if (typeof server === 'string') rerankerProblems.push(`${labelOf(row)}: ${server}`);
+      else rerankers.push(keep(await openReranker(row, context, server)));
     }
     if (context.rerankModule !== undefined) {
       rerankers.unshift(
         keep(
-          await ModuleReranker.open({
-            name: 'module',
-            version: '0',
-            modulePath: context.rerankModule,
-            items: context.items,
-          }),
+          new GuardedReranker(
+            await ModuleReranker.open({
+              name: 'module',
+              version: '0',
+              modulePath: context.rerankModule,
+              items: context.items,
+            }),
+            { onState: context.onRerankerState },
+          ),
         ),
       );
     }
@@ -153,21 +163,49 @@ async function openTower(
   }
 }
 
-async function openReranker(row: ModelRow, context: ModelContext): Promise<Reranker> {
+/** The server that runs a reranker; undefined where it runs in process, a reason where no server does. */
+function serverOf(row: ModelRow, { modelServers = [] }: ModelContext): ModelServerSettings | string | undefined {
+  if (!runsOnServer(row)) return undefined;
+  const wanted = row.server?.name;
+  const [only] = modelServers;
+  if (only === undefined)
+    return `it runs on a model server, and none is set; start with --model-server URL or set model_servers`;
+  const found =
+    wanted === undefined && modelServers.length === 1
+      ? only
+      : modelServers.find(({ name }) => name === (wanted ?? DEFAULT_SERVER));
+  if (found !== undefined) return found;
+  const names = modelServers.map(({ name }) => name).join(', ');
+  return `it runs on model server ${wanted ?? DEFAULT_SERVER}, and the settings have ${names}`;
+}
+
+async function openReranker(
+  row: ModelRow,
+  context: ModelContext,
+  server: ModelServerSettings | undefined,
+): Promise<GuardedReranker> {
   const { inputs, output } = bindingOf(row);
-  return openOnnxReranker({
+  const bound = {
     name: row.name,
     version: row.version,
-    modelPath: join(context.folder, row.path),
-    ...(row.sha256 === undefined ? {} : { sha256: row.sha256 }),
     inputs: inputs ?? {},
     ...(output === undefined ? {} : { output }),
     dims: context.dims,
     users: context.users,
     items: context.items,
     vocabularies: vocabulariesOf(context),
+  };
+  if (server !== undefined) {
+    const address = { model: row.server?.model ?? row.name, version: row.server?.version };
+    return KserveReranker.open({ ...bound, server, address, onState: context.onRerankerState });
+  }
+  const reranker = await openOnnxReranker({
+    ...bound,
+    modelPath: join(context.folder, row.path),
+    ...(row.sha256 === undefined ? {} : { sha256: row.sha256 }),
     ...(context.workers === undefined ? {} : { workers: context.workers }),
   });
+  return new GuardedReranker(reranker, { onState: context.onRerankerState });
 }
 
 /** The row that serves in a role: that in production, else one under test. */
@@ -180,7 +218,7 @@ const STAGE_ORDER = ['production', 'ab-test', 'shadow'];
 
 function rerankerRows(rows: readonly ModelRow[]): ModelRow[] {
   return rows
-    .filter((row) => row.role === 'reranker' && runsInProcess(row))
+    .filter((row) => row.role === 'reranker' && row.stage !== 'archived')
     .sort((a, b) => STAGE_ORDER.indexOf(a.stage) - STAGE_ORDER.indexOf(b.stage));
 }
 

@@ -34,8 +34,13 @@ async function descriptionFiles(modelsFolder: string): Promise<string[]> {
   return found;
 }
 
-export function runsInProcess(row: Pick<ModelRow, 'format' | 'stage'>): boolean {
-  return row.format === 'onnx' && row.stage !== 'archived';
+export function runsInProcess(row: Pick<ModelRow, 'format' | 'stage' | 'server'>): boolean {
+  return row.format === 'onnx' && row.server === undefined && row.stage !== 'archived';
+}
+
+/** Rerankers of other formats, and those whose row says `server:`. */
+export function runsOnServer(row: Pick<ModelRow, 'format' | 'stage' | 'server' | 'role'>): boolean {
+  return row.role === 'reranker' && row.stage !== 'archived' && !runsInProcess(row);
 }
 
 /** The description files of a models folder as they are now. */

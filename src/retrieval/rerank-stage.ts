@@ -75,8 +75,7 @@ export class Reranking {
     const { rerankers, rerankerProblems } = generation;
     const [first] = rerankers;
     if (first === undefined) {
-      const why =
-        rerankerProblems.length > 0 ? rerankerProblems.join('; ') : 'its registry names none that runs in process';
+      const why = rerankerProblems.length > 0 ? rerankerProblems.join('; ') : 'its registry names none';
       throw new BelfryError('BELFRY_NO_RERANKER', `rerank: generation ${generation.id} has no reranker: ${why}`, {
         field: 'rerank',
       });
@@ -87,7 +86,7 @@ export class Reranking {
     const names = rerankers.map(({ name, version }) => `${name}@${version}`).join(', ');
     throw new BelfryError(
       'BELFRY_UNKNOWN_RERANKER',
-      `rerank: expected true or one of ${names}, received ${show(wanted)}`,
+      `rerank: expected true or one of ${names}, received ${show(wanted)}${rerankerProblems.map((problem) => `; ${problem}`).join('')}`,
       { field: 'rerank' },
     );
   }
@@ -129,6 +128,8 @@ export class Reranking {
       const known = asBelfryError(error);
       if (known.statusCode >= 400 && known.statusCode < 500) throw known; // the caller's own mistake
       if (known.code === 'BELFRY_DEADLINE_EXCEEDED') return { invalidScores: 0, degraded: ['rerank_timeout'] };
+      // What the breaker keeps away was told when it opened.
+      if (known.code === 'BELFRY_CIRCUIT_OPEN') return { invalidScores: 0, degraded: ['rerank_skipped'] };
       return { invalidScores: 0, degraded: ['rerank_skipped'], problem: known };
     } finally {
       clearTimeout(timer);

@@ -1,6 +1,7 @@
 /** What a server says of itself: ready or not, and what keeps it from serving the newest. */
 import type { BelfryError } from '../errors.js';
 import type { Generation } from '../generation/generation.js';
+import type { RerankerStatus } from '../rerank/guarded-reranker.js';
 
 export interface RetrieverStatus {
   readonly ready: boolean;
@@ -10,6 +11,8 @@ export interface RetrieverStatus {
   readonly tower?: string;
   readonly tower_problem?: string;
   readonly rerankers?: readonly string[];
+  /** Whether each reranker is asked now; the server is ready whatever they say. */
+  readonly scorers?: readonly RerankerStatus[];
   /** The newest export was refused; what serves is older. */
   readonly build_problem?: { readonly code: string; readonly message: string };
   /** What CURRENT names does not serve: it was passed over, or refused. */
@@ -54,6 +57,7 @@ export function statusOf({ generation, coming, buildProblem, isDraining }: Statu
     ...(generation.tower === undefined ? {} : { tower: generation.tower.name }),
     ...(generation.towerProblem === undefined ? {} : { tower_problem: generation.towerProblem }),
     rerankers: generation.rerankers.map(({ name, version }) => `${name}@${version}`),
+    scorers: generation.rerankers.map(({ status }) => status),
     ...common,
   };
 }

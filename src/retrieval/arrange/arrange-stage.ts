@@ -3,7 +3,8 @@
  * caps together. Where caps leave less than k, more is searched for among what they still admit.
  */
 import { concatRows } from '../../generation/exclusion-sets.js';
-import { BelfryError } from '../../errors.js';
+import type { BelfryError } from '../../errors.js';
+import type { Id } from '../../types.js';
 import type { ViewFound } from '../../upserts/item-view.js';
 import type { Pass } from '../pass.js';
 import type { Query } from '../query-vector.js';
@@ -14,7 +15,7 @@ import { boost } from './boosting.js';
 import { Allowance, Capping } from './capping.js';
 import { chooseDiverse } from './diversity.js';
 import type { RuleFacts } from './facts.js';
-import { type Placement, takeInOrder, weave } from './listing.js';
+import { type PinnedRow, type Placement, takeInOrder, weave } from './listing.js';
 import { resolvePins, scoreRows } from './pinning.js';
 import type { Rules } from './rules.js';
 
@@ -75,7 +76,8 @@ class Arrangement {
     while (arranged.list.length < request.k && arranged.capped > 0 && rounds < ROUNDS) {
       const hits = await this.searchFurther(arranged.list, rounds++);
       if (hits === undefined || hits.rows.length === 0) break;
-      this.candidates.push({ ...(await this.found.rank(hits)), isFirst: false });
+      const ranked = this.isRerankLost ? { hits } : await this.found.rank(hits);
+      this.candidates.push({ ...ranked, isFirst: false });
       const { length } = arranged.list;
       arranged = await this.arrange();
       if (arranged.list.length <= length) break;
@@ -83,65 +85,73 @@ class Arrangement {
     return this.conclude(arranged, rounds);
   }
 
-  private async arrange() {
-    const { pass, rules, capping } = this;
+  private async arrange(): Promise<Attempt> {
+    const { pass, rules } = this;
     const { comparable, others, boosted } = await this.scored();
     // The scale of a reranker says nothing of the retrieval scores that stand in for it.
-    const isCut = rules.minScore !== undefined && !this.isCutSkipped;
+    const isCut = rules.minScore !== undefined && !this.isRerankLost;
     const kept = isCut ? comparable.filter(({ score }) => score >= rules.minScore!) : comparable;
-    const rest = isCut ? [] : others;
     const { rows: pins, leftOut } = resolvePins(pass, rules.pins, this.found.selected);
+    const pinned = await this.placed(pins, [...comparable, ...others]);
     const pinnedRows = new Set(pins.map(({ row }) => row));
-    const known = new Map([...comparable, ...others].filter(({ row }) => pinnedRows.has(row)).map((one) => [one.row, one]));
-    const unknown = pins.map(({ row }) => row).filter((row) => !known.has(row));
-    const scores = unknown.length === 0 ? [] : await scoreRows(pass, this.found.query, unknown);
-    for (const [at, row] of unknown.entries())
-      known.set(row, { row, score: scores[at]!, retrievalScore: scores[at]!, rank: undefined });
-    const pinned = pins.map(({ row }) => ({ ...known.get(row)!, isPinned: true }));
-
-    const count = pass.request.k - pins.length;
     const free = (list: readonly Placement[]) =>
       pins.length === 0 ? list : list.filter(({ row }) => !pinnedRows.has(row));
-    const allowance = capping === undefined ? undefined : new Allowance(capping);
-    for (const { row } of pins) allowance?.count(row);
-    let isDiversitySkipped = false;
-    const taken: Placement[] = [];
-    let capped = 0;
-    const diverse =
-      rules.diversity === 0 || kept.length === 0
-        ? undefined
-        : await chooseDiverse(pass, rules.diversity, pinned, free(kept), count, capping);
-    if (diverse !== undefined) {
-      taken.push(...diverse);
-      for (const { row } of diverse) allowance?.count(row);
-      if (diverse.length < count) capped += free(kept).length - diverse.length;
-    } else {
-      isDiversitySkipped = rules.diversity > 0 && kept.length > 0;
-      const greedy = takeInOrder(free(kept), count, allowance);
-      taken.push(...greedy.taken);
-      capped += greedy.refused;
-    }
-    const tail = takeInOrder(free(rest), count - taken.length, allowance);
-    capped += tail.refused;
+    const { taken, ...chosen } = await this.choose(pinned, free(kept), isCut ? [] : free(others));
     return {
-      list: weave([...taken, ...tail.taken], pins, pinned),
+      ...chosen,
+      list: weave(taken, pins, pinned),
       boosted,
       cut: comparable.length - kept.length + (isCut ? others.length : 0),
-      capped,
       pinned: pins.length,
       leftOut,
-      isDiversitySkipped,
     };
   }
 
-  private get isCutSkipped(): boolean {
+  /** Pinned items with the scores that they have as candidates, or else with those of a search. */
+  private async placed(pins: readonly PinnedRow[], candidates: readonly Placement[]): Promise<Placement[]> {
+    if (pins.length === 0) return [];
+    const wanted = new Set(pins.map(({ row }) => row));
+    const known = new Map(candidates.filter(({ row }) => wanted.has(row)).map((one) => [one.row, one]));
+    const unknown = pins.map(({ row }) => row).filter((row) => !known.has(row));
+    const scores = await scoreRows(this.pass, this.found.query, unknown);
+    for (const [at, row] of unknown.entries())
+      known.set(row, { row, score: scores[at]!, retrievalScore: scores[at]!, rank: undefined });
+    return pins.map(({ row }) => ({ ...known.get(row)!, isPinned: true }));
+  }
+
+  /** What stands around the pins: of `best` first, of `others` where those run out. */
+  private async choose(
+    pinned: readonly Placement[],
+    best: readonly Placement[],
+    others: readonly Placement[],
+  ): Promise<Pick<Attempt, 'capped' | 'isDiversitySkipped'> & { taken: Placement[] }> {
+    const { pass, rules, capping } = this;
+    const count = pass.request.k - pinned.length;
+    const allowance = capping === undefined ? undefined : new Allowance(capping);
+    for (const { row } of pinned) allowance?.count(row);
+    const isDiverse = rules.diversity > 0 && best.length > 0;
+    const diverse = isDiverse ? await chooseDiverse(pass, rules.diversity, pinned, best, count, capping) : undefined;
+    let first = { taken: [...(diverse ?? [])], refused: 0 };
+    if (diverse === undefined) first = takeInOrder(best, count, allowance);
+    else {
+      for (const { row } of diverse) allowance?.count(row);
+      if (diverse.length < count) first.refused = best.length - diverse.length;
+    }
+    const rest = takeInOrder(others, count - first.taken.length, allowance);
+    return {
+      taken: [...first.taken, ...rest.taken],
+      capped: first.refused + rest.refused,
+      isDiversitySkipped: isDiverse && diverse === undefined,
+    };
+  }
+
+  private get isRerankLost(): boolean {
     return this.found.isReranked && this.found.ranked.scores === undefined;
   }
 
   /** Candidates with a score that compares, best first, and those whose reranker score is not finite, as retrieved. */
   private async scored(): Promise<{ comparable: Placement[]; others: Placement[]; boosted: number }> {
     const { boosts } = this.rules;
-    const all: Placement[] = [];
     const finite: Placement[] = [];
     const others: Placement[] = [];
     for (const { hits, scores, isFirst } of this.candidates) {
@@ -152,15 +162,19 @@ class Arrangement {
         const score = scores?.[at] ?? retrievalScore;
         const rank = isFirst ? at + 1 : undefined;
         const isComparable = isScored && Number.isFinite(score);
-        (isComparable ? finite : others).push({ row, score: isComparable ? score : retrievalScore, retrievalScore, rank });
+        (isComparable ? finite : others).push({
+          row,
+          score: isComparable ? score : retrievalScore,
+          retrievalScore,
+          rank,
+        });
       }
     }
-    all.push(...finite);
-    const given = Float32Array.from(all, ({ score }) => score);
-    const rows = Uint32Array.from(all, ({ row }) => row);
+    const given = Float32Array.from(finite, ({ score }) => score);
+    const rows = Uint32Array.from(finite, ({ row }) => row);
     const { scores, count } =
       boosts.length === 0 ? { scores: given, count: 0 } : await boost(this.pass, boosts, rows, given);
-    const comparable = Array.from(orderByScore(scores), (at) => ({ ...all[at]!, score: scores[at]! }));
+    const comparable = Array.from(orderByScore(scores), (at) => ({ ...finite[at]!, score: scores[at]! }));
     return { comparable, others, boosted: count };
   }
 
@@ -189,15 +203,17 @@ class Arrangement {
   }
 
   private conclude(
-    { list, boosted, cut, capped, pinned, leftOut, isDiversitySkipped }: Awaited<ReturnType<Arrangement['arrange']>>,
+    { list, boosted, cut, capped, pinned, leftOut, isDiversitySkipped }: Attempt,
     rounds: number,
   ): Arranged {
     const { rules, pass } = this;
     const { degraded, request } = pass;
+    // A reranker that failed more than once is told of once.
+    degraded.splice(0, degraded.length, ...new Set(degraded));
     const isShort = list.length < request.k;
     if (isShort && capped > 0) degraded.push('fewer_by_caps');
     if (isShort && cut > 0) degraded.push('fewer_by_min_score');
-    if (rules.minScore !== undefined && this.isCutSkipped) degraded.push('min_score_skipped');
+    if (rules.minScore !== undefined && this.isRerankLost) degraded.push('min_score_skipped');
     if (isDiversitySkipped) degraded.push('diversity_skipped');
     if (leftOut.length > 0) degraded.push('pins_left_out');
     return {
@@ -217,4 +233,15 @@ class Arrangement {
 interface Candidates extends Ranked {
   /** Of the first search, whose order gives retrieval ranks. */
   readonly isFirst: boolean;
+}
+
+/** A list, and what became of the candidates on the way to it. */
+interface Attempt {
+  readonly list: readonly Placement[];
+  readonly boosted: number;
+  readonly cut: number;
+  readonly capped: number;
+  readonly pinned: number;
+  readonly leftOut: readonly Id[];
+  readonly isDiversitySkipped: boolean;
 }

@@ -24,9 +24,11 @@ export async function boost(
   const scores = Float32Array.from(given);
   const changed = new Uint8Array(rows.length);
   for (const [at, { filter, add = 0, multiply = 1 }] of boosts.entries()) {
-    const evaluating = view.evaluate(filter, () => deadline.remainingMs).catch((error: unknown) => {
-      throw placed(error, `boosts.${at}.`);
-    });
+    const evaluating = view
+      .evaluate(filter, () => deadline.remainingMs)
+      .catch((error: unknown) => {
+        throw placed(error, `boosts.${at}.`);
+      });
     const passes = view.allows(await deadline.orThrow(evaluating, 'filtering'), rows);
     for (const [place, passed] of passes.entries()) {
       if (passed === 0) continue;

@@ -98,8 +98,13 @@ export class SearchPlanner {
     private readonly rows: number,
     /** Absent: there is no graph, so everything is scanned. */
     private readonly calibration?: Calibration,
-    private readonly defaultRecall: number = ANN_BOUNDS.recall.default,
+    readonly defaultRecall: number = ANN_BOUNDS.recall.default,
   ) {}
+
+  /** Otherwise there is one way to search, whatever recall is asked for. */
+  get isCalibrated(): boolean {
+    return this.calibration !== undefined;
+  }
 
   /** Errors: BELFRY_INVALID_ARGUMENT for more than one of recall, exact and ef. */
   plan(wanted: Wanted): Plan {

@@ -101,6 +101,7 @@ async function serve(flags: ServeFlags): Promise<void> {
     (model, error) => logger.warn({ model, code: error.code, err: error.message }, 'not re-ranked'),
     upserts,
     userFeatures,
+    settings,
   );
   const follower = followerOf(data, settings, { retriever, upserts, metrics, logger });
   const builds = new ServerRebuilds(settings, data, { retriever, metrics, logger });

@@ -1,5 +1,6 @@
 /** Every setting of the process: its type, bounds, default, environment variable and help text. Read nowhere else. */
 import { type Static, Type } from 'typebox';
+import { OVERLOAD_DEFAULTS, OVERLOAD_PROPERTIES, TIMEOUT_MS } from './overload.js';
 import { FeatureStoresSchema } from './feature-stores.js';
 import { ModelServersSchema } from './model-servers.js';
 
@@ -17,7 +18,7 @@ export const LIMITS = {
   queryItems: { max: 1000 },
   batchRequests: { max: 256 },
   ef: { min: 1, max: 4096 },
-  timeoutMs: { default: 100, min: 1, max: 1000 },
+  timeoutMs: TIMEOUT_MS,
   idLength: { max: 256 },
   dims: { max: 4096 },
 } as const;
@@ -166,11 +167,7 @@ export const SettingsSchema = Type.Object(
       description: 'time for a request to arrive whole',
     }),
     max_connections: Type.Integer({ minimum: 1, maximum: 1_000_000, description: 'open sockets' }),
-    timeout_ms: Type.Integer({
-      minimum: LIMITS.timeoutMs.min,
-      maximum: LIMITS.timeoutMs.max,
-      description: 'deadline of a request that names none',
-    }),
+    ...OVERLOAD_PROPERTIES,
     rules: RuleSets,
     push_to: Type.String({
       pattern: '^s3://',
@@ -279,6 +276,7 @@ export const DEFAULTS: Omit<Settings, 'models'> = {
   request_timeout_ms: 10_000,
   max_connections: 10_000,
   timeout_ms: LIMITS.timeoutMs.default,
+  ...OVERLOAD_DEFAULTS,
   s3_checksums: 'when_supported',
   s3_etag: 'md5',
   s3_timeout_ms: 30_000,

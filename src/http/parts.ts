@@ -12,7 +12,7 @@ import type { AdminDoor } from './admin-door.js';
 
 export type HttpSettings = Pick<
   Settings,
-  'rules' | 'body_limit_bytes' | 'request_timeout_ms' | 'timeout_ms' | 'admin_key' | 'host'
+  'rules' | 'timeout_max_ms' | 'loop_delay_max_ms' | 'body_limit_bytes' | 'request_timeout_ms' | 'timeout_ms' | 'admin_key' | 'host'
 >;
 
 /** What /admin acts on. */

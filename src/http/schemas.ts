@@ -131,6 +131,12 @@ export const RetrieveBody = strict(
         description: `Retrieval depth before re-ranking; default ${LIMITS.candidates.default}.`,
       }),
     ),
+    strict: Type.Optional(
+      Type.Boolean({
+        description:
+          'All that is asked for, or an error: without it, overload and short deadlines lower an answer, which `degraded` says.',
+      }),
+    ),
     rules: Type.Optional(
       Type.String({
         pattern: '^[A-Za-z0-9._-]{1,64}$',
@@ -206,7 +212,8 @@ export const ErrorAnswer = strict({
 const AnsweredItem = strict({
   id: Id,
   score: Type.Number({
-    description: 'What the list is ordered by, before diversity and pins: the reranker’s score, else the retrieval score, boosted.',
+    description:
+      'What the list is ordered by, before diversity and pins: the reranker’s score, else the retrieval score, boosted.',
   }),
   retrieval_score: Type.Number(),
   retrieval_rank: Type.Optional(

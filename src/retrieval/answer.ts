@@ -23,7 +23,11 @@ export function rowsOf(ids: readonly Id[], view: ItemView): number[] {
 }
 
 /** Errors: BELFRY_UNKNOWN_EXCLUSION_SET; BELFRY_INVALID_ARGUMENT for a set by user in a request without a user. */
-export function excludedRows(request: RetrieveRequest, query: Query, view: ItemView): Uint32Array {
+export function excludedRows(
+  request: RetrieveRequest,
+  query: Pick<Query, 'userId' | 'seen'>,
+  view: ItemView,
+): Uint32Array {
   const { exclusions } = view.generation;
   return concatRows([
     rowsOf(request.exclude, view),

@@ -1,24 +1,40 @@
 /** The time that a request may take. Deadlines abandon work, they never abort it (a model run cannot be stopped). */
 import { BelfryError } from '../errors.js';
 
+/** Kept back from stages, for cutting and writing the answer, or for finding another one. */
+export const RESERVE_MS = 3;
+
 export class Deadline {
   private readonly end: number;
 
-  constructor(readonly timeoutMs: number) {
-    this.end = performance.now() + timeoutMs;
+  /** `startedAt` is of the monotonic clock: a clock that is set moves no deadline. */
+  constructor(
+    readonly timeoutMs: number,
+    startedAt: number = performance.now(),
+  ) {
+    this.end = startedAt + timeoutMs;
   }
 
   get remainingMs(): number {
     return this.end - performance.now();
   }
 
+  get isPast(): boolean {
+    return this.remainingMs <= 0;
+  }
+
+  /** What a stage may take: no more than its own cap, and no more than is left when the reserve is kept. */
+  budgetMs(capMs = Infinity, reserveMs = RESERVE_MS): number {
+    return Math.max(0, Math.min(capMs, this.remainingMs - reserveMs));
+  }
+
   /**
-   * Resolves to the work's result, or to undefined when the time left (less a reserve for writing the answer) passes
-   * first. The late work goes on and its result, or its failure, is dropped.
+   * Resolves to the work's result, or to undefined when the time left (less a reserve) passes first. The late work goes
+   * on and its result, or its failure, is dropped.
    */
   within<T>(work: Promise<T>, reserveMs = 0): Promise<T | undefined> {
     return new Promise((resolve, reject) => {
-      const timer = setTimeout(resolve, Math.max(0, this.remainingMs - reserveMs), undefined);
+      const timer = setTimeout(resolve, this.budgetMs(Infinity, reserveMs), undefined);
       work.then(
         (value) => {
           clearTimeout(timer);
@@ -34,11 +50,18 @@ export class Deadline {
 
   /** For work without which there is nothing to answer. Error: BELFRY_DEADLINE_EXCEEDED. */
   async orThrow<T>(work: Promise<T>, what: string): Promise<T> {
-    const result = await this.within(work.then((value) => ({ value })));
+    const result = await this.within(
+      work.then((value) => ({ value })),
+      RESERVE_MS,
+    );
     if (result !== undefined) return result.value;
-    throw new BelfryError(
+    throw this.exceeded(`while ${what}`);
+  }
+
+  exceeded(when: string): BelfryError {
+    return new BelfryError(
       'BELFRY_DEADLINE_EXCEEDED',
-      `the deadline of ${this.timeoutMs} ms passed while ${what}; raise timeout_ms or lower k`,
+      `the deadline of ${this.timeoutMs} ms passed ${when}; raise timeout_ms or lower k`,
       { field: 'timeout_ms', limit: this.timeoutMs },
     );
   }

@@ -1,6 +1,7 @@
 /** A request and its answer inside the process: filled once at the edge, so that inner code never asks for a default. */
 import { LIMITS } from '../config/schema.js';
 import type { FilterGroup } from '../features/filter.js';
+import type { Priority } from './admission.js';
 import type { RuleFacts } from './arrange/facts.js';
 import type { Rules } from './arrange/rules.js';
 import type { Degradation, Features, Id } from '../types.js';
@@ -36,6 +37,10 @@ export interface RetrieveRequest extends Shaping {
   /** False: none. True: the one that the registry puts first. A string: the one of that name. */
   readonly rerank: boolean | string;
   readonly candidates: number;
+  /** All that is asked for or an error: no less under overload, or when there is not the time. */
+  readonly strict: boolean;
+  /** Batches wait for requests that somebody looks at. */
+  readonly priority: Priority;
   /** Undefined: by score alone. */
   readonly rules?: Rules;
 }
@@ -114,6 +119,8 @@ export function fillRetrieve(request: Partial<RetrieveRequest> & Pick<RetrieveRe
     excludeSeen: false,
     rerank: false,
     candidates: LIMITS.candidates.default,
+    strict: false,
+    priority: 'online',
     withMetadata: [],
     timeoutMs: LIMITS.timeoutMs.default,
     explain: false,

@@ -1,8 +1,9 @@
 /**
- * What happens to a request, in which order: deadline, lease, reranker, query vector, filter and exclusions, search,
+ * What happens to a request, in which order: deadline, lease, admission, reranker, query vector, filter and exclusions, search,
  * re-rank, rules, cut, answer. The only flow control of a request; the parts do not know of each other.
  */
-import type { BelfryError } from '../errors.js';
+import { OVERLOAD_DEFAULTS, type OverloadSettings } from '../config/overload.js';
+import { asBelfryError, type BelfryError } from '../errors.js';
 import type { Generation } from '../generation/generation.js';
 import { UserFeatures } from '../features/stores/user-features.js';
 import type { GenerationStore } from '../generation/store.js';
@@ -14,6 +15,8 @@ import { answerOf, metadataColumns } from './answer.js';
 import { arrangeItems, depthOf } from './arrange/arrange-stage.js';
 import { Deadline, StageTimer } from './deadline.js';
 import { describeGeneration, suggestIds } from './describe.js';
+import { LoadGuard } from './load-guard.js';
+import { turnStart } from './loop-turn.js';
 import { observeAnswer, type Pass } from './pass.js';
 import { findQuery } from './query-vector.js';
 import { rankItems, rerankingOf } from './rerank-stage.js';
@@ -28,6 +31,7 @@ export class Retriever {
   /** Why the newest export does not serve, though an older generation does. */
   buildProblem: BelfryError | undefined;
   coming: ComingGeneration = { loading: undefined, problem: undefined };
+  private readonly guard: LoadGuard;
 
   constructor(
     readonly store: GenerationStore,
@@ -36,24 +40,28 @@ export class Retriever {
     /** Where changes of items come from, besides the generation. */
     private readonly views: ItemViews = new PlainViews(),
     private readonly userFeatures = new UserFeatures(),
+    overload: OverloadSettings = OVERLOAD_DEFAULTS,
   ) {
+    this.guard = new LoadGuard(overload, metrics);
     const generation = store.peek();
     if (generation !== undefined) this.publishFacts(generation);
   }
 
   retrieve(request: RetrieveRequest): Promise<RetrieveResponse> {
-    const deadline = new Deadline(request.timeoutMs);
+    const deadline = new Deadline(request.timeoutMs, turnStart());
     return this.onView((view) =>
-      this.run({
-        request,
-        view,
-        deadline,
-        timer: new StageTimer(),
-        degraded: [],
-        metrics: this.metrics,
-        userFeatures: this.userFeatures,
-        onProblem: this.onProblem,
-      }),
+      this.guard.run(request, view, deadline, (form) =>
+        this.run({
+          request: form.request,
+          view,
+          deadline,
+          timer: new StageTimer(),
+          degraded: [...form.degraded],
+          metrics: this.metrics,
+          userFeatures: this.userFeatures,
+          onProblem: this.onProblem,
+        }),
+      ),
     );
   }
 
@@ -85,6 +93,10 @@ export class Retriever {
   /** Into the metrics: for each generation that begins to serve. */
   publishFacts(generation: Generation): void {
     const { metric, kernel } = generation.index.info;
+    // Until it is made, overload has one rung less; a generation that closes meanwhile needs none.
+    this.guard.prepare(generation).catch((error: unknown) => {
+      if (this.store.peek() === generation) this.onProblem('popular list', asBelfryError(error));
+    });
     this.metrics.generation.reset();
     this.metrics.generation.set({ generation: generation.id, metric, kernel }, 1);
     this.metrics.generationRows.set({ kind: 'items' }, generation.itemIds.size);

@@ -1,11 +1,13 @@
 /** Prometheus metrics of one server. A registry per server, so that tests can run several in one process. */
 import { collectDefaultMetrics, Counter, Gauge, Histogram, Registry } from 'prom-client';
+import { OverloadMetrics } from './overload-metrics.js';
 
 /** From 50 µs to 1 s: a search takes tenths of a millisecond, a re-rank tens of milliseconds. */
 const SECONDS = [0.00005, 0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1];
 
 export class Metrics {
   readonly registry = new Registry();
+  readonly overload = new OverloadMetrics(this.registry);
 
   readonly requestSeconds = new Histogram({
     name: 'belfry_request_seconds',

@@ -5,12 +5,14 @@ import { asBelfryError, BelfryError } from '../../errors.js';
 import type { FilterGroup } from '../../features/filter.js';
 import { NamedRules } from '../../retrieval/arrange/rules.js';
 import type { QuerySource, RetrieveRequest, RetrieveResponse, Shaping, Timings } from '../../retrieval/request.js';
+import { leftOf, timeoutOf } from '../request-deadline.js';
 import type { AppParts } from '../parts.js';
 import { envelope, isShown } from '../errors.js';
 import { BatchAnswer, BatchBody, ErrorAnswer, RetrieveAnswer, RetrieveBody } from '../schemas.js';
 
 /** Requests of a batch that run at once: enough to keep the search threads and the model batches full. */
 const BATCH_IN_FLIGHT = 16;
+const NO_HEADERS = {};
 
 export const retrieveRoutes: FastifyPluginAsyncTypebox<AppParts> = async (app, { retriever, settings, metrics }) => {
   const rules = new NamedRules(settings.rules);
@@ -24,7 +26,8 @@ export const retrieveRoutes: FastifyPluginAsyncTypebox<AppParts> = async (app, {
       },
     },
     async (request, reply) => {
-      const answer = await retriever.retrieve(toRequest(request.body, settings.timeout_ms, rules));
+      const timeoutMs = timeoutOf(request.body.timeout_ms, request.headers, settings);
+      const answer = await retriever.retrieve(toRequest(request.body, timeoutMs, 'online', rules));
       reply.header('server-timing', serverTiming(answer.timings));
       return toAnswer(answer);
     },
@@ -41,9 +44,12 @@ export const retrieveRoutes: FastifyPluginAsyncTypebox<AppParts> = async (app, {
     },
     async (request) => {
       const bodies = request.body.requests;
+      // The header is about the whole batch: what begins late has what the others left.
+      const end = performance.now() + leftOf(request.headers);
       const responses = await mapLimited(bodies, BATCH_IN_FLIGHT, async (body, position) => {
         try {
-          return toAnswer(await retriever.retrieve(toRequest(body, settings.timeout_ms, rules)));
+          const timeoutMs = Math.min(timeoutOf(body.timeout_ms, NO_HEADERS, settings), end - performance.now());
+          return toAnswer(await retriever.retrieve(toRequest(body, timeoutMs, 'batch', rules)));
         } catch (thrown) {
           const error = asBelfryError(thrown);
           if (!isShown(error)) request.log.error({ err: thrown, position }, 'batched request failed');
@@ -56,7 +62,12 @@ export const retrieveRoutes: FastifyPluginAsyncTypebox<AppParts> = async (app, {
   );
 };
 
-function toRequest(body: RetrieveBody, timeoutMs: number, named: NamedRules): RetrieveRequest {
+function toRequest(
+  body: RetrieveBody,
+  timeoutMs: number,
+  priority: RetrieveRequest['priority'],
+  named: NamedRules,
+): RetrieveRequest {
   const rules = named.of(body);
   return {
     ...toShaping(body, timeoutMs),
@@ -65,6 +76,8 @@ function toRequest(body: RetrieveBody, timeoutMs: number, named: NamedRules): Re
     ...(body.fresh === undefined ? {} : { fresh: body.fresh }),
     rerank: body.rerank ?? false,
     candidates: body.candidates ?? LIMITS.candidates.default,
+    strict: body.strict ?? false,
+    priority,
     ...(rules === undefined ? {} : { rules }),
   };
 }
@@ -72,7 +85,7 @@ function toRequest(body: RetrieveBody, timeoutMs: number, named: NamedRules): Re
 export function toShaping(
   body: Pick<
     RetrieveBody,
-    'k' | 'exact' | 'recall' | 'ef' | 'filter' | 'exclude' | 'exclude_sets' | 'with_metadata' | 'timeout_ms' | 'explain'
+    'k' | 'exact' | 'recall' | 'ef' | 'filter' | 'exclude' | 'exclude_sets' | 'with_metadata' | 'explain'
   >,
   timeoutMs: number,
 ): Shaping {
@@ -85,7 +98,7 @@ export function toShaping(
     exclude: body.exclude ?? [],
     excludeSets: body.exclude_sets ?? [],
     withMetadata: body.with_metadata ?? [],
-    timeoutMs: body.timeout_ms ?? timeoutMs,
+    timeoutMs,
     explain: body.explain ?? false,
   };
 }

@@ -3,6 +3,7 @@ import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox';
 import { BelfryError } from '../../errors.js';
 import type { SimilarRequest, SimilarResponse } from '../../retrieval/request.js';
 import type { Id } from '../../types.js';
+import { timeoutOf } from '../request-deadline.js';
 import type { AppParts } from '../parts.js';
 import { ErrorAnswer, SimilarAnswer, SimilarItemsBody, SimilarUsersBody } from '../schemas.js';
 import { serverTiming, toShaping } from './retrieve.js';
@@ -20,7 +21,7 @@ export const similarRoutes: FastifyPluginAsyncTypebox<AppParts> = async (app, { 
     async (request, reply) => {
       const { body } = request;
       const answer = await retriever.similarItems({
-        ...toShaping(body, settings.timeout_ms),
+        ...toShaping(body, timeoutOf(body.timeout_ms, request.headers, settings)),
         source: toSource('item_id', body.item_id, body.embedding),
       });
       reply.header('server-timing', serverTiming(answer.timings));
@@ -40,7 +41,7 @@ export const similarRoutes: FastifyPluginAsyncTypebox<AppParts> = async (app, { 
     async (request, reply) => {
       const { body } = request;
       const answer = await retriever.similarUsers({
-        ...toShaping(body, settings.timeout_ms),
+        ...toShaping(body, timeoutOf(body.timeout_ms, request.headers, settings)),
         source: toSource('user_id', body.user_id, body.embedding),
       });
       reply.header('server-timing', serverTiming(answer.timings));

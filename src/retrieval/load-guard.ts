@@ -1,0 +1,85 @@
+/** Stands before the stages: lets a request in, in the form that there is room and time for, and finds another answer where there is none. */
+import type { OverloadSettings } from '../config/overload.js';
+import type { Generation } from '../generation/generation.js';
+import type { Metrics } from '../telemetry/metrics.js';
+import type { ItemView } from '../upserts/item-view.js';
+import { Admission } from './admission.js';
+import { depthOf } from './arrange/arrange-stage.js';
+import { CostModel } from './cost.js';
+import type { Deadline } from './deadline.js';
+import { Fallback, type Lowered, lowered } from './degrade.js';
+import { observeAnswer } from './pass.js';
+import type { RetrieveRequest, RetrieveResponse } from './request.js';
+
+export class LoadGuard {
+  private readonly costs = new CostModel();
+  private readonly admission: Admission;
+  private readonly fallback: Fallback;
+
+  constructor(
+    private readonly settings: OverloadSettings,
+    private readonly metrics: Metrics,
+  ) {
+    this.admission = new Admission(
+      { queueMax: settings.queue_max, queueWaitMs: settings.queue_wait_ms },
+      metrics.overload,
+    );
+    this.fallback = new Fallback(settings);
+  }
+
+  prepare(generation: Generation): Promise<void> {
+    return this.fallback.prepare(generation);
+  }
+
+  /** `work` runs the request in the form that it is let in with. Errors: those of Admission.admit and of the work. */
+  async run(
+    request: RetrieveRequest,
+    view: ItemView,
+    deadline: Deadline,
+    work: (form: Lowered) => Promise<RetrieveResponse>,
+  ): Promise<RetrieveResponse> {
+    try {
+      return await this.admitted(request, view, deadline, work);
+    } catch (error) {
+      const other = this.fallback.instead(error, request, view);
+      if (other === undefined) throw error;
+      observeAnswer(this.metrics, {}, other.degraded);
+      return other;
+    }
+  }
+
+  private async admitted(
+    request: RetrieveRequest,
+    view: ItemView,
+    deadline: Deadline,
+    work: (form: Lowered) => Promise<RetrieveResponse>,
+  ): Promise<RetrieveResponse> {
+    const { generation } = view;
+    const { degrade, recall_floor: floor } = this.settings;
+    const costs = this.costs.ofLevels(request, generation, floor);
+    const isWhole = !degrade || request.strict;
+    const entering = this.admission.admit({
+      costs: isWhole ? costs.slice(0, 1) : costs,
+      deadline,
+      priority: request.priority,
+    });
+    const ticket = entering instanceof Promise ? await entering : entering;
+    this.metrics.overload.admitted.inc({ level: ticket.level });
+    try {
+      const form = lowered(request, ticket.level, floor, generation);
+      if (ticket.isShort) this.costs.doubtScorer(request.rerank);
+      const answer = await work(form);
+      this.learn(form, generation, answer);
+      if (ticket.isBusy) this.fallback.keep(request, view, answer);
+      return answer;
+    } finally {
+      ticket.release();
+    }
+  }
+
+  private learn({ request }: Lowered, generation: Generation, { models, timings }: RetrieveResponse): void {
+    if (models.reranker !== undefined && timings.rerank !== undefined)
+      this.costs.learnScorer(request.rerank, depthOf(request, true), timings.rerank);
+    if (timings.tower !== undefined) this.costs.learnTower(generation, timings.tower);
+  }
+}

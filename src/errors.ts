@@ -69,7 +69,6 @@ export const ERROR_TABLE = {
   BELFRY_MODEL_INVALID: { status: 0, meaning: 'a model cannot be loaded, or is not the file that the registry pins' },
   BELFRY_BINDING_MISMATCH: { status: 0, meaning: 'model inputs or outputs differ from the binding in the registry' },
   BELFRY_CALIBRATION_INVALID: { status: 0, meaning: 'a calibration file cannot be read, or is of another model' },
-  BELFRY_CALIBRATION_INVALID: { status: 0, meaning: 'a calibration file cannot be read, or is of another model' },
   BELFRY_GOLDEN: { status: 0, meaning: 'a scorer does not give the scores that its export recorded' },
   BELFRY_INPUT_GATE: { status: 0, meaning: 'counts or lengths of an export are unlike those before it' },
   BELFRY_RECALL: { status: 0, meaning: 'the tuned search finds too little of what an exact one finds' },

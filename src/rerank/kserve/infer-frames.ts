@@ -153,7 +153,7 @@ function fromRaw(raw: Uint8Array, type: Datatype, dims: readonly number[], name:
       `output ${name}: ${type.name} [${dims.join(', ')}] takes ${count * type.bytes} bytes, received ${raw.byteLength}`,
     );
   // A copy: raw tensors begin at any byte of the body, typed arrays only at multiples of their width.
-  return type.view(raw.slice().buffer as ArrayBuffer);
+  return type.view(new Uint8Array(raw).buffer);
 }
 
 /** BYTES: each element after its length in four bytes. */

@@ -93,7 +93,12 @@ export interface Plan {
 const FILTERED_PRICE = { probe: 1.25, walk: 2.5 };
 const PROBED_SHARE = 0.15;
 
+/** Plans remembered for one k; a caller who varies the recall without end makes them anew. */
+const PLANS_MAX = 64;
+
 export class SearchPlanner {
+  private readonly plans = new Map<number, Map<number, Plan>>();
+
   constructor(
     private readonly rows: number,
     /** Absent: there is no graph, so everything is scanned. */
@@ -106,8 +111,22 @@ export class SearchPlanner {
     return this.calibration !== undefined;
   }
 
-  /** Errors: BELFRY_INVALID_ARGUMENT for more than one of recall, exact and ef. */
+  /**
+   * Requests ask for few different things, so that plans are remembered: most of a plan's cost is looking through the points.
+   * Errors: BELFRY_INVALID_ARGUMENT for more than one of recall, exact and ef.
+   */
   plan(wanted: Wanted): Plan {
+    const { k, recall, exact, ef, batch, share } = wanted;
+    if (exact === true || ef !== undefined || batch !== undefined || share !== undefined) return this.make(wanted);
+    const key = recall ?? this.defaultRecall;
+    let byRecall = this.plans.get(k);
+    if (byRecall === undefined || byRecall.size >= PLANS_MAX) this.plans.set(k, (byRecall = new Map<number, Plan>()));
+    let plan = byRecall.get(key);
+    if (plan === undefined) byRecall.set(key, (plan = this.make(wanted)));
+    return plan;
+  }
+
+  private make(wanted: Wanted): Plan {
     const asked = [wanted.recall !== undefined, wanted.exact === true, wanted.ef !== undefined].filter(Boolean).length;
     if (asked > 1) {
       throw new BelfryError('BELFRY_INVALID_ARGUMENT', 'recall, exact, ef: expected at most one of the three', {

@@ -55,9 +55,17 @@ export function metadataOf(row: number, columns: readonly string[], view: ItemVi
   return Object.fromEntries(columns.map((name) => [name, view.valueAt(row, name)]));
 }
 
-/** Nine digits name every 32-bit float; the double behind it would print seventeen. */
+const POWERS_OF_TEN = Array.from({ length: 12 }, (_, exponent) => 10 ** exponent);
+
+/**
+ * Nine digits name every 32-bit float; the double behind it would print seventeen. For usual scores by arithmetic, a fifth of
+ * the time: a 32-bit float times a power of ten up to 10^11 is exact in 64 bits, and so the quotient is the nearest double.
+ */
 export function shortScore(score: number): number {
-  return Number(score.toPrecision(9));
+  const size = Math.abs(score);
+  if (!(size >= 1e-3 && size < 1e6)) return Number(score.toPrecision(9));
+  const power = POWERS_OF_TEN[8 - Math.floor(Math.log10(size))]!;
+  return (Math.sign(score) * Math.round(size * power)) / power;
 }
 
 /** A list that rules have arranged. */
@@ -86,14 +94,10 @@ export function answerItems(
   for (let place = 0; place < count; place++) {
     const at = order === undefined ? place : order[place]!;
     const row = hits.rows[at]!;
-    const score = scores === undefined || !Number.isFinite(scores[at]) ? hits.scores[at]! : scores[at]!;
-    items.push({
-      id: view.idOf(row),
-      score: shortScore(score),
-      retrieval_score: shortScore(hits.scores[at]!),
-      retrieval_rank: at + 1,
-      ...(columns.length === 0 ? {} : { metadata: metadataOf(row, columns, view) }),
-    });
+    const found = shortScore(hits.scores[at]!);
+    const score = scores === undefined || !Number.isFinite(scores[at]) ? found : shortScore(scores[at]!);
+    const item = { id: view.idOf(row), score, retrieval_score: found, retrieval_rank: at + 1 };
+    items.push(columns.length === 0 ? item : { ...item, metadata: metadataOf(row, columns, view) });
   }
   return items;
 }

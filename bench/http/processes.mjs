@@ -23,7 +23,7 @@ export class Server {
     });
     const [line] = await Promise.race([once(createInterface({ input: server.#child.stdout }), 'line'), gone]);
     gone.catch(() => undefined);
-    Object.assign(server, JSON.parse(line));
+    Object.assign(server, JSON.parse(line), { pid: server.#child.pid });
     return server;
   }
 

@@ -1,5 +1,6 @@
 /** Prometheus metrics of one server. A registry per server, so that tests can run several in one process. */
 import { collectDefaultMetrics, Counter, Gauge, Histogram, Registry } from 'prom-client';
+import { observeEventLoop } from './event-loop.js';
 import { OverloadMetrics } from './overload-metrics.js';
 
 /** From 50 µs to 1 s: a search takes tenths of a millisecond, a re-rank tens of milliseconds. */
@@ -179,5 +180,6 @@ export class Metrics {
 
   constructor() {
     collectDefaultMetrics({ register: this.registry });
+    observeEventLoop(this.registry);
   }
 }

@@ -16,6 +16,7 @@ import { VERSION } from '../version.js';
 import { addExportOptions, type ExportFlags, exportSettings } from './export-options.js';
 import { followerOf } from './follow.js';
 import { openUpserts } from './open-upserts.js';
+import { openTraffic } from './open-traffic.js';
 import { firstBuild, ServerRebuilds } from './rebuild.js';
 import { colors, ProgressLine, print, numberOf, stopSignal } from './terminal.js';
 
@@ -95,6 +96,9 @@ async function serve(flags: ServeFlags): Promise<void> {
   const userFeatures = await openUserStores(settings, metrics, (name, reason) =>
     logger.warn({ feature_store: name, reason }, 'feature store'),
   );
+  const traffic = openTraffic(settings, dataFolder(settings), store, metrics, (what, error) =>
+    logger.warn({ what, code: error.code, err: error.message }, 'shadow'),
+  );
   const retriever = new Retriever(
     store,
     metrics,
@@ -102,6 +106,7 @@ async function serve(flags: ServeFlags): Promise<void> {
     upserts,
     userFeatures,
     settings,
+    traffic,
   );
   const follower = followerOf(data, settings, { retriever, upserts, metrics, logger });
   const builds = new ServerRebuilds(settings, data, { retriever, metrics, logger });
@@ -129,6 +134,7 @@ async function serve(flags: ServeFlags): Promise<void> {
     await follower.close();
     await upserts.close();
     await userFeatures.close();
+    await traffic.shadows.close();
     await store.close();
   });
   stop.release();

@@ -45,6 +45,10 @@ const ModelRowSchema = Type.Object(
     notes: Type.Optional(Type.String()),
     // Where on a model server it runs. Its address stands in the settings of the process, never here.
     server: Type.Optional(ServerSchema),
+    // Of an ab-test: share of the users that get it.
+    share: Type.Optional(Type.Number({ minimum: 0, maximum: 1 })),
+    // Most candidates that a reranker takes in one run.
+    rows_max: Type.Optional(Type.Integer({ minimum: 1, maximum: 1 << 20 })),
     // The binding of inputs and output is checked where it is compiled (features/binding.ts).
     inputs: Type.Optional(Type.Record(Type.String(), Type.Unknown())),
     output: Type.Optional(Type.Unknown()),
@@ -87,6 +91,10 @@ export interface ModelRow {
   readonly notes?: string;
   /** Of a model that runs on a model server. */
   readonly server?: ModelServerRow;
+  /** Of an ab-test: share of the users that get it. */
+  readonly share?: number;
+  /** Most candidates that a reranker takes in one run. */
+  readonly rows_max?: number;
   readonly inputs?: Readonly<Record<string, unknown>>;
   readonly output?: unknown;
 }
@@ -204,6 +212,7 @@ function readRegistry(folder: string): ModelRow[] {
     }
     seen.add(key);
   }
+  checkTraffic(rows, file);
   const towers = rows.filter((row) => row.role === 'user_tower' && row.stage === 'production');
   if (towers.length > 1) {
     const names = towers.map((row) => `${row.name}@${row.version}`).join(', ');
@@ -212,6 +221,50 @@ function readRegistry(folder: string): ModelRow[] {
     });
   }
   return rows;
+}
+
+function broughtRow(
+  { version, mlflow, sha256 }: WrittenRow,
+  brought: BroughtModels | undefined,
+  file: string,
+): Pick<ModelRow, 'version' | 'path' | 'mlflow' | 'sha256'> {
+  const what = referenceText(mlflow!);
+  const found = brought?.models[what];
+  if (found === undefined) {
+    throw new BelfryError(
+      'BELFRY_REGISTRY_INVALID',
+      `${file}: ${what} stands in MLflow and was not fetched; set mlflow_url`,
+      {
+        field: what,
+      },
+    );
+  }
+  return { version: version ?? found.pin.version, path: found.path, mlflow: found.pin, sha256: sha256 ?? found.sha256 };
+}
+
+/** One reranker serves; those under test say their share where there is one to share with. */
+function checkTraffic(rows: readonly ModelRow[], file: string): void {
+  const refuse = (reason: string, field: string) =>
+    new BelfryError('BELFRY_REGISTRY_INVALID', `${file}: ${reason}`, { field });
+  const of = (stage: Stage) => rows.filter((row) => row.role === 'reranker' && row.stage === stage);
+  const label = (row: ModelRow) => `${row.name}@${row.version}`;
+  const [production, tests] = [of('production'), of('ab-test')];
+  if (production.length > 1)
+    throw refuse(
+      `one reranker can be in production, found ${production.map(label).join(', ')}; make the others ab-test or shadow`,
+      'models',
+    );
+  const without = tests.find((row) => row.share === undefined);
+  if (without !== undefined && (production.length > 0 || tests.some((row) => row.share !== undefined)))
+    throw refuse(
+      `${label(without)} is an ab-test beside others: say its share of the users, \`share: 0.1\``,
+      label(without),
+    );
+  const idle = rows.find((row) => row.share !== undefined && (row.stage !== 'ab-test' || row.role !== 'reranker'));
+  if (idle !== undefined) throw refuse(`${label(idle)}: \`share\` belongs to rerankers of stage ab-test`, label(idle));
+  const sum = tests.reduce((total, { share }) => total + (share ?? 0), 0);
+  if (sum > 1 + 1e-9)
+    throw refuse(`the shares of ${tests.map(label).join(', ')} add up to ${sum}, more than 1`, 'models');
 }
 
 /** Files of other kinds (a note, a checksum) are none of ours. */

@@ -3,6 +3,7 @@ import { type Static, Type } from 'typebox';
 import { OVERLOAD_DEFAULTS, OVERLOAD_PROPERTIES, TIMEOUT_MS } from './overload.js';
 import { FeatureStoresSchema } from './feature-stores.js';
 import { ModelServersSchema } from './model-servers.js';
+import { TrafficSchema } from './traffic.js';
 
 import { RuleSets } from './rules.js';
 
@@ -169,6 +170,7 @@ export const SettingsSchema = Type.Object(
     max_connections: Type.Integer({ minimum: 1, maximum: 1_000_000, description: 'open sockets' }),
     ...OVERLOAD_PROPERTIES,
     rules: RuleSets,
+    traffic: TrafficSchema,
     push_to: Type.String({
       pattern: '^s3://',
       description: 's3://bucket/prefix that gets a copy of each generation that is built',
@@ -221,6 +223,7 @@ export const SettingsSchema = Type.Object(
 type All = Static<typeof SettingsSchema>;
 /** Settings that are found from the models folder or the machine when nobody sets them. */
 type Derived =
+  | 'traffic'
   | 'data'
   | 'metric'
   | 'threads'

@@ -136,6 +136,8 @@ const Model = object({
   role: oneOf(['user_tower', 'item_tower', 'reranker']),
   notes: Type.Optional(Type.String()),
   server: Type.Optional(ServerSchema),
+  share: Type.Optional(Type.Number({ minimum: 0, maximum: 1, description: 'of the users, for an ab-test' })),
+  rows_max: Type.Optional(Type.Integer({ minimum: 1, description: 'most candidates of one run' })),
   inputs: Type.Optional(Type.Record(Type.String(), Type.Unknown())),
   output: Type.Optional(Type.Unknown()),
   file: Type.Optional(Path),

@@ -19,6 +19,8 @@ import type { FeatureTable } from '../features/feature-table.js';
 import { readVocabularyFile, type VocabularySources } from '../features/vocabulary.js';
 import { ModuleReranker } from '../rerank/module-reranker.js';
 import { loadOnnx } from '../inference/onnx-file.js';
+import { type Calibration, readCalibration } from '../rerank/calibration.js';
+import { calibrationFiles } from '../rerank/score-output.js';
 import { openOnnxReranker } from '../rerank/onnx-reranker.js';
 import { GuardedReranker, type OnRerankerState } from '../rerank/guarded-reranker.js';
 import { KserveReranker } from '../rerank/kserve/kserve-reranker.js';
@@ -194,6 +196,8 @@ async function openReranker(
     users: context.users,
     items: context.items,
     vocabularies: vocabulariesOf(context),
+    calibrations: await calibrationsOf(row, context),
+    ...(row.rows_max === undefined ? {} : { rowsMax: row.rows_max }),
   };
   if (server !== undefined) {
     const address = { model: row.server?.model ?? row.name, version: row.server?.version };
@@ -206,6 +210,15 @@ async function openReranker(
     ...(context.workers === undefined ? {} : { workers: context.workers }),
   });
   return new GuardedReranker(reranker, { onState: context.onRerankerState });
+}
+
+/** Calibration files that the outputs of a row name. Error: BELFRY_CALIBRATION_INVALID. */
+async function calibrationsOf(row: ModelRow, { folder }: ModelContext): Promise<Map<string, Calibration>> {
+  const read = calibrationFiles(row.output).map(async (path): Promise<[string, Calibration]> => {
+    const field = `registry.yaml: ${labelOf(row)}: output.calibration`;
+    return [path, await readCalibration(insideFolder(folder, path, field), path)];
+  });
+  return new Map(await Promise.all(read));
 }
 
 /** The row that serves in a role: that in production, else one under test. */

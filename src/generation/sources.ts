@@ -5,6 +5,7 @@ import { insideFolder, type ModelRow, type ModelsFolder } from '../config/models
 import { BelfryError } from '../errors.js';
 import { loadOnnx } from '../inference/onnx-file.js';
 import { externalTensors } from '../inference/onnx-graph.js';
+import { calibrationFiles } from '../rerank/score-output.js';
 import { exists, hashFile } from './files.js';
 import type { SourceFile } from './manifest.js';
 
@@ -18,7 +19,7 @@ export async function filesToCopy(folder: ModelsFolder): Promise<string[]> {
     if (file !== undefined) files.add(file);
   for (const { path } of folder.exclusions) files.add(path);
   for (const row of folder.models) {
-    for (const file of vocabularyFiles(row.inputs)) files.add(file);
+    for (const file of [...vocabularyFiles(row.inputs), ...calibrationFiles(row.output)]) files.add(file);
     if (!runsInProcess(row)) continue;
     files.add(row.path);
     for (const file of await externalFiles(folder, row)) files.add(file);

@@ -121,7 +121,14 @@ export const RetrieveBody = strict(
     ),
     rerank: Type.Optional(
       Type.Union([Type.Boolean(), Type.String({ minLength: 1, maxLength: 128 })], {
-        description: 'Score the candidates with the reranker, or with the one that is named.',
+        description:
+          'true: re-rank with what the traffic policy gives this user (the reranker in production, or one under test). A name, or name@version: with that one.',
+      }),
+    ),
+    context: Type.Optional(
+      Type.Record(Type.String({ maxLength: 256 }), FeatureInput, {
+        maxProperties: 256,
+        description: 'Features of the moment, by name, for rerankers that read context.<name>.',
       }),
     ),
     candidates: Type.Optional(
@@ -149,6 +156,17 @@ export const RetrieveBody = strict(
   { description: 'Exactly one of user_id, features, embedding, item_ids names the query.' },
 );
 export type RetrieveBody = Static<typeof RetrieveBody>;
+
+/** Other headers are none of the schema's business. */
+export const VariantHeaders = Type.Object({
+  'x-belfry-variant': Type.Optional(
+    Type.String({
+      minLength: 1,
+      maxLength: 160,
+      description: 'In place of what the traffic policy gives: a reranker (name, or name@version), or control.',
+    }),
+  ),
+});
 
 export const BatchBody = strict({
   requests: Type.Array(RetrieveBody, { minItems: 1, maxItems: LIMITS.batchRequests.max }),
@@ -228,10 +246,20 @@ const AnsweredItem = strict({
 const Timings = Type.Record(Type.String(), Type.Number());
 const Models = strict({ tower: Type.Optional(Type.String()), reranker: Type.Optional(Type.String()) });
 
+const ExposureAnswer = strict(
+  {
+    variant: Type.String({ description: 'name@version of the reranker; control where retrieval order stands.' }),
+    bucket: Type.Optional(Type.Number({ minimum: 0, maximum: 1, description: 'Where the user falls in [0, 1).' })),
+    reason: Type.Enum(['production', 'ab-test', 'control', 'no_user', 'named', 'override']),
+  },
+  { description: 'Which variant this answer is, and why; for the analysis of experiments. Only with rerank.' },
+);
+
 export const RetrieveAnswer = strict({
   items: Type.Array(AnsweredItem),
   generation: Type.String(),
   models: Models,
+  exposure: Type.Optional(ExposureAnswer),
   degraded: Type.Array(Type.String()),
   returned: Type.Integer(),
   explain: Type.Optional(Type.Record(Type.String(), Type.Unknown())),

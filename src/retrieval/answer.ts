@@ -11,6 +11,7 @@ import type { Placement } from './arrange/listing.js';
 import type { Pass } from './pass.js';
 import type { Query } from './query-vector.js';
 import type { Ranked } from './rerank-stage.js';
+import type { Exposure } from './traffic.js';
 import type { Explanation, RetrievedItem, RetrieveRequest, RetrieveResponse } from './request.js';
 
 export function rowsOf(ids: readonly Id[], view: ItemView): number[] {
@@ -106,6 +107,8 @@ export function answerItems(
 export interface Outcome {
   readonly query: Query;
   readonly selected: { readonly filter: ViewFilter | undefined };
+  /** Why this reranker, or none; absent where none was asked for. */
+  readonly exposure?: Exposure | undefined;
   /** Hits that were asked for. */
   readonly depth: number;
   readonly ranked: Ranked;
@@ -117,7 +120,7 @@ export interface Outcome {
 
 export function answerOf(
   { request, view, timer, degraded }: Pass,
-  { query, selected, depth, ranked, arranged, columns }: Outcome,
+  { query, selected, depth, ranked, arranged, columns, exposure }: Outcome,
 ): RetrieveResponse {
   const { generation } = view;
   const { hits, order, scores, reranker } = ranked;
@@ -130,6 +133,7 @@ export function answerOf(
     items,
     generation: generation.id,
     models: { ...(tower === undefined ? {} : { tower }), ...(reranker === undefined ? {} : { reranker }) },
+    ...(exposure === undefined ? {} : { exposure }),
     degraded,
     returned: items.length,
     timings: timer.finish(),

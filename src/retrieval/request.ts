@@ -5,6 +5,7 @@ import type { Priority } from './admission.js';
 import type { RuleFacts } from './arrange/facts.js';
 import type { Rules } from './arrange/rules.js';
 import type { Degradation, Features, Id } from '../types.js';
+import type { Exposure } from './traffic.js';
 
 /** Where the query vector comes from. */
 export type QuerySource =
@@ -34,8 +35,12 @@ export interface RetrieveRequest extends Shaping {
   readonly excludeSeen: boolean;
   /** Of a user id: the query from the user tower and the features of now, instead of the stored vector. */
   readonly fresh?: boolean;
-  /** False: none. True: the one that the registry puts first. A string: the one of that name. */
+  /** False: none. True: what the traffic policy gives this user. A string: the one of that name. */
   readonly rerank: boolean | string;
+  /** In place of what the traffic policy would give: a reranker, or `control`. */
+  readonly variant?: string | undefined;
+  /** Features of the moment, by name, for rerankers that read `context.<name>`. */
+  readonly context?: Features | undefined;
   readonly candidates: number;
   /** All that is asked for or an error: no less under overload, or when there is not the time. */
   readonly strict: boolean;
@@ -92,6 +97,8 @@ export interface RetrieveResponse {
   readonly items: readonly RetrievedItem[];
   readonly generation: string;
   readonly models: { readonly tower?: string; readonly reranker?: string };
+  /** Which variant of the traffic policy this is, and why; absent where no re-ranking was asked for. */
+  readonly exposure?: Exposure;
   readonly degraded: readonly Degradation[];
   readonly returned: number;
   readonly timings: Timings;

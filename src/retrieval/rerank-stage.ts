@@ -1,12 +1,14 @@
 /** Re-ranking as a step of a request: which reranker, with how much time, and what its scores mean for the order. */
-import { asBelfryError, BelfryError, show } from '../errors.js';
-import type { Reranker } from '../rerank/reranker.js';
-import type { Degradation } from '../types.js';
+import { asBelfryError, type BelfryError } from '../errors.js';
+import { checkContext } from '../rerank/bound-scorer.js';
+import type { Reranker, RerankScores } from '../rerank/reranker.js';
+import type { Degradation, Features } from '../types.js';
 import type { ItemView, ViewFound } from '../upserts/item-view.js';
 import type { Deadline } from './deadline.js';
 import { countInvalidOutput, type Pass } from './pass.js';
 import type { Query } from './query-vector.js';
 import type { RetrieveRequest } from './request.js';
+import { type Choice, findReranker } from './traffic.js';
 
 /** Time kept back from the reranker for cutting and writing the answer. */
 const RESERVE_MS = 3;
@@ -33,9 +35,10 @@ export interface Ranked {
   readonly reranker?: string | undefined;
 }
 
-/** The reranker that a request asks for. Errors: those of Reranking.choose. */
-export function rerankingOf({ rerank }: RetrieveRequest, view: ItemView): Reranking | undefined {
-  return rerank === false ? undefined : Reranking.choose(rerank, view);
+/** Re-ranking as the traffic policy chose it. Errors: BELFRY_INVALID_FEATURES for context that no reranker reads. */
+export function rerankingOf({ reranker }: Choice, { context }: RetrieveRequest, view: ItemView): Reranking | undefined {
+  checkContext(context, view.generation.rerankers);
+  return reranker === undefined ? undefined : new Reranking(reranker, view, context);
 }
 
 /** Re-ranks where that is asked for; what went wrong is in `degraded`, the metrics and the log. */
@@ -59,65 +62,39 @@ export async function rankItems(
   return { hits, order, scores, ...(scores === undefined ? {} : { reranker: label }) };
 }
 
+/** What scoring reads of a request. */
+export interface Scored {
+  readonly view: ItemView;
+  readonly query: Query;
+  readonly context: Features | undefined;
+  readonly ranked: { readonly hits: Pick<ViewFound, 'rows' | 'scores'> };
+}
+
 export class Reranking {
   readonly label: string;
 
-  private constructor(
+  constructor(
     private readonly reranker: Reranker,
     private readonly view: ItemView,
+    private readonly context: Features | undefined = undefined,
   ) {
     this.label = `${reranker.name}@${reranker.version}`;
   }
 
-  /** `true` takes the first of the registry's order. Errors: BELFRY_NO_RERANKER, BELFRY_UNKNOWN_RERANKER. */
-  static choose(wanted: true | string, view: ItemView): Reranking {
-    const { generation } = view;
-    const { rerankers, rerankerProblems } = generation;
-    const [first] = rerankers;
-    if (first === undefined) {
-      const why = rerankerProblems.length > 0 ? rerankerProblems.join('; ') : 'its registry names none';
-      throw new BelfryError('BELFRY_NO_RERANKER', `rerank: generation ${generation.id} has no reranker: ${why}`, {
-        field: 'rerank',
-      });
-    }
-    if (wanted === true) return new Reranking(first, view);
-    const found = rerankers.find(({ name, version }) => wanted === name || wanted === `${name}@${version}`);
-    if (found !== undefined) return new Reranking(found, view);
-    const names = rerankers.map(({ name, version }) => `${name}@${version}`).join(', ');
-    throw new BelfryError(
-      'BELFRY_UNKNOWN_RERANKER',
-      `rerank: expected true or one of ${names}, received ${show(wanted)}${rerankerProblems.map((problem) => `; ${problem}`).join('')}`,
-      { field: 'rerank' },
-    );
+  /** By name, or name@version, whatever its stage. Error: BELFRY_UNKNOWN_RERANKER. */
+  static named(wanted: string, view: ItemView): Reranking {
+    return new Reranking(findReranker(wanted, 'rerank', 'true', view.generation), view);
   }
 
   /** A late or failed reranker is no error: retrieval order stands and the reason is in `degraded`. */
-  async order(
-    query: Query,
-    hits: { readonly rows: Uint32Array; readonly scores: Float32Array },
-    deadline: Deadline,
-  ): Promise<RerankOutcome> {
-    const { view, reranker } = this;
+  async order(query: Query, hits: Pick<ViewFound, 'rows' | 'scores'>, deadline: Deadline): Promise<RerankOutcome> {
+    const { view, reranker, context } = this;
     const stop = new AbortController();
     const left = deadline.remainingMs - RESERVE_MS;
     if (left <= 0) return { invalidScores: 0, degraded: ['rerank_timeout'] };
     const timer = setTimeout(() => stop.abort(), left);
     try {
-      reranker.checkRequest({ user: query.features });
-      const { scores, nonFinite } = await reranker.score(
-        {
-          user: query.features,
-          userEmbedding: query.vector,
-          ...(query.userId === undefined ? {} : { userId: query.userId }),
-        },
-        {
-          ...view.tableRows(hits.rows),
-          ids: Array.from(hits.rows, (row) => view.idOf(row)),
-          scores: hits.scores,
-          ...(reranker.needs.itemEmbedding ? { embeddings: await view.readVectors(hits.rows) } : {}),
-        },
-        stop.signal,
-      );
+      const { scores, nonFinite } = await scoreHits(reranker, { view, query, context, ranked: { hits } }, stop.signal);
       return {
         order: orderByScore(scores),
         scores,
@@ -135,6 +112,30 @@ export class Reranking {
       clearTimeout(timer);
     }
   }
+}
+
+/** The scores of hits, in their order. Errors: those of the reranker. */
+export async function scoreHits(
+  reranker: Reranker,
+  { view, query, context, ranked: { hits } }: Scored,
+  signal: AbortSignal,
+): Promise<RerankScores> {
+  const asked = {
+    user: query.features,
+    ...(context === undefined ? {} : { context }),
+    ...(query.userId === undefined ? {} : { userId: query.userId }),
+  };
+  reranker.checkRequest(asked);
+  return reranker.score(
+    { ...asked, userEmbedding: query.vector },
+    {
+      ...view.tableRows(hits.rows),
+      ids: Array.from(hits.rows, (row) => view.idOf(row)),
+      scores: hits.scores,
+      ...(reranker.needs.itemEmbedding ? { embeddings: await view.readVectors(hits.rows) } : {}),
+    },
+    signal,
+  );
 }
 
 /** Best score first; equal scores, and those that are not finite (all of them last), keep retrieval order. */

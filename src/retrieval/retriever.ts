@@ -23,7 +23,15 @@ import { rankItems, rerankingOf } from './rerank-stage.js';
 import type { RetrieveRequest, RetrieveResponse, SimilarRequest, SimilarResponse } from './request.js';
 import { searchItems, selectItems } from './search-stage.js';
 import { similarItems, similarUsers } from './similar.js';
+import type { ShadowLane } from './shadow.js';
 import { type ComingGeneration, type RetrieverStatus, statusOf } from './status.js';
+import { type Choice, observeExposure, TrafficPolicy, wantedOf } from './traffic.js';
+
+/** Who gets which reranker; without a lane, shadows are not scored. */
+export interface Traffic {
+  readonly policy: TrafficPolicy;
+  readonly shadows?: ShadowLane | undefined;
+}
 
 export class Retriever {
   /** Set before the process stops: not ready for new traffic, still answering what comes. */
@@ -41,6 +49,7 @@ export class Retriever {
     private readonly views: ItemViews = new PlainViews(),
     private readonly userFeatures = new UserFeatures(),
     overload: OverloadSettings = OVERLOAD_DEFAULTS,
+    private readonly traffic: Traffic = { policy: new TrafficPolicy() },
   ) {
     this.guard = new LoadGuard(overload, metrics);
     const generation = store.peek();
@@ -67,19 +76,36 @@ export class Retriever {
 
   private async run(pass: Pass): Promise<RetrieveResponse> {
     const { request, view } = pass;
-    const reranking = rerankingOf(request, view);
+    const choice = this.traffic.policy.choose(wantedOf(request), view.generation);
+    const reranking = rerankingOf(choice, request, view);
     const columns = metadataColumns(request.withMetadata, view.generation);
     const query = await findQuery(pass);
     const selected = await selectItems(pass, query);
-    const depth = depthOf(request, reranking !== undefined);
+    const depth = depthOf(request, reranking !== undefined || this.hasShadow(choice));
     const hits = await searchItems(pass, query, selected, depth);
     const rank = (some: ViewFound) => rankItems(pass, reranking, query, some);
     const ranked = await rank(hits);
     const isReranked = reranking !== undefined;
     const arranged = await arrangeItems(pass, { query, selected, ranked, isReranked, rank });
-    const answer = answerOf(pass, { query, selected, depth, ranked, arranged, columns });
+    const answer = answerOf(pass, { query, selected, depth, ranked, arranged, columns, exposure: choice.exposure });
     observeAnswer(this.metrics, pass.timer.stages, pass.degraded);
+    observeExposure(this.metrics.traffic, answer);
+    const { exposure, shadows } = choice;
+    if (exposure !== undefined)
+      this.traffic.shadows?.offer(shadows, {
+        view,
+        query,
+        ranked,
+        context: request.context,
+        variant: exposure.variant,
+        k: request.k,
+      });
     return answer;
+  }
+
+  /** A shadow scores the candidates of an answer that is not re-ranked too. */
+  private hasShadow({ shadows }: Choice): boolean {
+    return this.traffic.shadows !== undefined && shadows.length > 0;
   }
 
   similarItems(request: SimilarRequest): Promise<SimilarResponse> {

@@ -1,5 +1,6 @@
 /** Prometheus metrics of one server. A registry per server, so that tests can run several in one process. */
 import { collectDefaultMetrics, Counter, Gauge, Histogram, Registry } from 'prom-client';
+import { TrafficMetrics } from './traffic-metrics.js';
 import { observeEventLoop } from './event-loop.js';
 import { OverloadMetrics } from './overload-metrics.js';
 
@@ -177,6 +178,8 @@ export class Metrics {
     help: 'Unix time at which the last published build began.',
     registers: [this.registry],
   });
+
+  readonly traffic = new TrafficMetrics(this.registry);
 
   constructor() {
     collectDefaultMetrics({ register: this.registry });

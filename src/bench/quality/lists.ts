@@ -54,7 +54,7 @@ export function makeLists(generation: Generation, interactions: Interactions, op
 async function listsOn(view: ItemView, interactions: Interactions, options: ListOptions): Promise<Lists> {
   const { generation } = view;
   const { ks, candidates, recall, excludeSeen, onProgress, signal } = options;
-  const rerankings = options.rerankers.map((name) => ({ name, reranking: Reranking.choose(name, view) }));
+  const rerankings = options.rerankers.map((name) => ({ name, reranking: Reranking.named(name, view) }));
   const chosen = spread(interactions.users.length, [], Math.min(options.users, interactions.users.length));
   const kMax = Math.max(...ks);
   const users: UserLists[] = [];

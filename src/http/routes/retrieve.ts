@@ -8,7 +8,7 @@ import type { QuerySource, RetrieveRequest, RetrieveResponse, Shaping, Timings }
 import { leftOf, timeoutOf } from '../request-deadline.js';
 import type { AppParts } from '../parts.js';
 import { envelope, isShown } from '../errors.js';
-import { BatchAnswer, BatchBody, ErrorAnswer, RetrieveAnswer, RetrieveBody } from '../schemas.js';
+import { BatchAnswer, BatchBody, ErrorAnswer, RetrieveAnswer, RetrieveBody, VariantHeaders } from '../schemas.js';
 
 /** Requests of a batch that run at once: enough to keep the search threads and the model batches full. */
 const BATCH_IN_FLIGHT = 16;
@@ -22,12 +22,15 @@ export const retrieveRoutes: FastifyPluginAsyncTypebox<AppParts> = async (app, {
       schema: {
         summary: 'Top-k items for a user',
         body: RetrieveBody,
+        headers: VariantHeaders,
         response: { 200: RetrieveAnswer, default: ErrorAnswer },
       },
     },
     async (request, reply) => {
       const timeoutMs = timeoutOf(request.body.timeout_ms, request.headers, settings);
-      const answer = await retriever.retrieve(toRequest(request.body, timeoutMs, 'online', rules));
+      const answer = await retriever.retrieve(
+        toRequest(request.body, timeoutMs, 'online', rules, variantOf(request.headers)),
+      );
       reply.header('server-timing', serverTiming(answer.timings));
       return toAnswer(answer);
     },
@@ -39,17 +42,19 @@ export const retrieveRoutes: FastifyPluginAsyncTypebox<AppParts> = async (app, {
       schema: {
         summary: 'Many requests in one call; each is answered, or has its own error',
         body: BatchBody,
+        headers: VariantHeaders,
         response: { 200: BatchAnswer, default: ErrorAnswer },
       },
     },
     async (request) => {
       const bodies = request.body.requests;
+      const variant = variantOf(request.headers);
       // The header is about the whole batch: what begins late has what the others left.
       const end = performance.now() + leftOf(request.headers);
       const responses = await mapLimited(bodies, BATCH_IN_FLIGHT, async (body, position) => {
         try {
           const timeoutMs = Math.min(timeoutOf(body.timeout_ms, NO_HEADERS, settings), end - performance.now());
-          return toAnswer(await retriever.retrieve(toRequest(body, timeoutMs, 'batch', rules)));
+          return toAnswer(await retriever.retrieve(toRequest(body, timeoutMs, 'batch', rules, variant)));
         } catch (thrown) {
           const error = asBelfryError(thrown);
           if (!isShown(error)) request.log.error({ err: thrown, position }, 'batched request failed');
@@ -67,6 +72,7 @@ function toRequest(
   timeoutMs: number,
   priority: RetrieveRequest['priority'],
   named: NamedRules,
+  variant: string | undefined,
 ): RetrieveRequest {
   const rules = named.of(body);
   return {
@@ -75,11 +81,17 @@ function toRequest(
     excludeSeen: body.exclude_seen ?? false,
     ...(body.fresh === undefined ? {} : { fresh: body.fresh }),
     rerank: body.rerank ?? false,
+    ...(variant === undefined ? {} : { variant }),
+    ...(body.context === undefined ? {} : { context: body.context }),
     candidates: body.candidates ?? LIMITS.candidates.default,
     strict: body.strict ?? false,
     priority,
     ...(rules === undefined ? {} : { rules }),
   };
+}
+
+function variantOf(headers: Readonly<Record<string, unknown>>): string | undefined {
+  return headers['x-belfry-variant'] as string | undefined;
 }
 
 export function toShaping(

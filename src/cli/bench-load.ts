@@ -48,6 +48,7 @@ interface LoadFlags extends BenchOutputFlags {
   outageBegin?: string;
   outageEnd?: string;
   adminKey?: string;
+  adminUrl?: string;
   maxP99?: number;
   maxP999?: number;
   minGoodput?: number;
@@ -94,7 +95,9 @@ export function addBenchLoad(bench: Command): void {
     .option('--during <what>', 'swap, rebuild or scorer-outage in the middle of the run')
     .option('--outage-begin <command>', 'shell command that breaks the scorer')
     .option('--outage-end <command>', 'and the one that mends it')
-    .option('--admin-key <key>', 'for --during on a server that is not on this machine')
+    .addOption(new Option('--key <key>', 'API key of the requests').env('BELFRY_KEY'))
+    .option('--admin-key <key>', 'API key for --during; default --key')
+    .option('--admin-url <address>', 'address for administrators, for --during on another machine')
     .option('--max-p99 <ms>', 'gate: exit code 3 above it', numberOf('--max-p99'))
     .option('--max-p999 <ms>', 'gate on p99.9', numberOf('--max-p999'))
     .option('--min-goodput <share>', 'gate: share of requests answered before the deadline', numberOf('--min-goodput'))
@@ -111,15 +114,17 @@ async function run(flags: LoadFlags): Promise<void> {
   const plan = planLoad({ ...flags, seconds: flags.duration, warmupSeconds: flags.warmup, keep });
   checkShares(flags);
   const what = flags.during === undefined ? undefined : oneOf<During>('--during', flags.during, DURING);
-  const target = Target.at(flags.url, plan.timeoutMs);
-  const admin = Target.at(flags.url, ADMIN_MS);
+  const target = Target.at(flags.url, plan.timeoutMs, flags.key);
+  const adminUrl = flags.adminUrl ?? (what === undefined ? flags.url : await target.adminAddress());
+  const admin = Target.at(adminUrl, ADMIN_MS, flags.adminKey ?? flags.key);
   const view = new LoadView();
   const exact = flags.data === undefined ? undefined : await ExactGenerations.of(flags.data);
   const stop = stopSignal();
   try {
     if (flags.kserve !== undefined) await target.mustBeReady(flags.kserve);
-    const mix = await mixOf(flags, target, plan.seed);
-    await target.rehearse(mix.requests);
+    const plain = await mixOf(flags, target, plan.seed);
+    await target.rehearse(plain.requests);
+    const mix = withKey(plain, flags.key);
     const during =
       what === undefined ? undefined : await prepareDuring(admin, { ...flags, what, outage: outageOf(flags) });
     const runs: LoadRun[] = [];
@@ -155,6 +160,16 @@ async function run(flags: LoadFlags): Promise<void> {
     await admin.close();
     await exact?.close();
   }
+}
+
+/** The load sends the key too; what is kept of the mix for the report does not hold it. */
+function withKey(mix: RequestMix, key: string | undefined): RequestMix {
+  if (key === undefined) return mix;
+  const requests = mix.requests.map((request) => ({
+    ...request,
+    headers: [...request.headers, 'authorization', `Bearer ${key}`],
+  }));
+  return { ...mix, requests };
 }
 
 function outageOf({ outageBegin: begin, outageEnd: end }: LoadFlags): DuringOptions['outage'] {

@@ -8,6 +8,7 @@ import { addPull, addPush } from './copies.js';
 import { addDoctor } from './doctor.js';
 import { addGenerations, addRollback, addVerify } from './generations.js';
 import { addInspect } from './inspect.js';
+import { addKeys } from './keys.js';
 import { addQuery } from './query.js';
 import { addRetrieveAll } from './retrieve-all.js';
 import { addServe } from './serve.js';
@@ -32,6 +33,7 @@ for (const add of [
   addVerify,
   addPush,
   addPull,
+  addKeys,
   addDoctor,
   addBench,
 ]) {

@@ -1,6 +1,6 @@
 /** `belfry query`: one /retrieve from the command line, in process or against a running server. */
 import { readFileSync } from 'node:fs';
-import type { Command } from 'commander';
+import { type Command, Option } from 'commander';
 import { loadSettings } from '../config/load.js';
 import { BelfryError, ERROR_TABLE, type ErrorCode, show as quote } from '../errors.js';
 import { Generation } from '../generation/generation.js';
@@ -30,6 +30,7 @@ interface QueryFlags extends ExportFlags {
   timeoutMs?: number;
   body?: string;
   url?: string;
+  key?: string;
   json?: boolean;
 }
 
@@ -50,6 +51,7 @@ export function addQuery(program: Command): void {
     .option('--timeout-ms <n>', 'deadline; default 1000', numberOf('--timeout-ms'))
     .option('--body <file>', 'a whole POST /retrieve body from a file, - for standard input')
     .option('--url <address>', 'ask this server, for example http://127.0.0.1:8080')
+    .addOption(new Option('--key <key>', 'API key for --url').env('BELFRY_KEY'))
     .option('--json', 'the whole answer as JSON')
     .action(query);
 }
@@ -71,7 +73,8 @@ async function query(flags: QueryFlags): Promise<void> {
     flags.body === undefined
       ? bodyOf(flags)
       : json('--body', readFileSync(flags.body === '-' ? 0 : flags.body, 'utf8'));
-  const { status, text } = flags.url === undefined ? await askInProcess(flags, body) : await askServer(flags.url, body);
+  const { status, text } =
+    flags.url === undefined ? await askInProcess(flags, body) : await askServer(flags.url, body, flags.key);
   const answer = parseAnswer(text, status);
   if (flags.json) printJson(answer);
   else print(show(answer, flags.withMetadata ?? []));
@@ -125,11 +128,14 @@ function json(field: string, text: string): Record<string, unknown> {
   }
 }
 
-async function askServer(url: string, body: unknown): Promise<{ status: number; text: string }> {
+async function askServer(url: string, body: unknown, key?: string): Promise<{ status: number; text: string }> {
   try {
     const response = await fetch(new URL('retrieve', url.endsWith('/') ? url : `${url}/`), {
       method: 'POST',
-      headers: { 'content-type': 'application/json' },
+      headers: {
+        'content-type': 'application/json',
+        ...(key === undefined ? {} : { authorization: `Bearer ${key}` }),
+      },
       body: JSON.stringify(body),
     });
     return { status: response.status, text: await response.text() };

@@ -13,6 +13,7 @@ import { Retriever } from '../retrieval/retriever.js';
 import { openUserStores } from '../retrieval/user-stores.js';
 import { Metrics } from '../telemetry/metrics.js';
 import { VERSION } from '../version.js';
+import { ServerAccess } from './access.js';
 import { addExportOptions, type ExportFlags, exportSettings } from './export-options.js';
 import { followerOf } from './follow.js';
 import { openUpserts } from './open-upserts.js';
@@ -39,6 +40,11 @@ export function addServe(program: Command): void {
     .description('build what is new, then serve /retrieve')
     .option('--host <address>', 'address to listen on; default 127.0.0.1')
     .option('--port <n>', 'port to listen on; default 8080 (PORT does the same)', numberOf('--port'))
+    .option('--admin-port <n>', 'port for administrators and the page; default port + 10000', numberOf('--admin-port'))
+    .option('--keys <file>', 'API keys (belfry keys); every request needs one')
+    .option('--open-access', 'other machines may retrieve without a key')
+    .option('--tls-cert <file>', 'certificate, PEM; with --tls-key')
+    .option('--tls-key <file>', 'its private key, PEM')
     .option('--threads <n>', 'search threads; default one per CPU', numberOf('--threads'))
     .option('--kernel <name>', 'amx, avx512vnni, avxvnni, avx2 or portable; default the best of this CPU')
     .option('--rerank-module <file>', 'a module that exports rerank(request, candidates, signal)')
@@ -57,6 +63,11 @@ export function addServe(program: Command): void {
 interface ServeFlags extends ExportFlags {
   host?: string;
   port?: number;
+  adminPort?: number;
+  keys?: string;
+  openAccess?: boolean;
+  tlsCert?: string;
+  tlsKey?: string;
   threads?: number;
   kernel?: string;
   rerankModule?: string;
@@ -73,6 +84,11 @@ async function serve(flags: ServeFlags): Promise<void> {
     exportSettings(flags, {
       host: flags.host,
       port: flags.port,
+      admin_port: flags.adminPort,
+      keys: flags.keys,
+      open_access: flags.openAccess,
+      tls_cert: flags.tlsCert,
+      tls_key: flags.tlsKey,
       threads: flags.threads,
       kernel: flags.kernel,
       rerank_module: flags.rerankModule,
@@ -87,6 +103,7 @@ async function serve(flags: ServeFlags): Promise<void> {
   const progress = new ProgressLine();
   const stop = stopSignal();
   await assertPortFree(settings);
+  const access = await ServerAccess.open(settings, logger);
   const data = await DataFolder.open(dataFolder(settings));
   await data.cleanUp(); // what a process that was killed left
   const isNew = await firstBuild(settings, data, { progress, signal: stop.signal });
@@ -119,18 +136,23 @@ async function serve(flags: ServeFlags): Promise<void> {
     metrics,
     settings,
     rebuilder,
+    keys: access.keys,
+    adminDoor: access.adminDoor,
+    tls: access.tls,
     ...(settings.admin ? { admin: { data, rebuilder, follower, nextScheduled } } : {}),
     logger: appLogger,
     version: VERSION,
   });
   await builds.open();
   // Before the first generation is loaded: alive, and not ready until it is.
+  const admin = await access.start(app, logger);
   const address = await listen(app, settings);
   closeWithGrace({ delay: DRAIN_MS, logger: false, skip: [...CRASHES] }, async ({ err }) => {
     if (err !== undefined) logger.fatal({ err }, 'stopping after an error');
     retriever.isDraining = true;
     await setTimeout(LATE_REQUESTS_MS);
     await Promise.all([app.close(), builds.close()]);
+    access.close();
     await follower.close();
     await upserts.close();
     await userFeatures.close();
@@ -144,15 +166,21 @@ async function serve(flags: ServeFlags): Promise<void> {
   const generation = store.peek();
   if (generation === undefined) {
     const { code, message } = follower.problem!;
-    logger.error({ code, err: message, address }, 'no generation to serve: waiting for one to be published');
-    if (flags.json === true) print(JSON.stringify({ ready: false, address, code, reason: message }));
+    logger.error({ code, err: message, address, admin }, 'no generation to serve: waiting for one to be published');
+    if (flags.json === true) print(JSON.stringify({ ready: false, address, admin, code, reason: message }));
     return;
   }
-  if (!process.stdout.isTTY) logger.info({ generation: generation.id, address, reused: !isNew }, 'serving');
-  announce(address, generation, !isNew, flags.json === true);
+  if (!process.stdout.isTTY) logger.info({ generation: generation.id, address, admin, reused: !isNew }, 'serving');
+  announce({ address, admin }, generation, !isNew, flags.json === true);
 }
 
-function announce(address: string, generation: Generation, reused: boolean, asJson: boolean): void {
+interface Listening {
+  readonly address: string;
+  /** Of the administrators' listener, where they have one of their own. */
+  readonly admin: string | undefined;
+}
+
+function announce({ address, admin }: Listening, generation: Generation, reused: boolean, asJson: boolean): void {
   const [example] = generation.exampleUsers(1);
   const { index, itemIds, userIds } = generation;
   const body =
@@ -164,6 +192,7 @@ function announce(address: string, generation: Generation, reused: boolean, asJs
       JSON.stringify({
         ready: true,
         address,
+        admin,
         generation: generation.id,
         reused,
         items: generation.itemIds.size,
@@ -181,6 +210,7 @@ function announce(address: string, generation: Generation, reused: boolean, asJs
   print(
     `  curl -s ${address}/retrieve -H 'content-type: application/json' -d '${JSON.stringify(body).replaceAll("'", "'\\''")}'`,
   );
-  print(`  page ${colors.cyan(`${address}/`)}   API ${colors.cyan(`${address}/docs`)}   metrics ${address}/metrics`);
+  const page = admin ?? address;
+  print(`  page ${colors.cyan(`${page}/`)}   API ${colors.cyan(`${page}/docs`)}   metrics ${address}/metrics`);
   print('');
 }

@@ -40,7 +40,24 @@ export function loadSettings(options: LoadOptions = {}): Settings {
   readFeatureStores(settings, options.environment);
   if (settings.s3_endpoint !== undefined)
     serviceAddress(settings.s3_endpoint, 's3_endpoint', { allowLinkLocal: settings.allow_link_local });
-  return { ...settings, models: whereModelsAre(settings, directory) };
+  const keys = settings.keys === undefined ? {} : { keys: resolve(directory, settings.keys) };
+  return { ...settings, ...keys, models: whereModelsAre(settings, directory) };
+}
+
+/** The keys file, for a command that needs no models. Error: BELFRY_CONFIG_INVALID. */
+export function keysFile(
+  { keys, config }: { keys?: string | undefined; config?: string | undefined },
+  workingDirectory = process.cwd(),
+): string {
+  const set = { ...fromFile(config, workingDirectory), ...fromEnvironment(process.env), ...defined({ keys }) }.keys;
+  if (typeof set === 'string' && set !== '') return resolve(workingDirectory, set);
+  throw new BelfryError(
+    'BELFRY_CONFIG_INVALID',
+    'keys: name the file of the keys with --keys FILE, or the setting keys',
+    {
+      field: 'keys',
+    },
+  );
 }
 
 function whereModelsAre({ models, pull_from }: Settings, directory: string): string {

@@ -35,6 +35,7 @@ const KEY_PARAMETERS = /[?&](api[-_]?key|key|access[-_]?token|token|authorizatio
 export function installAccess(app: FastifyInstance, parts: AccessParts): void {
   const access = new Access(parts);
   app.decorateRequest('caller', null);
+  app.addHook('preClose', async () => parts.adminDoor?.close());
   app.addHook('onRequest', (request, _reply, done) => {
     done(holdsKey(request.raw.url as string) ? keyInAddress() : undefined);
   });

@@ -4,21 +4,30 @@ import type { KeyRing } from '../access/key-ring.js';
 import type { Settings } from '../config/schema.js';
 import type { DataFolder } from '../generation/data-folder.js';
 import type { GenerationFollower } from '../generation/follower.js';
-import type { Rebuilder } from '../rebuild/rebuilder.js';
+import type { Rebuilds } from '../rebuild/rebuilder.js';
 import type { Retriever } from '../retrieval/retriever.js';
 import type { ItemUpserts } from '../upserts/item-upserts.js';
 import type { Metrics } from '../telemetry/metrics.js';
 import type { AdminDoor } from './admin-door.js';
+import type { TlsFiles } from './tls.js';
 
 export type HttpSettings = Pick<
   Settings,
-  'rules' | 'timeout_max_ms' | 'loop_delay_max_ms' | 'body_limit_bytes' | 'request_timeout_ms' | 'timeout_ms' | 'admin_key' | 'host'
+  | 'rules'
+  | 'timeout_max_ms'
+  | 'loop_delay_max_ms'
+  | 'body_limit_bytes'
+  | 'request_timeout_ms'
+  | 'timeout_ms'
+  | 'admin_key'
+  | 'host'
+  | 'cors_origins'
 >;
 
 /** What /admin acts on. */
 export interface AdminParts {
   readonly data: DataFolder;
-  readonly rebuilder: Rebuilder;
+  readonly rebuilder: Rebuilds;
   readonly follower: Pick<GenerationFollower, 'check' | 'problem'>;
   readonly nextScheduled?: () => Date | null;
 }
@@ -32,11 +41,15 @@ export interface AppParts {
   /** Without it there is no /admin. */
   readonly admin?: AdminParts;
   /** The build beside what serves, for /readyz. */
-  readonly rebuilder?: Pick<Rebuilder, 'view'>;
+  readonly rebuilder?: Pick<Rebuilds, 'view'>;
+  /** Where more than one process serves: how many there are, and how many of them are ready. */
+  readonly workers?: () => { readonly count: number; readonly ready: number };
   /** Without them there are no keys, and requests are taken from everybody who reaches the server. */
   readonly keys?: KeyRing | undefined;
   /** Without it, what is for administrators stands beside the rest. */
   readonly adminDoor?: AdminDoor | undefined;
+  /** Without them the application speaks plain HTTP. */
+  readonly tls?: TlsFiles | undefined;
   readonly logger?: FastifyBaseLogger;
   readonly version: string;
 }

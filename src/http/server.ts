@@ -13,46 +13,63 @@ export async function listen(
   try {
     await app.listen({ host: settings.host, port: settings.port });
   } catch (error) {
-    throw explainListen(error as NodeJS.ErrnoException, settings);
+    throw explainListen(error as NodeJS.ErrnoException, settings, 'public');
   }
   const { port } = app.server.address() as AddressInfo;
   const host = settings.host.includes(':') ? `[${settings.host}]` : settings.host;
-  return `http://${host}:${port}`;
+  return `${'setSecureContext' in app.server ? 'https' : 'http'}://${host}:${port}`;
+}
+
+/** Without these a stalled upload lives for a minute: Node's own header limit is larger and checked seldom. */
+export function timeoutsOf({ request_timeout_ms }: Pick<Settings, 'request_timeout_ms'>) {
+  return {
+    requestTimeout: request_timeout_ms,
+    headersTimeout: Math.min(request_timeout_ms, 5000),
+    connectionsCheckingInterval: Math.max(100, Math.min(1000, request_timeout_ms / 4)),
+  };
 }
 
 /** Says that a port is taken before the work of a build, not after it. Errors: as listen(). */
-export async function assertPortFree(settings: Pick<Settings, 'host' | 'port'>): Promise<void> {
+export async function assertPortFree(
+  settings: Pick<Settings, 'host' | 'port'>,
+  which: 'public' | 'admin' = 'public',
+): Promise<void> {
   if (settings.port === 0) return;
   const probe = createServer();
   await new Promise<void>((resolve, reject) => {
-    probe.once('error', (error) => reject(explainListen(error, settings)));
+    probe.once('error', (error) => reject(explainListen(error, settings, which)));
     probe.listen(settings.port, settings.host, () => probe.close(() => resolve()));
   });
 }
 
-function explainListen(error: NodeJS.ErrnoException, { host, port }: Pick<Settings, 'host' | 'port'>): Error {
+/** `which` of the two listeners it is: that for requests, or that for administrators. */
+export function explainListen(
+  error: NodeJS.ErrnoException,
+  { host, port }: Pick<Settings, 'host' | 'port'>,
+  which: 'public' | 'admin',
+): Error {
+  const [hostField, portField] = which === 'public' ? ['host', 'port'] : ['admin_host', 'admin_port'];
+  const flag = `--${portField.replace('_', '-')}`;
   if (error.code === 'EADDRINUSE') {
+    const other = which === 'public' ? `, or PORT=${port + 1}` : '';
     return new BelfryError(
       'BELFRY_PORT_TAKEN',
-      `port ${port} on ${host} is taken by another program; choose one with --port ${port + 1}, or PORT=${port + 1}`,
-      {
-        field: 'port',
-        cause: error,
-      },
+      `port ${port} on ${host} is taken by another program; choose one with ${flag} ${port + 1}${other}`,
+      { field: portField, cause: error },
     );
   }
   if (error.code === 'EACCES') {
     return new BelfryError(
       'BELFRY_CONFIG_INVALID',
-      `port ${port}: this user may not listen below 1024; choose one with --port 8080`,
-      { field: 'port', cause: error },
+      `${portField} ${port}: this user may not listen below 1024; choose one with ${flag} ${which === 'public' ? 8080 : 18080}`,
+      { field: portField, cause: error },
     );
   }
   if (error.code === 'EADDRNOTAVAIL' || error.code === 'ENOTFOUND') {
     return new BelfryError(
       'BELFRY_CONFIG_INVALID',
-      `host ${host}: not an address of this machine; use 127.0.0.1 or 0.0.0.0`,
-      { field: 'host', cause: error },
+      `${hostField} ${host}: not an address of this machine; use 127.0.0.1 or 0.0.0.0`,
+      { field: hostField, cause: error },
     );
   }
   return error;

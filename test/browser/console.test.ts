@@ -36,9 +36,9 @@ describe.skipIf(chromiumPath === undefined)('console page', () => {
     steps: (page: Page, watched: Watched) => Promise<void>,
     options: Parameters<typeof openPage>[2] = {},
   ): Promise<void> {
-    const watched = await openPage(browser, service.address, options);
+    const watched = await openPage(browser, service.admin, options);
     try {
-      await watched.page.goto(`${service.address}/${hash}`);
+      await watched.page.goto(`${service.admin}/${hash}`);
       await steps(watched.page, watched);
       expect(watched.problems).toEqual([]);
     } finally {
@@ -137,7 +137,7 @@ describe.skipIf(chromiumPath === undefined)('console page', () => {
       expect(body).toMatchObject({ user_id: 'nginx', k: 10, rerank: true, candidates: 500, explain: true });
       const curl = (await page.getByLabel('curl command').textContent())!;
       expect(curl).toBe(
-        `curl -s ${service.address}/retrieve -H 'content-type: application/json' -d '${JSON.stringify(body)}'`,
+        `curl -s ${service.admin}/retrieve -H 'content-type: application/json' -d '${JSON.stringify(body)}'`,
       );
     });
   });
@@ -225,10 +225,10 @@ describe.skipIf(chromiumPath === undefined)('console page', () => {
     const id = '<img src=x onerror="document.title=1"><b>bold</b>';
     const item = { id, score: 2, retrieval_score: 1, retrieval_rank: 1, metadata: { section: '<script>1</script>' } };
     const answer = { items: [item], generation: service.generation, models: {}, degraded: ['<i>odd</i>'], returned: 1 };
-    const watched = await openPage(browser, service.address);
+    const watched = await openPage(browser, service.admin);
     try {
       await watched.page.route('**/retrieve', (route) => route.fulfill({ json: answer }));
-      await watched.page.goto(`${service.address}/#user=nginx&show=${encodeURIComponent('["section"]')}`);
+      await watched.page.goto(`${service.admin}/#user=nginx&show=${encodeURIComponent('["section"]')}`);
       await settled(watched.page);
       expect(await rows(watched.page).locator('.item-name').textContent()).toBe(id);
       expect(await rows(watched.page).locator('td.meta').textContent()).toBe('<script>1</script>');

@@ -45,9 +45,9 @@ describe.skipIf(chromiumPath === undefined)('generations on the console page', (
     steps: (page: Page) => Promise<void>,
     options: Parameters<typeof openPage>[2] = {},
   ): Promise<void> {
-    const watched = await openPage(browser, service.address, options);
+    const watched = await openPage(browser, service.admin, options);
     try {
-      await watched.page.goto(`${service.address}/`);
+      await watched.page.goto(`${service.admin}/`);
       await watched.page.getByRole('button', { name: 'Generations' }).click();
       await watched.page.locator('.generation-card').first().waitFor();
       await steps(watched.page);
@@ -107,9 +107,9 @@ describe.skipIf(chromiumPath === undefined)('generations on the console page', (
       items: { data: items.slice().reverse(), dims: DIMS },
       users: { data: users, dims: DIMS },
     });
-    const started = await fetch(`${service.address}/admin/rebuild`, { method: 'POST' });
+    const started = await fetch(`${service.admin}/admin/rebuild`, { method: 'POST' });
     expect(started.status).toBe(202);
-    const state = async () => (await (await fetch(`${service.address}/admin/rebuild`)).json()) as { state: string };
+    const state = async () => (await (await fetch(`${service.admin}/admin/rebuild`)).json()) as { state: string };
     await expect.poll(async () => (await state()).state, { timeout: 60_000, interval: 500 }).toBe('idle');
     await visit(async (page) => {
       const problem = page.getByRole('dialog', { name: 'Generations' }).locator('.error');

@@ -8,6 +8,8 @@ const READY_MS = 120_000;
 
 export interface Service {
   readonly address: string;
+  /** Of the administrators' listener, which has the page. */
+  readonly admin: string;
   readonly generation: string;
   stop(): Promise<void>;
 }
@@ -50,9 +52,9 @@ export function startService(from: readonly string[] = ['--sample']): Promise<Se
 }
 
 /** Undefined while the announcement is not whole. */
-function parse(text: string): { address: string; generation: string } | undefined {
+function parse(text: string): { address: string; admin: string; generation: string } | undefined {
   try {
-    return JSON.parse(text) as { address: string; generation: string };
+    return JSON.parse(text) as { address: string; admin: string; generation: string };
   } catch {
     return undefined;
   }

@@ -48,6 +48,7 @@ function belfry(...args: string[]): Promise<{ code: number; out: string; err: st
 interface Ready {
   readonly ready: boolean;
   readonly address: string;
+  readonly admin: string;
   readonly generation: string;
   readonly items: number;
 }
@@ -73,11 +74,11 @@ async function serve(args: string[], env: NodeJS.ProcessEnv): Promise<Ready> {
 }
 
 /** Until the server answers from a generation of so many items; returns its id. */
-async function untilItems(address: string, items: number): Promise<string> {
+async function untilItems({ address, admin }: Ready, items: number): Promise<string> {
   const deadline = performance.now() + 60_000;
   for (;;) {
     const text = await (await fetch(`${address}/readyz`)).text();
-    const body = (await (await fetch(`${address}/admin/generations`)).json()) as {
+    const body = (await (await fetch(`${admin}/admin/generations`)).json()) as {
       serving: string;
       generations: { id: string; items: number }[];
     };
@@ -127,9 +128,9 @@ describe('belfry on an object store', () => {
     const follower = await serve(['--data', there], environment({ BELFRY_PULL_FROM: COPIES }));
     expect(follower).toMatchObject({ ready: true, items: 300, generation: builder.generation });
     await putExport(320);
-    const next = await untilItems(builder.address, 320);
+    const next = await untilItems(builder, 320);
     expect(next).not.toBe(builder.generation);
-    expect(await untilItems(follower.address, 320)).toBe(next);
+    expect(await untilItems(follower, 320)).toBe(next);
     expect(readdirSync(here).filter((name) => name.startsWith('tmp-'))).toEqual([]);
 
     // The store is gone: what is here serves, also after a restart.

@@ -27,11 +27,11 @@ it('P8, X1: starts with nothing but a damaged generation and a bad export, and s
     server.kill('SIGKILL');
   });
   const [line] = (await once(createInterface({ input: server.stdout }), 'line')) as [string];
-  const said = JSON.parse(line) as { ready: boolean; address: string; code: string };
+  const said = JSON.parse(line) as { ready: boolean; address: string; admin: string; code: string };
   expect(said).toMatchObject({ ready: false, code: 'BELFRY_GENERATION_CORRUPT' });
-  const { address } = said;
-  const get = async (path: string) => {
-    const answer = await fetch(address + path);
+  const { address, admin } = said;
+  const get = async (path: string, from = address) => {
+    const answer = await fetch(from + path);
     return [answer.status, (await answer.json()) as unknown];
   };
   expect(await get('/healthz')).toEqual([200, { status: 'ok' }]);
@@ -39,7 +39,7 @@ it('P8, X1: starts with nothing but a damaged generation and a bad export, and s
     503,
     { ready: false, reason: expect.stringMatching(/item_embeddings\.npy: its checksum does not fit the manifest/) },
   ]);
-  expect((await get('/admin/generations'))[0]).toBe(200);
+  expect((await get('/admin/generations', admin))[0]).toBe(200);
   const asked = await fetch(`${address}/retrieve`, {
     method: 'POST',
     headers: { 'content-type': 'application/json' },

@@ -10,7 +10,6 @@ export type During = (typeof DURING)[number];
 
 export interface DuringOptions {
   readonly what: During;
-  readonly adminKey?: string | undefined;
   /** Shell commands that break the scorer, and mend it. */
   readonly outage?: { readonly begin: string; readonly end: string } | undefined;
 }
@@ -23,7 +22,7 @@ const SECOND = 0.7;
 const POLL_MS = 200;
 
 /** Looks whether it can be done, before the load begins. Errors: BELFRY_BENCH_REFUSED, BELFRY_SERVER_UNREACHABLE. */
-export async function prepareDuring(target: Target, { what, adminKey, outage }: DuringOptions): Promise<Action> {
+export async function prepareDuring(target: Target, { what, outage }: DuringOptions): Promise<Action> {
   if (what === 'scorer-outage') {
     if (outage === undefined)
       throw new BelfryError(
@@ -33,7 +32,7 @@ export async function prepareDuring(target: Target, { what, adminKey, outage }: 
       );
     return outageAction(outage);
   }
-  const admin = new Admin(target, adminKey);
+  const admin = new Admin(target);
   if (what === 'rebuild') {
     await admin.call('GET', '/admin/rebuild');
     return rebuildAction(admin);
@@ -121,20 +120,14 @@ interface GenerationList {
 }
 
 class Admin {
-  constructor(
-    private readonly target: Target,
-    private readonly key: string | undefined,
-  ) {}
+  constructor(private readonly target: Target) {}
 
   generations(): Promise<GenerationList> {
     return this.call<GenerationList>('GET', '/admin/generations');
   }
 
   async call<T>(method: 'GET' | 'POST', path: string, body?: object): Promise<T> {
-    const headers = [
-      ...(this.key === undefined ? [] : ['authorization', `Bearer ${this.key}`]),
-      ...(method === 'POST' ? ['content-type', 'application/json'] : []),
-    ];
+    const headers = method === 'POST' ? ['content-type', 'application/json'] : [];
     const text = method === 'POST' ? JSON.stringify(body ?? {}) : null;
     const answer = await this.target.ask({ path, method, headers, body: text });
     if (answer.status < 300) return JSON.parse(answer.body.toString()) as T;

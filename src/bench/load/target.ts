@@ -19,6 +19,8 @@ export class Target {
   private constructor(
     readonly origin: string,
     private readonly timeoutMs: number,
+    /** Of an API key, sent with whatever is asked. */
+    private readonly authorization: readonly string[],
   ) {
     // Several: while an admin request takes its seconds, the metrics are still read.
     this.#client = new Pool(origin, {
@@ -30,7 +32,7 @@ export class Target {
   }
 
   /** `address` names a server: http://host:port. Error: BELFRY_INVALID_ARGUMENT. */
-  static at(address: string, timeoutMs: number): Target {
+  static at(address: string, timeoutMs: number, key?: string): Target {
     let url: URL;
     try {
       url = new URL(address);
@@ -44,13 +46,18 @@ export class Target {
       throw new BelfryError('BELFRY_INVALID_ARGUMENT', `url: expected http or https, received ${show(address)}`, {
         field: 'url',
       });
-    return new Target(url.origin, timeoutMs);
+    return new Target(url.origin, timeoutMs, key === undefined ? [] : ['authorization', `Bearer ${key}`]);
   }
 
   /** Error: BELFRY_SERVER_UNREACHABLE. */
   async ask({ path, method, headers, body }: PreparedRequest): Promise<Answered> {
     try {
-      const answer = await this.#client.request({ path, method, headers: headers as string[], body });
+      const answer = await this.#client.request({
+        path,
+        method,
+        headers: [...headers, ...this.authorization] as string[],
+        body,
+      });
       return { status: answer.statusCode, body: Buffer.from(await answer.body.arrayBuffer()) };
     } catch (error) {
       throw new BelfryError(
@@ -58,6 +65,17 @@ export class Target {
         `${this.origin}: no answer to ${method} ${path} in ${this.timeoutMs} ms (${(error as Error).message || (error as NodeJS.ErrnoException).code}); start it with belfry serve`,
         { field: 'url', cause: error },
       );
+    }
+  }
+
+  /** The address for administrators, to which a server on this machine sends those who ask for its page; else this one. */
+  async adminAddress(): Promise<string> {
+    try {
+      const { headers, body } = await this.#client.request({ path: '/', method: 'GET' });
+      await body.dump();
+      return typeof headers.location === 'string' ? new URL(headers.location, this.origin).origin : this.origin;
+    } catch {
+      return this.origin; // the first request to it says what is wrong
     }
   }
 

@@ -47,6 +47,7 @@ interface LoadFlags extends BenchOutputFlags {
   during?: string;
   outageBegin?: string;
   outageEnd?: string;
+  key?: string;
   adminKey?: string;
   adminUrl?: string;
   maxP99?: number;

@@ -34,6 +34,12 @@ export interface RunningView extends BuildView {
   readonly trigger: Trigger;
 }
 
+/** What routes ask of the builds, wherever they run. */
+export interface Rebuilds extends Pick<Rebuilder, 'view' | 'builtElsewhere' | 'builds' | 'cancel'> {
+  readonly problem: BelfryError | undefined;
+  start(trigger: Trigger, request?: RebuildRequest): Promise<unknown>;
+}
+
 interface Running {
   readonly trigger: Trigger;
   readonly stop: AbortController;

@@ -63,6 +63,7 @@ export class Generator {
   readonly #windows: Window[] = [];
   readonly #lag = newHistogram();
   readonly #service = newHistogram();
+  readonly #refused = newHistogram();
   readonly #kept: KeptAnswer[] = [];
   readonly #generations: Record<string, number> = {};
   readonly #all: Connection[] = [];
@@ -107,6 +108,7 @@ export class Generator {
         windows: this.#windows,
         lag: this.#lag,
         service: this.#service,
+        refused: this.#refused,
         kept: this.#kept,
         waited: this.#waited,
         connections: this.#all.length,
@@ -204,7 +206,10 @@ export class Generator {
         recordMs(window.latency, latency);
         recordMs(this.#service, now - sent);
         this.#read(window, request, body);
-      } else addCount(window.errors, errorCodeOf(status, body));
+      } else {
+        addCount(window.errors, errorCodeOf(status, body));
+        if (status === 503 || status === 504) recordMs(this.#refused, now - sent);
+      }
     }
     this.#freed(connection, now);
   }

@@ -93,6 +93,8 @@ export interface Recording {
   readonly lag: Histogram;
   /** From sent to answered, of 2xx: what a closed loop would have seen; microseconds. */
   readonly service: Histogram;
+  /** From sent to answered, of those refused with 503 or 504; microseconds. */
+  readonly refused: Histogram;
   readonly kept: readonly KeptAnswer[];
   /** Requests that waited for a free connection. */
   readonly waited: number;
@@ -114,6 +116,7 @@ export function packRecording(recording: Recording): PackedRecording {
     ...recording,
     lag: encodeIntoCompressedBase64(recording.lag),
     service: encodeIntoCompressedBase64(recording.service),
+    refused: encodeIntoCompressedBase64(recording.refused),
     windows: Array.from(recording.windows, (one = newWindow()) => ({
       ...one,
       latency: encodeIntoCompressedBase64(one.latency),
@@ -127,6 +130,7 @@ export function unpackRecording(packed: PackedRecording): Recording {
     ...packed,
     lag: decode(packed.lag),
     service: decode(packed.service),
+    refused: decode(packed.refused),
     windows: packed.windows.map((one) => ({ ...one, latency: decode(one.latency) })),
   };
 }
@@ -134,10 +138,12 @@ export function unpackRecording(packed: PackedRecording): Recording {
 export function mergeRecordings(all: readonly Recording[]): Recording {
   const lag = newHistogram();
   const service = newHistogram();
+  const refused = newHistogram();
   const generations: Record<string, number> = {};
   for (const one of all) {
     lag.add(one.lag);
     service.add(one.service);
+    refused.add(one.refused);
     for (const [id, count] of Object.entries(one.generations)) addCount(generations, id, count);
   }
   const length = Math.max(0, ...all.map(({ windows }) => windows.length));
@@ -146,6 +152,7 @@ export function mergeRecordings(all: readonly Recording[]): Recording {
     windows: Array.from({ length }, (_, i) => mergeWindows(all.map(({ windows }) => windows[i]))),
     lag,
     service,
+    refused,
     kept: all.flatMap(({ kept }) => kept),
     waited: sum((one) => one.waited),
     connections: sum((one) => one.connections),

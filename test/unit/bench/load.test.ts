@@ -189,6 +189,7 @@ describe('recording', () => {
         windows: [newWindow(), window],
         lag,
         service: newHistogram(),
+        refused: newHistogram(),
         kept: [],
         waited: 1,
         connections: 2,

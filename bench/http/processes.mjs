@@ -14,10 +14,13 @@ export class Server {
   #child;
 
   /** @param {string[]} words arguments of node; the first line on stdout is JSON with `address` */
-  static async start(name, words) {
+  static async start(name, words, environment = {}) {
     const server = new Server();
     server.name = name;
-    server.#child = spawn(process.execPath, words, { stdio: ['ignore', 'pipe', 'inherit'] });
+    server.#child = spawn(process.execPath, words, {
+      stdio: ['ignore', 'pipe', 'inherit'],
+      env: { ...process.env, ...environment },
+    });
     const gone = once(server.#child, 'exit').then(([code]) => {
       throw new Error(`${name} ended with ${code} before it served`);
     });
@@ -27,10 +30,10 @@ export class Server {
     return server;
   }
 
-  static belfry({ models, data }, workers) {
+  static belfry({ models, data }, workers, environment) {
     const many = workers === undefined ? [] : ['--workers', String(workers)];
     const words = ['serve', '--json', '--models', models, '--data', data, '--port', '0', '--log-level', 'warn'];
-    return Server.start('belfry', [file('../../dist/cli/main.js'), ...words, ...many]);
+    return Server.start('belfry', [file('../../dist/cli/main.js'), ...words, ...many], environment);
   }
 
   static naive(task) {

@@ -1,0 +1,189 @@
+// Goodput above capacity, and slow clients: `npm run -s bench:overload -- --json`. What is measured and how stands in bench/README.md.
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { parseArgs } from 'node:util';
+import { measuresOf } from '../dist/bench/load/measures.js';
+import { percentileMs } from '../dist/bench/load/recording.js';
+import { runLoad } from '../dist/bench/load/run-load.js';
+import { Target } from '../dist/bench/load/target.js';
+import { machineFacts } from '../dist/bench/report/facts.js';
+import { prepareGlove, prepareSample } from './http/prepare.mjs';
+import { Server } from './http/processes.mjs';
+import { SlowSockets } from './overload/slow-sockets.mjs';
+
+const { values: flags } = parseArgs({
+  options: {
+    loads: { type: 'string', default: 'rerank,exact' },
+    times: { type: 'string', default: '2,5,10' },
+    seconds: { type: 'string', default: '8' },
+    clients: { type: 'string', default: '16' },
+    sockets: { type: 'string', default: '1000' },
+    deadline: { type: 'string', default: '100' },
+    out: { type: 'string' },
+    json: { type: 'boolean', default: false },
+  },
+});
+const [seconds, clients, sockets, deadlineMs] = ['seconds', 'clients', 'sockets', 'deadline'].map((name) =>
+  Number(flags[name]),
+);
+const times = flags.times.split(',').map(Number);
+const TARGETS = { goodShare: 0.9, refusedMs: 10, memoryShare: 1.5, slowRatio: 1.1 };
+const REQUEST_TIMEOUT_MS = 2000;
+const SLOW_ROUNDS = 5;
+const MB = 1e6;
+const say = (text) => process.stderr.write(`bench: ${text}\n`);
+
+/** What is asked: a costly search over GloVe, or the DLRM of the sample over its candidates. */
+const LOADS = {
+  rerank: {
+    prepare: prepareSample,
+    bodies: ({ rerank }) => rerank.map((body) => ({ ...body, timeout_ms: deadlineMs })),
+  },
+  exact: {
+    prepare: prepareGlove,
+    bodies: ({ bodies }) => bodies.map(({ user_id, k }) => ({ user_id, k, exact: true, timeout_ms: deadlineMs })),
+  },
+  user: {
+    prepare: prepareGlove,
+    bodies: ({ bodies }) => bodies.map((body) => ({ ...body, timeout_ms: deadlineMs })),
+  },
+};
+
+const report = { machine: machineFacts(), deadline_ms: deadlineMs, seconds, loads: [], checks: [] };
+for (const name of flags.loads.split(',').filter((one) => one !== '')) report.loads.push(await overload(name));
+if (sockets > 0) report.slow_sockets = await slowSockets();
+report.passed = report.checks.every(({ reached }) => reached);
+if (flags.out !== undefined) {
+  mkdirSync(flags.out, { recursive: true });
+  writeFileSync(join(flags.out, 'overload.json'), JSON.stringify(report, null, 1));
+}
+process.stdout.write(`${JSON.stringify(report, null, flags.json ? 0 : 2)}\n`);
+process.exitCode = report.passed ? 0 : 1;
+
+async function overload(name) {
+  const { prepare, bodies } = LOADS[name];
+  const served = await prepare();
+  const mix = mixOf(bodies(served));
+  const server = await Server.belfry(served);
+  const target = Target.at(server.address, 5000);
+  try {
+    const peak = await run(target, mix, { kind: 'closed', clients, seconds });
+    say(`${name}: peak ${peak.goodput} answers/s in the deadline, ${peak.degraded} of ${peak.ok} degraded`);
+    const memory = memoryOf(server.pid);
+    const steps = [];
+    for (const factor of times) {
+      const rate = Math.round(peak.goodput * factor);
+      const open = { kind: 'open', segments: [{ rate, seconds }], arrivals: 'poisson', pace: 'timer' };
+      const step = { times: factor, rate, ...(await run(target, mix, open)), resident_mb: memoryOf(server.pid) };
+      say(`${name}: ${factor}x: ${JSON.stringify(step)}`);
+      steps.push(step);
+      check(`${name} ${factor}x: goodput, share of peak`, step.goodput / peak.goodput, 'at least', TARGETS.goodShare);
+      check(`${name} ${factor}x: p99 of accepted, ms`, step.p99_ms, 'at most', deadlineMs);
+      if (step.refused_p99_ms !== null)
+        check(`${name} ${factor}x: p99 of refusals, ms`, step.refused_p99_ms, 'at most', TARGETS.refusedMs);
+      check(`${name} ${factor}x: memory, share of before`, step.resident_mb / memory, 'at most', TARGETS.memoryShare);
+    }
+    await new Promise((resolve) => setTimeout(resolve, 1000));
+    const after = await run(target, mix, { kind: 'closed', clients: 1, seconds: 2 });
+    check(`${name}: degraded answers after it`, after.degraded / after.ok, 'at most', 0.01);
+    return { load: name, clients, peak, resident_mb: memory, steps, after };
+  } finally {
+    await target.close();
+    await server.stop();
+  }
+}
+
+async function run(target, mix, loop) {
+  const result = await runLoad(target, mix, {
+    loop,
+    warmupSeconds: 1.5,
+    workers: 1,
+    connections: loop.kind === 'closed' ? loop.clients : 2000,
+    timeoutMs: 5000,
+    deadlineMs,
+    keep: 0,
+    seed: 7,
+  });
+  const { recording, windowMs } = result;
+  const all = measuresOf(recording.windows, windowMs);
+  const { window } = all;
+  return {
+    offered: Math.round(all.offered / all.seconds),
+    goodput: Math.round(all.goodput),
+    ok: all.ok,
+    p50_ms: all.latency.get(50),
+    p99_ms: all.latency.get(99),
+    refused: recording.refused.totalCount,
+    refused_p99_ms: percentileMs(recording.refused, 99),
+    errors: window.errors,
+    degraded: all.degraded,
+    reasons: window.degraded,
+    generator: { lag_p99_ms: percentileMs(recording.lag, 99), waited: recording.waited, cores: result.generatorCpu },
+  };
+}
+
+/** The same clients with and without slow ones beside them, in turns. */
+async function slowSockets() {
+  const served = await prepareSample();
+  const mix = mixOf(served.rerank.map(({ user_id, k }) => ({ user_id, k })));
+  const server = await Server.belfry(served, undefined, { BELFRY_REQUEST_TIMEOUT_MS: String(REQUEST_TIMEOUT_MS) });
+  const target = Target.at(server.address, 5000);
+  const probe = async () =>
+    (
+      await run(target, mix, {
+        kind: 'open',
+        segments: [{ rate: 500, seconds: 1.5 }],
+        arrivals: 'uniform',
+        pace: 'spin',
+      })
+    ).p99_ms;
+  try {
+    await probe();
+    const rounds = [];
+    let [closed, longest] = [0, 0];
+    for (let round = 0; round < SLOW_ROUNDS; round++) {
+      const quiet = await probe();
+      const slow = await SlowSockets.open(server.address, sockets);
+      const beside = await probe();
+      const lives = await slow.allClosed();
+      closed += lives.closed;
+      longest = Math.max(longest, lives.longest_ms);
+      rounds.push({ quiet, beside });
+    }
+    const middle = (of) => rounds.map(of).sort((a, b) => a - b)[rounds.length >> 1];
+    const quiet = middle((one) => one.quiet);
+    const beside = middle((one) => one.beside);
+    check('slow sockets: p99 of others, ratio', beside / quiet, 'at most', TARGETS.slowRatio);
+    check('slow sockets: longest life, ms', longest, 'at most', REQUEST_TIMEOUT_MS + 1000);
+    return {
+      sockets,
+      closed,
+      request_timeout_ms: REQUEST_TIMEOUT_MS,
+      longest_ms: longest,
+      p99_ms: { quiet, beside },
+      rounds,
+    };
+  } finally {
+    await target.close();
+    await server.stop();
+  }
+}
+
+function mixOf(bodies) {
+  const requests = bodies.map((body) => ({
+    path: '/retrieve',
+    method: 'POST',
+    headers: ['content-type', 'application/json'],
+    body: JSON.stringify(body),
+  }));
+  return { requests, order: Uint32Array.from(requests.keys()), truth: [], description: `${requests.length} bodies` };
+}
+
+function memoryOf(pid) {
+  return Math.round((Number(/^VmRSS:\s+(\d+) kB/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))[1]) * 1024) / MB);
+}
+
+function check(name, value, bound, limit) {
+  const reached = bound === 'at least' ? value >= limit : value <= limit;
+  report.checks.push({ name, value: Number(value.toFixed(3)), target: `${bound} ${limit}`, reached });
+}

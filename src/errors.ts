@@ -109,6 +109,7 @@ export const ERROR_TABLE = {
   },
   BELFRY_CONFIG_INVALID: { status: 0, meaning: 'a setting is unknown or out of bounds' },
   BELFRY_PORT_TAKEN: { status: 0, meaning: 'another program listens on the port' },
+  BELFRY_BAD_ANSWER: { status: 0, meaning: 'a server, or what stands before it, answered with nothing of Belfry' },
   BELFRY_SERVER_UNREACHABLE: { status: 0, meaning: 'no server answers at the address' },
   BELFRY_FILE_UNREADABLE: { status: 0, meaning: 'a file is missing, or cannot be opened or written' },
   BELFRY_ADDON_LOAD: { status: 0, meaning: 'the native addon cannot be loaded' },

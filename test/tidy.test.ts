@@ -81,6 +81,8 @@ const MAY_IMPORT: Record<string, string[]> = {
     'jobs',
   ],
   console: [],
+  /** For programs elsewhere: nothing of the service, nothing native. */
+  client: BASE,
   index: [
     ...BASE,
     'config',
@@ -208,6 +210,7 @@ function deadFiles(sources: Source[]): string[] {
   const entries = [
     'src/index.ts',
     'src/cli/main.ts',
+    'src/client/index.ts',
     'src/inference/onnx-worker.ts',
     'src/rebuild/builder.ts',
     'src/console/web/main.ts',

@@ -1,5 +1,5 @@
 /** `belfry bench load`: a load on a running server, its latency, its goodput, and the recall of its answers. */
-import type { Command } from 'commander';
+import { type Command, Option } from 'commander';
 import { DURING, type During, type DuringOptions, prepareDuring } from '../bench/load/during.js';
 import { loadReport, type LoadRun } from '../bench/load/load-report.js';
 import { fileMix, recordedMix, type RequestMix, userMix } from '../bench/load/mix.js';
@@ -7,6 +7,7 @@ import { oneOf, planLoad } from '../bench/load/options.js';
 import { runLoad } from '../bench/load/run-load.js';
 import { Target } from '../bench/load/target.js';
 import { judgeAnswers } from '../bench/load/truth.js';
+import { readTruth } from '../bench/load/truth-file.js';
 import { BelfryError, invalid } from '../errors.js';
 import type { Id } from '../types.js';
 import { addBenchOutput, type BenchOutputFlags, finishBench } from './bench-output.js';
@@ -44,6 +45,8 @@ interface LoadFlags extends BenchOutputFlags {
   header: string[];
   data?: string;
   recallSample: number;
+  truth?: string;
+  truthIds?: string;
   during?: string;
   outageBegin?: string;
   outageEnd?: string;
@@ -92,6 +95,8 @@ export function addBenchLoad(bench: Command): void {
     .option('--kserve <model>', '--body is a KServe v2 infer request of this model')
     .option('--header <name:value>', 'a header of --body; may be given several times', collect, [])
     .option('--data <dir>', 'the data folder of the server: judge the recall of its answers by the exact path')
+    .option('--truth <file>', 'true item ids instead, .npy: a line for each of --users, or line of --mix, best first')
+    .option('--truth-ids <file>', '--truth holds row numbers: the item ids, .txt with one a line')
     .option('--recall-sample <n>', 'answers to judge', numberOf('--recall-sample'), 500)
     .option('--during <what>', 'swap, rebuild or scorer-outage in the middle of the run')
     .option('--outage-begin <command>', 'shell command that breaks the scorer')
@@ -110,7 +115,7 @@ export function addBenchLoad(bench: Command): void {
 
 async function run(flags: LoadFlags): Promise<void> {
   const started = new Date();
-  const judges = flags.data !== undefined || flags.mix !== undefined;
+  const judges = [flags.data, flags.mix, flags.truth].some((one) => one !== undefined);
   const keep = judges ? flags.recallSample : 0;
   const plan = planLoad({ ...flags, seconds: flags.duration, warmupSeconds: flags.warmup, keep });
   checkShares(flags);
@@ -206,9 +211,22 @@ async function mixOf(flags: LoadFlags, target: Target, seed: number): Promise<Re
     return recordedMix(flags.body, path, flags.header.flatMap(headerOf));
   }
   if (flags.kserve !== undefined) throw invalid('--kserve', 'a recorded --body beside it', 'none', { field: '--body' });
-  if (flags.mix !== undefined) return fileMix(flags.mix, seed);
+  const given = await truthOf(flags);
+  if (flags.mix !== undefined)
+    return fileMix(flags.mix, seed, given && ((lines, k) => given(lines, k, 'requests of the mix')));
   const filters = flags.filter.map(filterOf);
-  return userMix(await usersOf(flags, target), { ...flags, filters, seed });
+  const users = await usersOf(flags, target);
+  return userMix(users, { ...flags, filters, seed }, await given?.(users.length, flags.k, `users of ${flags.users}`));
+}
+
+/** Reads --truth once it is known for how many requests of which k; undefined without it. */
+async function truthOf({ truth, truthIds, users, mix, filter }: LoadFlags) {
+  if (truth === undefined) return undefined;
+  if (users === undefined && mix === undefined)
+    throw invalid('--truth', 'the --users or the --mix that its lines are of', 'neither', { field: '--users' });
+  if (filter.length > 0) throw invalid('--truth', 'no --filter, which has other true answers', filter.join(' '));
+  const itemIds = truthIds === undefined ? undefined : await readIds('--truth-ids', truthIds, 'string');
+  return (lines: number, k: number, what: string) => readTruth(truth, { lines, k, what, itemIds });
 }
 
 /** Ids of the same kind as those that the server tells. */

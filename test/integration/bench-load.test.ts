@@ -13,6 +13,7 @@ import { percentileMs } from '../../src/bench/load/recording.js';
 import { type LoadResult, runLoad } from '../../src/bench/load/run-load.js';
 import { parseReport } from '../../src/bench/report/schema.js';
 import { makeModelsFolder, randomValues, temporaryFolder } from '../support/folders.js';
+import { writeNpy } from '../support/npy.js';
 import { send, serve, stalling } from '../support/load-target.js';
 import { startService } from '../support/service.js';
 
@@ -104,6 +105,39 @@ describe('latency', { retry: 2 }, () => {
     expect(p(result, 100)).toBeGreaterThan(1000);
     expect(percentileMs(result.recording.service, 50)).toBeLessThan(100);
     expect(result.recording.waited).toBeGreaterThan(100);
+  }, 30_000);
+});
+
+describe('a ramp', { retry: 2 }, () => {
+  it('ends past the knee, and marks it', async () => {
+    // One request in 10 ms at most: a queue grows from 100/s on, and soon no answer comes in time.
+    let free = 0;
+    const { target, url } = await serve((_request, response) => {
+      free = Math.max(free, performance.now()) + 10;
+      setTimeout(() => send(response), free - performance.now());
+    });
+    const plan = planLoad({
+      keep: 0,
+      ramp: '40:640:200',
+      seconds: 1,
+      warmupSeconds: 0,
+      deadlineMs: 200,
+      timeoutMs: 4000,
+    });
+    const result = await runLoad(target, MIX, plan);
+    expect(result.stepsRun).toBe(3);
+    expect(result.seconds).toBe(3);
+    const report = loadReport({ url, mix: MIX, plan, started: new Date(), settings: {}, gates: {} }, [{ result }]);
+    expect(report.summary.find(({ name }) => name === 'knee')?.value).toBe(40);
+    const table = report.tables.find(({ id }) => id === 'ramp');
+    expect(table?.rows.map((row) => [row[0], row.at(-1)])).toEqual([
+      [40, 'knee'],
+      [240, 'too much'],
+      [440, 'too much'],
+    ]);
+    expect(table?.note).toContain('Ended here');
+    expect(report.plots.find(({ id }) => id === 'ramp-latency')?.marks).toContainEqual({ x: 40, label: 'knee 40 /s' });
+    expect(result.recording.windows.reduce((sum, { offered }) => sum + offered, 0)).toBe(720);
   }, 30_000);
 });
 
@@ -207,6 +241,14 @@ describe('belfry bench load', () => {
       'BELFRY_INVALID_ARGUMENT',
       /--outage-begin/,
     ],
+    ['a truth without its users', ['--truth', 'x.npy'], 2, 'BELFRY_INVALID_ARGUMENT', /--users or the --mix/],
+    [
+      'a truth that is not there',
+      ['--truth', 'x.npy', '--users', 'a'],
+      1,
+      'BELFRY_BENCH_TRUTH',
+      /--truth: x\.npy.*cut off/,
+    ],
     ['a data folder without generations', ['--data', '.'], 1, 'BELFRY_BENCH_TRUTH', /holds no generation/],
   ])('refuses %s', async (_what, words, code, error, message) => {
     const { url } = await serve((_request, response) => send(response));
@@ -293,6 +335,35 @@ describe('against the real service', () => {
     expect(wrong.code).toBe(1);
     expect(wrong.stderr).toContain('BELFRY_BENCH_REFUSED');
     expect(wrong.stderr).toContain('answers 422 to request 1 of the mix');
+  }, 60_000);
+
+  it('judges by precomputed truth, and the candidates behind re-ranked answers', async () => {
+    const models = makeModelsFolder(temporaryFolder(), {
+      items: { data: randomValues(500 * 8, 1), dims: 8 },
+      users: { data: randomValues(20 * 8, 2), dims: 8 },
+    });
+    const service = await startService(models);
+    onTestFinished(() => service.close());
+    const url = await service.app.listen({ port: 0, host: '127.0.0.1' });
+    const users = [3, 7, 11];
+    const rows: bigint[] = [];
+    for (const user_id of users) {
+      const answer = await service.post('/retrieve', JSON.stringify({ user_id, k: 10, exact: true }));
+      rows.push(...answer.json<{ items: { id: number }[] }>().items.map(({ id }) => BigInt(id)));
+    }
+    rows[0] = 499n; // one of thirty is wrong
+    const truth = writeNpy(join(temporaryFolder(), 'truth.npy'), {
+      descr: '<i8',
+      shape: [3, 10],
+      data: Buffer.from(BigInt64Array.from(rows).buffer),
+    });
+    const words = ['load', '--url', url, '--rate', '60', '--duration', '1', '--json', '--zipf', '0'];
+    const judged = await bench(...words, '--users', users.join(), '--truth', truth);
+    const recall = parseReport(judged.stdout, judged.stderr).summary.find(({ name }) => name === 'recall_at_10');
+    expect(recall?.value).toBeGreaterThan(0.9);
+    expect(recall?.value).toBeLessThan(1);
+    const other = await bench(...words, '--users', '3,7', '--truth', truth);
+    expect([other.code, other.stderr]).toEqual([1, expect.stringContaining('3 lines for 2 users of 3,7')]);
   }, 60_000);
 
   it('sees answers that are wrong', async () => {

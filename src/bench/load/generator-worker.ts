@@ -2,6 +2,7 @@
 import { parentPort, workerData } from 'node:worker_threads';
 import { Generator, type GeneratorTask } from './generator.js';
 import { newHistogram, type PackedRecording, packRecording, percentileMs } from './recording.js';
+import type { StepCounts } from './measures.js';
 
 /** Since the message before; `p50` and `p99` in milliseconds, null without an answer. */
 export interface LiveCounts {
@@ -11,6 +12,8 @@ export interface LiveCounts {
   readonly degraded: number;
   readonly p50: number | null;
   readonly p99: number | null;
+  /** Of the whole run so far, by the window in which requests were due. */
+  readonly windows: readonly StepCounts[];
 }
 export type GeneratorMessage = { readonly live: LiveCounts } | { readonly recording: PackedRecording };
 
@@ -28,7 +31,8 @@ const tell = setInterval(() => {
   const { offered, answered, errors, degraded, latency } = live;
   const p50 = percentileMs(latency, 50);
   const p99 = percentileMs(latency, 99);
-  port.postMessage({ live: { offered, answered, errors, degraded, p50, p99 } } satisfies GeneratorMessage);
+  const windows = generator.countsByWindow();
+  port.postMessage({ live: { offered, answered, errors, degraded, p50, p99, windows } } satisfies GeneratorMessage);
   Object.assign(live, { offered: 0, answered: 0, errors: 0, degraded: 0, latency: newHistogram() });
 }, LIVE_MS);
 

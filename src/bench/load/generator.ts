@@ -5,6 +5,7 @@
 import { Client, type Dispatcher } from 'undici';
 import { seeded } from '../random.js';
 import { degradedReasons, errorCodeOf, generationOf } from './answers.js';
+import type { StepCounts } from './measures.js';
 import {
   addCount,
   type KeptAnswer,
@@ -52,6 +53,8 @@ export type Pace = 'spin' | 'timer';
 
 /** Below this a sleep would wake too late. */
 const SLEEP_MARGIN_MS = 1.5;
+/** In the warm-up, a request that is due for longer is left out. */
+const WARMUP_LATE_MS = 5;
 /** How often requests are looked over for one that waited too long. */
 const SWEEP_MS = 20;
 /** A client of a closed loop whose request failed: without a pause it would do nothing but fail. */
@@ -75,6 +78,9 @@ export class Generator {
   #eligible = 0;
   #waited = 0;
   #bytes = 0;
+  /** Sent and answered: a poll of the loop in which it did not grow had nothing to do. */
+  #moves = 0;
+  #emptyPollMs = 0;
   /** Performance time at which counting begins, and ends. */
   readonly #zero: number;
   readonly #end: number;
@@ -94,6 +100,10 @@ export class Generator {
     this.#stopped = true;
   }
 
+  countsByWindow(): StepCounts[] {
+    return Array.from(this.#windows, (one) => ({ offered: one?.offered ?? 0, inDeadline: one?.inDeadline ?? 0 }));
+  }
+
   /** Resolves when every request is answered or given up. */
   async run(): Promise<Recording> {
     await sleep(this.#zero - this.task.warmupSeconds * 1000 - performance.now());
@@ -102,7 +112,7 @@ export class Generator {
     try {
       if (this.task.loop.kind === 'open') await this.#open(this.task.loop);
       else await this.#closed(this.task.loop.clients);
-      const { utilization } = performance.eventLoopUtilization(before);
+      const { active, idle } = performance.eventLoopUtilization(before);
       while (this.#all.length > this.#idle.length || this.#queueHead < this.#queue.length) await sleep(5);
       return {
         windows: this.#windows,
@@ -114,7 +124,7 @@ export class Generator {
         connections: this.#all.length,
         generations: this.#generations,
         bytes: this.#bytes,
-        busy: utilization,
+        busy: (active - this.#emptyPollMs) / (active + idle),
       };
     } finally {
       clearInterval(sweep);
@@ -132,7 +142,7 @@ export class Generator {
       const pump = (): void => {
         let now = performance.now();
         while (due <= now && !this.#stopped) {
-          this.#offer(due);
+          this.#offer(due, now);
           due = start + schedule.next();
           now = performance.now();
         }
@@ -140,7 +150,13 @@ export class Generator {
         const wait = due - now;
         if (pace === 'timer') setTimeout(pump, Math.max(1, Math.round(wait)));
         else if (wait > SLEEP_MARGIN_MS + 1) setTimeout(pump, Math.floor(wait - SLEEP_MARGIN_MS));
-        else setImmediate(pump);
+        else {
+          const moves = this.#moves;
+          setImmediate(() => {
+            if (this.#moves === moves) this.#emptyPollMs += performance.now() - now;
+            pump();
+          });
+        }
       };
       pump();
     });
@@ -155,7 +171,13 @@ export class Generator {
     this.#stopped = true;
   }
 
-  #offer(due: number): void {
+  #offer(due: number, now: number): void {
+    // Code that is not compiled yet is slow. What it fell behind by is not the server's, so the run does not begin with it.
+    if (due < this.#zero && now - due > WARMUP_LATE_MS) return;
+    if (due >= this.#zero) {
+      if (this.#lag.totalCount === 0) this.#queue.length = this.#queueHead = 0; // nor with requests of the warm-up that wait
+      recordMs(this.#lag, now - due);
+    }
     this.#countOffered(due);
     const connection = this.#idle.pop();
     if (connection !== undefined) connection.send(due);
@@ -179,9 +201,9 @@ export class Generator {
     return order[this.#next++] as number;
   }
 
-  countSent(due: number, sent: number): void {
+  countSent(due: number): void {
+    this.#moves++;
     if (this.task.loop.kind === 'closed') this.#countOffered(due);
-    else if (due >= this.#zero) recordMs(this.#lag, sent - due);
   }
 
   #countOffered(due: number): void {
@@ -192,6 +214,7 @@ export class Generator {
   answered(connection: Connection, { due, sent, request }: Exchange, status: number, body: Buffer): void {
     const now = performance.now();
     const latency = now - due;
+    this.#moves++;
     const isOk = status >= 200 && status < 300;
     this.live.answered++;
     if (isOk) recordMs(this.live.latency, latency);
@@ -307,7 +330,7 @@ class Connection {
   send(due: number): void {
     const exchange = new Exchange(this, due, this.generator.draw());
     this.#current = exchange;
-    this.generator.countSent(due, exchange.sent);
+    this.generator.countSent(due);
     const { path, method, headers, body } = this.task.requests[exchange.request] as PreparedRequest;
     this.#client.dispatch({ path, method, headers: headers as string[], body }, exchange);
   }

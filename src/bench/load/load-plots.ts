@@ -1,6 +1,7 @@
 /** The plots of a load: percentiles, what happened over time, and what a ramp shows. */
 import type { Plot, PlotSeries } from '../report/schema.js';
-import type { Measures, Step } from './measures.js';
+import { formatValue } from '../report/format.js';
+import { kneeOf, type Measures, type Step } from './measures.js';
 import { percentileMs, type Window } from './recording.js';
 import type { LoadPlan, LoadResult } from './run-load.js';
 
@@ -115,6 +116,8 @@ function timelines({ plan, result: { recording, windowMs, events } }: PlotInput)
 }
 
 function rampPlots({ plan, steps }: PlotInput): Plot[] {
+  const { rate: knee, isFound } = kneeOf(steps);
+  const kneeMarks = knee === null || !isFound ? [] : [{ x: knee, label: `knee ${formatValue(knee, 'rate')}` }];
   const x = { label: 'asked', scale: 'linear', unit: 'rate', min: 0 } as const;
   const line = (name: string, of: (step: Step) => number | null): PlotSeries => ({
     name,
@@ -128,13 +131,13 @@ function rampPlots({ plan, steps }: PlotInput): Plot[] {
     {
       id: 'ramp-latency',
       title: 'Latency by rate',
-      note: 'The knee is where the upper percentiles leave the ground.',
+      note: 'The knee is the last rate of which 99 % were answered before the deadline.',
       x,
       y: { label: 'latency', scale: 'log', unit: 'ms' },
       series: [50, 99, 99.9].map((percentile) =>
         line(`p${percentile}`, (step) => step.latency.get(percentile) ?? null),
       ),
-      marks: [{ y: plan.deadlineMs, label: `deadline ${plan.deadlineMs} ms` }],
+      marks: [...kneeMarks, { y: plan.deadlineMs, label: `deadline ${plan.deadlineMs} ms` }],
     },
     {
       id: 'ramp-goodput',
@@ -146,6 +149,7 @@ function rampPlots({ plan, steps }: PlotInput): Plot[] {
         line('answered', ({ throughput }) => throughput),
         line(`good (within ${plan.deadlineMs} ms)`, ({ goodput }) => goodput),
       ],
+      marks: kneeMarks,
     },
   ];
 }

@@ -1,18 +1,10 @@
 /** The report of `bench load`: what was seen, in the words and plots of the report contract. */
 import { commandLine, machineFacts, versionFacts } from '../report/facts.js';
-import { type BenchReport, type Gate, type MetricValue, REPORT_FORMAT, type Table } from '../report/schema.js';
-import { median } from '../statistics.js';
+import { type BenchReport, type Gate, type MetricValue, REPORT_FORMAT } from '../report/schema.js';
+import { mean, median } from '../statistics.js';
 import { loadPlots } from './load-plots.js';
-import {
-  GOOD_SHARE,
-  kneeOf,
-  type Measures,
-  measuresOf,
-  nameOf,
-  PERCENTILES,
-  type Step,
-  windowsBetween,
-} from './measures.js';
+import { loadTables } from './load-tables.js';
+import { GOOD_SHARE, kneeOf, type Measures, measuresOf, nameOf, type Step, windowsBetween } from './measures.js';
 import type { RequestMix } from './mix.js';
 import { percentileMs } from './recording.js';
 import type { LoadPlan, LoadResult } from './run-load.js';
@@ -26,6 +18,8 @@ export interface AnswerRecall {
   readonly judged: number;
   /** One value an answer. */
   readonly values: readonly number[];
+  /** Of each re-ranked answer: how much of the exact list its candidates hold, down to the deepest that it shows. */
+  readonly behind: readonly number[];
   readonly note: string;
 }
 
@@ -75,7 +69,7 @@ export function loadReport(subject: LoadSubject, runs: readonly LoadRun[]): Benc
     settings: { ...subject.settings },
     summary,
     gates,
-    tables: tablesOf(subject, shown, all, steps),
+    tables: loadTables(subject, shown, all, steps),
     plots: loadPlots({ plan: subject.plan, result, all, steps }),
     warnings: loadWarnings(subject.plan, result, all, steps),
   };
@@ -173,6 +167,16 @@ function summaryOf(
       ...(recall.values.length > 1 ? { samples: [...recall.values] } : {}),
       note: recall.note,
     });
+    if (recall.behind.length > 0)
+      summary.push({
+        name: 'candidate_recall',
+        label: 'Recall of the candidates behind re-ranked answers',
+        value: mean(recall.behind),
+        unit: 'share',
+        better: 'higher',
+        ...(recall.behind.length > 1 ? { samples: [...recall.behind] } : {}),
+        note: `${recall.behind.length} re-ranked answers: the retrieval rank of the deepest item over its exact rank`,
+      });
   }
   if (steps.length > 0) {
     const { rate, isFound } = kneeOf(steps);
@@ -186,6 +190,14 @@ function summaryOf(
     });
   }
   if (during !== undefined) summary.push(...duringMetrics(shown.result, during));
+  if (!isClosed)
+    summary.push({
+      name: 'generator_late_p99',
+      label: 'Generator overhead: late by, p99',
+      value: median(runs.map(({ result }) => percentileMs(result.recording.lag, 99) ?? 0)),
+      unit: 'ms',
+      better: 'none',
+    });
   return [...summary, ...serverMetrics(runs)];
 }
 
@@ -271,11 +283,13 @@ function serverMetrics(runs: readonly LoadRun[]): MetricValue[] {
 }
 
 function gatesOf(gates: LoadGates, summary: readonly MetricValue[]): Gate[] {
+  // Where all answers are re-ranked, the recall of their candidates is the one that there is.
+  const hasPlain = summary.some(({ name, value }) => name.startsWith('recall_at_') && value !== null);
   const rows: [flag: string, limit: number | undefined, metric: RegExp, isMost: boolean][] = [
     ['--max-p99', gates.maxP99Ms, /^latency_p99$/, true],
     ['--max-p99.9', gates.maxP999Ms, /^latency_p99_9$/, true],
     ['--min-goodput', gates.minGoodput, /^goodput_share$/, false],
-    ['--min-recall', gates.minRecall, /^recall_at_/, false],
+    ['--min-recall', gates.minRecall, hasPlain ? /^recall_at_/ : /^candidate_recall$/, false],
     ['--max-errors', gates.maxErrorShare, /^error_share$/, true],
   ];
   return rows.flatMap(([name, limit, pattern, isMost]) => {
@@ -286,109 +300,4 @@ function gatesOf(gates: LoadGates, summary: readonly MetricValue[]): Gate[] {
     const passed = value !== null && (isMost ? value <= limit : value >= limit);
     return [{ name, limit, value, unit: found?.unit ?? 'share', passed }];
   });
-}
-
-function tablesOf({ plan }: LoadSubject, { result, recall }: LoadRun, all: Measures, steps: readonly Step[]): Table[] {
-  const { recording, server } = result;
-  const rows = (counts: Record<string, number>, total: number) =>
-    Object.entries(counts)
-      .sort(([, a], [, b]) => b - a)
-      .map(([name, count]) => [name, count, total === 0 ? null : count / total]);
-  const tables: Table[] = [
-    {
-      id: 'latency',
-      title: 'Latency',
-      columns: [
-        { label: 'percentile' },
-        { label: 'from due to answered', unit: 'ms' },
-        { label: 'from sent to answered', unit: 'ms' },
-        { label: 'generator was late by', unit: 'ms' },
-      ],
-      rows: [...PERCENTILES.map((p) => [nameOf(p), p] as const), ['max', 100] as const].map(([name, p]) => [
-        name,
-        percentileMs(all.window.latency, p),
-        percentileMs(recording.service, p),
-        plan.loop.kind === 'open' ? percentileMs(recording.lag, p) : null,
-      ]),
-      note:
-        plan.loop.kind === 'open'
-          ? 'The first column is the one to quote: it charges the server for requests that had to wait for it.'
-          : 'A closed loop sends the next request when the last is answered: while the server stalls nothing is asked, so its percentiles hide stalls.',
-    },
-  ];
-  if (steps.length > 0) {
-    tables.push({
-      id: 'ramp',
-      title: 'Ramp',
-      columns: [
-        { label: 'asked', unit: 'rate' },
-        { label: 'answered', unit: 'rate' },
-        { label: `within ${plan.deadlineMs} ms`, unit: 'share' },
-        { label: 'p50', unit: 'ms' },
-        { label: 'p99', unit: 'ms' },
-        { label: 'p99.9', unit: 'ms' },
-        { label: 'errors', unit: 'count' },
-        { label: 'degraded', unit: 'count' },
-      ],
-      rows: steps.map((step) => [
-        step.rate,
-        step.throughput,
-        step.goodShare,
-        step.latency.get(50) ?? null,
-        step.latency.get(99) ?? null,
-        step.latency.get(99.9) ?? null,
-        step.failed,
-        step.degraded,
-      ]),
-    });
-  }
-  const countColumns = (what: string): Table['columns'] => [
-    { label: what },
-    { label: 'requests', unit: 'count' },
-    { label: 'share', unit: 'share' },
-  ];
-  if (all.failed > 0)
-    tables.push({
-      id: 'errors',
-      title: 'Errors',
-      columns: countColumns('code'),
-      rows: rows(all.window.errors, all.offered),
-    });
-  if (all.degraded > 0)
-    tables.push({
-      id: 'degraded',
-      title: 'Degraded answers',
-      columns: countColumns('reason'),
-      rows: rows(all.window.degraded, all.ok),
-    });
-  const answered = Object.values(recording.generations).reduce((sum, count) => sum + count, 0);
-  if (answered > 0)
-    tables.push({
-      id: 'generations',
-      title: 'Answers by generation',
-      columns: countColumns('generation'),
-      rows: rows({ ...recording.generations }, answered),
-    });
-  tables.push({
-    id: 'generator',
-    title: 'The generator itself',
-    columns: [{ label: 'what' }, { label: 'value' }],
-    rows: [
-      ['requests sent', all.offered],
-      ['threads', plan.workers],
-      ['connections opened', recording.connections],
-      ['requests that waited for a connection', recording.waited],
-      ['CPU, cores', round(result.generatorCpu)],
-      ['late by, p50 ms', plan.loop.kind === 'open' ? percentileMs(recording.lag, 50) : null],
-      ['late by, p99 ms', plan.loop.kind === 'open' ? percentileMs(recording.lag, 99) : null],
-      ['bytes of answers', recording.bytes],
-      ['answers judged for recall', recall?.judged ?? 0],
-      ['samples of the server', server.length],
-    ],
-  });
-  return tables;
-}
-
-function round(value: number): number {
-  return Math.round(value * 1000) / 1000;
 }

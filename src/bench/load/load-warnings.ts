@@ -24,10 +24,11 @@ export function loadWarnings(
   if (loop.kind === 'open') {
     const lag = percentileMs(recording.lag, 99) ?? 0;
     const sent = all.offered / ((recording.windows.length * windowMs) / 1000);
-    if (lag > LAG_MS && lag > LAG_SHARE * p99 && recording.waited < WAITED_SHARE * all.offered)
+    const isLate = lag > LAG_MS && lag > LAG_SHARE * p99;
+    if (isLate || recording.busy > BUSY_SHARE)
       warn(
         'generator-is-the-limit',
-        `the generator was late by ${lag.toFixed(2)} ms at p99, and latencies hold that: at ${Math.round(sent)} requests/s it shares the machine with too much; give it a core of its own, more --workers, or another machine`,
+        `at ${Math.round(sent)} requests/s the generator was late by ${lag.toFixed(2)} ms at p99 and its loop busy ${Math.round(recording.busy * 100)} % of the time: latencies hold that; give it a core of its own, more --workers, or another machine`,
       );
     if (recording.waited > WAITED_SHARE * all.offered)
       warn(

@@ -76,8 +76,26 @@ export interface Knee {
 /** Served well: this share of the requests was answered before the deadline. */
 export const GOOD_SHARE = 0.99;
 
+/** A step that fails between two that do not is a stall of something else, not the knee. */
 export function kneeOf(steps: readonly Step[]): Knee {
-  const failing = steps.findIndex(({ goodShare }) => goodShare === null || goodShare < GOOD_SHARE);
+  const failing = steps.findIndex((step, i) => !isGood(step) && !isGood(steps[i + 1]));
   if (failing < 0) return { rate: steps.at(-1)?.rate ?? null, isFound: false };
   return { rate: failing === 0 ? null : (steps[failing - 1] as Step).rate, isFound: true };
+}
+
+function isGood(step: Pick<Step, 'goodShare'> | undefined): boolean {
+  return step !== undefined && step.goodShare !== null && step.goodShare >= GOOD_SHARE;
+}
+
+/** What has been counted of a step while a ramp runs. */
+export interface StepCounts {
+  offered: number;
+  inDeadline: number;
+}
+
+/** Steps to keep of a ramp that has passed its knee, which two bad steps in a row show; undefined while it has not. */
+export function stepsPastKnee(ended: readonly StepCounts[]): number | undefined {
+  const good = ended.map(({ offered, inDeadline }) => inDeadline >= GOOD_SHARE * offered);
+  const bad = good.findIndex((one, i) => i > 0 && !one && !good[i - 1]);
+  return bad < 0 ? undefined : bad + 1;
 }

@@ -9,8 +9,8 @@ import type { PreparedRequest } from './generator.js';
 export interface RequestMix {
   readonly requests: readonly PreparedRequest[];
   readonly order: Uint32Array;
-  /** By position in `requests`: ids of the true top k, where the file gives them. */
-  readonly truth: readonly (readonly Id[] | undefined)[];
+  /** By position in `requests`: ids of the true top k, where they are given, one list for each request of a batch. */
+  readonly truth: readonly (readonly (readonly Id[])[] | undefined)[];
   /** For the report: what it is, in words. */
   readonly description: string;
 }
@@ -34,27 +34,38 @@ const DRAWS = 50_000;
 const JSON_HEADERS = ['content-type', 'application/json'];
 
 /** User ids by zipf: which user is how popular is drawn from the seed. Error: BELFRY_INVALID_ARGUMENT without a user. */
-export function userMix(users: readonly Id[], shaping: ShapingOptions): RequestMix {
+export function userMix(
+  users: readonly Id[],
+  shaping: ShapingOptions,
+  /** By position in `users`. */
+  given?: readonly (readonly Id[])[],
+): RequestMix {
   if (users.length === 0) throw emptyMix('no user id to ask for; give --users FILE, --mix FILE or --data DIR');
   const random = seeded(shaping.seed);
-  const ranked = shuffle([...users], random);
+  const ranked = shuffle([...users.keys()], random);
   const cumulative = zipfCumulative(ranked.length, shaping.zipf);
   const found = new Map<string, number>();
   const bodies: string[] = [];
+  const truth: (readonly Id[])[][] = [];
+  let drawn: number[] = [];
   const draw = (): object => {
-    const body: Record<string, unknown> = { user_id: ranked[drawFrom(cumulative, random)], k: shaping.k };
+    const user = ranked[drawFrom(cumulative, random)] as number;
+    drawn.push(user);
+    const body: Record<string, unknown> = { user_id: users[user], k: shaping.k };
     if (random() < shaping.rerankShare) body.rerank = true;
     if (shaping.filters.length > 0 && random() < shaping.filterShare)
       body.filter = shaping.filters[Math.floor(random() * shaping.filters.length)];
     return body;
   };
   const order = Uint32Array.from({ length: Math.ceil(DRAWS / shaping.batch) }, () => {
+    drawn = [];
     const body = shaping.batch === 1 ? draw() : { requests: Array.from({ length: shaping.batch }, draw) };
     const text = JSON.stringify(body);
     let at = found.get(text);
     if (at === undefined) {
       at = bodies.push(text) - 1;
       found.set(text, at);
+      if (given !== undefined) truth.push(drawn.map((user) => given[user] as readonly Id[]));
     }
     return at;
   });
@@ -62,7 +73,7 @@ export function userMix(users: readonly Id[], shaping: ShapingOptions): RequestM
   return {
     requests: bodies.map((body) => ({ path, method: 'POST', headers: JSON_HEADERS, body })),
     order,
-    truth: [],
+    truth,
     description: `${users.length} users, zipf ${shaping.zipf}`,
   };
 }
@@ -82,12 +93,22 @@ interface Envelope {
  * "weight", "truth"} with at least a path or a body. Without weights the lines are sent in their order, again and again.
  * Errors: BELFRY_INVALID_ARGUMENT naming file and line; BELFRY_BENCH_TRUTH for a truth that is shorter than k.
  */
-export async function fileMix(file: string, seed: number): Promise<RequestMix> {
+export async function fileMix(
+  file: string,
+  seed: number,
+  /** Reads the true ids of `lines` requests, one list a line. */
+  readTruth?: (lines: number, k: number) => Promise<readonly (readonly Id[])[]>,
+): Promise<RequestMix> {
   const entries = parseEntries(await readFile(file, 'utf8'), file);
   if (entries.length === 0) throw emptyMix(`${file} holds no request`);
   const weights = entries.map(({ entry, where }) => weightOf(entry.weight, where));
   const requests = entries.map(({ entry, where }) => preparedOf(entry, where));
-  const truth = entries.map(({ entry, where }) => truthOf(entry, where));
+  const ks = entries.map(({ entry: { body } }) => Number((body as { k?: unknown } | undefined)?.k ?? 10));
+  const given = await readTruth?.(entries.length, Math.max(...ks));
+  const truth = entries.map(({ entry, where }, line) => {
+    const ids = given?.[line] ?? truthOf(entry, where);
+    return ids === undefined ? undefined : [ids];
+  });
   const isWeighted = entries.some(({ entry }) => entry.weight !== undefined);
   let order = Uint32Array.from(entries.keys());
   if (isWeighted) {

@@ -89,7 +89,7 @@ export interface KeptAnswer {
 /** Of one worker, or of all. */
 export interface Recording {
   readonly windows: Window[];
-  /** From due to sent: what the generator itself was late by; microseconds. */
+  /** From due to when the loop came to it, without a wait for a connection: what the generator itself was late by; microseconds. */
   readonly lag: Histogram;
   /** From sent to answered, of 2xx: what a closed loop would have seen; microseconds. */
   readonly service: Histogram;
@@ -103,7 +103,7 @@ export interface Recording {
   readonly generations: Readonly<Record<string, number>>;
   /** Bytes of answer bodies. */
   readonly bytes: number;
-  /** Share of the time that the loop was busy; only a closed loop says something by it, an open one polls. */
+  /** Share of the time that the loop had something to do; polls that found nothing are left out. */
   readonly busy: number;
 }
 

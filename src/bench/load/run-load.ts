@@ -5,6 +5,7 @@ import { Worker } from 'node:worker_threads';
 import { BelfryError } from '../../errors.js';
 import type { GeneratorTask } from './generator.js';
 import type { GeneratorMessage, LiveCounts } from './generator-worker.js';
+import { type StepCounts, stepsPastKnee } from './measures.js';
 import type { RequestMix } from './mix.js';
 import { mergeRecordings, type Recording, unpackRecording } from './recording.js';
 import { type Segment, totalSeconds } from './schedule.js';
@@ -41,7 +42,7 @@ export interface LoadHooks {
   readonly signal?: AbortSignal;
 }
 
-export interface LiveView extends LiveCounts {
+export interface LiveView extends Omit<LiveCounts, 'windows'> {
   readonly elapsedMs: number;
   readonly totalMs: number;
   readonly isWarmup: boolean;
@@ -57,11 +58,15 @@ export interface LoadResult {
   readonly events: readonly LoadEvent[];
   /** Cores that this process kept busy: the generator's own cost. */
   readonly generatorCpu: number;
+  /** Of a ramp that was ended because it had passed its knee: its steps so far. */
+  readonly stepsRun?: number | undefined;
 }
 
 /** Time for the threads to start before the run begins. */
 const START_MS = 400;
 const WINDOWS_MAX = 240;
+/** Counts of a step are whole this long after its last deadline: threads tell theirs four times a second. */
+const SETTLE_MS = 500;
 const WINDOW_MIN_MS = 100;
 
 /** Errors: BELFRY_STOPPED on a signal; what `during` throws. */
@@ -85,8 +90,13 @@ export async function runLoad(
   );
   const stop = () => threads.forEach((thread) => thread.stop());
   hooks.signal?.addEventListener('abort', stop);
+  let stepsRun: number | undefined;
   const tell = setInterval(() => {
     const at = elapsedMs();
+    if (loop.kind === 'open' && loop.segments.length > 1 && stepsRun === undefined) {
+      stepsRun = stepsPastKnee(live.endedSteps(loop.segments, windowMs, at - plan.deadlineMs - SETTLE_MS));
+      if (stepsRun !== undefined) stop();
+    }
     hooks.onLive?.({
       ...live.total(),
       elapsedMs: Math.max(0, at),
@@ -105,14 +115,20 @@ export async function runLoad(
     const spent = process.cpuUsage(cpu);
     const wall = elapsedMs() + plan.warmupSeconds * 1000;
     hooks.signal?.throwIfAborted();
+    const recording = mergeRecordings(recordings);
+    const ran =
+      stepsRun === undefined || loop.kind !== 'open' ? seconds : totalSeconds(loop.segments.slice(0, stepsRun));
+    // The step after the last was under way.
+    recording.windows.splice(Math.round((ran * 1000) / windowMs));
     return {
-      recording: mergeRecordings(recordings),
+      recording,
       windowMs,
-      seconds,
+      seconds: ran,
+      stepsRun,
       events: await events,
       generatorCpu: (spent.user + spent.system) / 1000 / wall,
       // After the end the server only works off what is left.
-      server: (await watch.stop(), watch.samples.filter(({ at }) => at <= seconds * 1000)),
+      server: (await watch.stop(), watch.samples.filter(({ at }) => at <= ran * 1000)),
     };
   } finally {
     clearInterval(tell);
@@ -169,7 +185,26 @@ class LiveBoard {
     this.#counts[index] = counts;
   }
 
-  total(): LiveCounts {
+  /** Counts of the steps that were over at `until`, milliseconds from the start. */
+  endedSteps(segments: readonly Segment[], windowMs: number, until: number): StepCounts[] {
+    const ended: StepCounts[] = [];
+    let from = 0;
+    for (const { seconds } of segments) {
+      const to = from + seconds * 1000;
+      if (to > until) break;
+      const sum = { offered: 0, inDeadline: 0 };
+      for (const { windows } of this.#counts.filter((one) => one !== undefined))
+        for (const one of windows.slice(Math.round(from / windowMs), Math.round(to / windowMs))) {
+          sum.offered += one.offered;
+          sum.inDeadline += one.inDeadline;
+        }
+      ended.push(sum);
+      from = to;
+    }
+    return ended;
+  }
+
+  total(): Omit<LiveCounts, 'windows'> {
     const known = this.#counts.filter((one) => one !== undefined);
     const sum = (of: (one: LiveCounts) => number) => known.reduce((total, one) => total + of(one), 0);
     const worst = (of: (one: LiveCounts) => number | null) =>
@@ -193,7 +228,8 @@ class GeneratorThread {
   readonly #worker: Worker;
 
   constructor(task: GeneratorTask, onLive: (counts: LiveCounts) => void) {
-    this.#worker = new Worker(workerFile(), { workerData: task });
+    // Room for short-lived answers: fewer collections, and fewer answers that are moved by one.
+    this.#worker = new Worker(workerFile(), { workerData: task, resourceLimits: { maxYoungGenerationSizeMb: 64 } });
     this.recording = new Promise((resolve, reject) => {
       this.#worker.on('message', (message: GeneratorMessage) => {
         if ('live' in message) onLive(message.live);

@@ -3,7 +3,7 @@ import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { degradedReasons, errorCodeOf, generationOf } from '../../../src/bench/load/answers.js';
-import { kneeOf, measuresOf, type Step } from '../../../src/bench/load/measures.js';
+import { kneeOf, measuresOf, type Step, stepsPastKnee } from '../../../src/bench/load/measures.js';
 import { fileMix, userMix } from '../../../src/bench/load/mix.js';
 import { planLoad } from '../../../src/bench/load/options.js';
 import {
@@ -215,14 +215,25 @@ describe('recording', () => {
       window.inDeadline = inDeadline;
       return { rate, ...measuresOf([window], 1000) };
     };
-    expect(kneeOf([step(1, 1000), step(2, 991), step(3, 980), step(4, 1000)])).toEqual({ rate: 2, isFound: true });
+    expect(kneeOf([step(1, 1000), step(2, 991), step(3, 980), step(4, 700)])).toEqual({ rate: 2, isFound: true });
+    expect(kneeOf([step(1, 1000), step(2, 991), step(3, 980)])).toEqual({ rate: 2, isFound: true });
+    // A stall of something else between two good steps is no knee.
+    expect(kneeOf([step(1, 1000), step(2, 900), step(3, 1000)])).toEqual({ rate: 3, isFound: false });
     expect(kneeOf([step(1, 1000)])).toEqual({ rate: 1, isFound: false });
     expect(kneeOf([step(1, 0)])).toEqual({ rate: null, isFound: true });
+  });
+
+  it('ends a ramp after two bad steps in a row, and keeps both', () => {
+    const counts = (...good: number[]) => good.map((inDeadline) => ({ offered: 100, inDeadline }));
+    expect(stepsPastKnee(counts(100, 99, 98))).toBeUndefined();
+    expect(stepsPastKnee(counts(100, 98, 99, 98))).toBeUndefined();
+    expect(stepsPastKnee(counts(100, 98, 97))).toBe(3);
+    expect(stepsPastKnee(counts(0, 0, 0))).toBe(2);
   });
 });
 
 describe('recall of answers', () => {
-  const mixOf = (body: object, truth: (string[] | undefined)[] = []) => ({
+  const mixOf = (body: object, truth: string[][][] = []) => ({
     requests: [{ path: '/retrieve', method: 'POST' as const, headers: [], body: JSON.stringify(body) }],
     order: Uint32Array.of(0),
     truth,
@@ -248,8 +259,8 @@ describe('recall of answers', () => {
   it('says what it could not judge', async () => {
     const judge = exact({ a: 1 });
     expect(await judgeAnswers(answer('a'), mixOf({ k: 1 }), undefined)).toBeUndefined();
-    const reranked = await judgeAnswers(answer('a'), mixOf({ k: 1, rerank: true }), judge);
-    expect(reranked).toMatchObject({
+    const reranked = [{ request: 0, text: '{"items":[{"id":"a"}],"generation":"g","models":{"reranker":"dlrm@1"}}' }];
+    expect(await judgeAnswers(reranked, mixOf({ k: 1, rerank: true }, [[['a']]]), undefined)).toMatchObject({
       recall: null,
       judged: 0,
       note: expect.stringContaining('1 re-ranked ones are not judged'),
@@ -258,8 +269,37 @@ describe('recall of answers', () => {
     expect((await judgeAnswers(gone, mixOf({ k: 1 }), judge))?.note).toContain('1 named a generation that is gone');
   });
 
+  it('judges the candidates behind a re-ranked answer by the exact rank of the deepest one', async () => {
+    // Candidates that the search found: a c e f; b and d are missed, so e stands at 3 of 5.
+    const judge = exact({ a: 9, b: 8, c: 7, d: 6, e: 5, f: 4 });
+    const behind = async (...items: [id: string, rank: number][]) => {
+      const text = JSON.stringify({
+        items: items.map(([id, retrieval_rank]) => ({ id, retrieval_rank })),
+        generation: 'g',
+        models: { reranker: 'dlrm@1' },
+      });
+      return (await judgeAnswers([{ request: 0, text }], mixOf({ k: 2, rerank: true }), judge))?.behind;
+    };
+    expect(await behind(['e', 3], ['a', 1])).toEqual([3 / 5]);
+    expect(await behind(['a', 1])).toEqual([1]);
+    expect(await behind(['x', 4])).toEqual([4 / 7]); // behind all that the exact list holds
+    // Items that tie stand in any order.
+    const tied = exact({ a: 3, b: 2, c: 2, d: 2 });
+    const text = JSON.stringify({
+      items: [{ id: 'b', retrieval_rank: 3 }],
+      generation: 'g',
+      models: { reranker: 'r' },
+    });
+    expect((await judgeAnswers([{ request: 0, text }], mixOf({ k: 1, rerank: true }), tied))?.behind).toEqual([1]);
+    // A re-ranker that failed left retrieval order, which is judged as any other.
+    expect(await judgeAnswers(answer('a', 'b'), mixOf({ k: 2, rerank: true }), judge)).toMatchObject({
+      recall: 1,
+      behind: [],
+    });
+  });
+
   it('takes the truth that a mix gives', async () => {
-    const judged = await judgeAnswers(answer('a', 'x'), mixOf({ k: 2 }, [['a', 'b', 'x']]), undefined);
+    const judged = await judgeAnswers(answer('a', 'x'), mixOf({ k: 2 }, [[['a', 'b', 'x']]]), undefined);
     expect(judged).toMatchObject({ recall: 0.5, judged: 1 });
   });
 });

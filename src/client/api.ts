@@ -62,8 +62,14 @@ export type RetrieveBody = {
    * the table), instead of the stored vector.
    */
   readonly fresh?: boolean | undefined;
-  /** Score the candidates with the reranker, or with the one that is named. */
+  /**
+   * true: re-rank with what the traffic policy gives this user (the reranker in production, or one under
+   * test). A name, or name@version: with that one.
+   */
   readonly rerank?: boolean | string | undefined;
+  /** Features of the moment, by name, for rerankers that read context.<name>. */
+  readonly context?:
+    Readonly<Record<string, string | number | boolean | null | readonly (string | number)[]>> | undefined;
   /** Retrieval depth before re-ranking; default 500. */
   readonly candidates?: number | undefined;
   /**
@@ -140,6 +146,16 @@ export type RetrieveAnswer = {
     readonly tower?: string | undefined;
     readonly reranker?: string | undefined;
   };
+  /** Which variant this answer is, and why; for the analysis of experiments. Only with rerank. */
+  readonly exposure?:
+    | {
+        /** name@version of the reranker; control where retrieval order stands. */
+        readonly variant: string;
+        /** Where the user falls in [0, 1). */
+        readonly bucket?: number | undefined;
+        readonly reason: 'production' | 'ab-test' | 'control' | 'no_user' | 'named' | 'override';
+      }
+    | undefined;
   readonly degraded: readonly string[];
   readonly returned: number;
   readonly explain?: Readonly<Record<string, unknown>> | undefined;

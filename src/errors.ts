@@ -102,6 +102,10 @@ export const ERROR_TABLE = {
   },
   BELFRY_OBJECT_STORE_SLOW: { status: 0, meaning: 'an object store sends less than it must in s3_timeout_ms' },
   BELFRY_OBJECT_CORRUPT: { status: 0, meaning: 'an object is not what its checksum or its manifest says' },
+  // model registry
+  BELFRY_MLFLOW_UNREACHABLE: { status: 0, meaning: 'the MLflow server does not answer, or breaks off' },
+  BELFRY_MLFLOW_REFUSED: { status: 0, meaning: 'MLflow knows no such model or alias, or denies it' },
+  BELFRY_MLFLOW_INVALID: { status: 0, meaning: 'what MLflow answers, or holds, cannot be used' },
   // process
   BELFRY_FEATURE_STORE_CLIENT: {
     status: 0,

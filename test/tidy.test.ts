@@ -37,6 +37,7 @@ const MAY_IMPORT: Record<string, string[]> = {
     'upserts',
   ],
   'object-store': [...BASE, 'config', 'generation'],
+  registry: [...BASE, 'config', 'inference', 'generation'],
   rebuild: [
     ...BASE,
     'config',
@@ -49,6 +50,7 @@ const MAY_IMPORT: Record<string, string[]> = {
     'generation',
     'upserts',
     'object-store',
+    'registry',
   ],
   jobs: [...BASE, 'config', 'telemetry', 'ann', 'inference', 'features', 'tower', 'rerank', 'generation', 'upserts'],
   http: [
@@ -100,6 +102,7 @@ const MAY_IMPORT: Record<string, string[]> = {
     'http',
     'bench',
     'object-store',
+    'registry',
   ],
 };
 MAY_IMPORT.cli = [...(MAY_IMPORT.index as string[]), 'access'];

@@ -1,6 +1,7 @@
 /** What the settings say of a build: the same for `belfry build` and for the builds of a server. */
 import { availableParallelism } from 'node:os';
 import { isObjectAddress } from '../config/object-address.js';
+import { mlflowSettings } from '../config/mlflow.js';
 import { objectStoreSettings, type Settings } from '../config/schema.js';
 import { gateThresholds } from '../generation/gates/thresholds.js';
 import type { BuildTask } from '../rebuild/builder-process.js';
@@ -12,6 +13,7 @@ export function buildTask(settings: Settings, data: string, where: 'alone' | 'be
     models: settings.models,
     ...objectStoreTask(settings),
     data,
+    mlflow: mlflowSettings(settings),
     metric: settings.metric,
     onBadVector: settings.on_bad_vector,
     threads: settings.build_threads ?? (where === 'beside' ? half : undefined),

@@ -161,7 +161,7 @@ async function inspectData(path: string): Promise<Finding> {
 }
 
 function inspectModels(path: string): Finding {
-  const folder = readModelsFolder(path);
+  const folder = readModelsFolder(path, 'left out');
   const rows = [
     ['item embeddings', folder.itemEmbeddings],
     ['user embeddings', folder.userEmbeddings ?? 'none'],

@@ -12,6 +12,7 @@ import type { Trigger } from '../rebuild/history.js';
 import { Rebuilder, type RebuildEvent } from '../rebuild/rebuilder.js';
 import { recordedBuild } from '../rebuild/recorded-build.js';
 import { assertSchedule, type Schedule, schedule } from '../rebuild/schedule.js';
+import { MovedVersions } from '../registry/moved-versions.js';
 import type { Retriever } from '../retrieval/retriever.js';
 import type { Metrics } from '../telemetry/metrics.js';
 import { buildTask } from './build-task.js';
@@ -24,6 +25,7 @@ const PASSING = [
   'BELFRY_BUILD_RUNNING',
   'BELFRY_OBJECT_STORE_UNREACHABLE',
   'BELFRY_OBJECT_STORE_SLOW',
+  'BELFRY_MLFLOW_UNREACHABLE',
 ];
 /** A look at an object store is a request, for which some stores charge. */
 const STORE_POLL_MS = 10_000;
@@ -79,11 +81,13 @@ export class ServerRebuilds {
       onEvent: (event) => this.tell(event),
     });
     if (watch_export || pull_from !== undefined) {
+      const onError = (error: unknown) =>
+        parts.logger.warn({ err: asBelfryError(error).message }, 'the export cannot be watched');
       this.watch = new ExportWatch({
-        ...lookOf(settings),
+        ...lookOf(settings, onError),
         settleMs: watch_settle_ms,
         onSettled: () => this.build('export'),
-        onError: (error) => parts.logger.warn({ err: asBelfryError(error).message }, 'the export cannot be watched'),
+        onError,
       });
     }
     if (rebuild_schedule !== undefined) this.schedule = schedule(rebuild_schedule, () => void this.build('schedule'));
@@ -157,9 +161,17 @@ export class ServerRebuilds {
 }
 
 /** How the next export, or the next copy, is seen. */
-function lookOf(settings: Settings): Pick<ExportWatchOptions, 'look' | 'pollMs'> {
+function lookOf(settings: Settings, onError: (error: unknown) => void): Pick<ExportWatchOptions, 'look' | 'pollMs'> {
   const { models, pull_from } = settings;
-  if (!isObjectAddress(models)) return { look: () => lookAtFolder(models) };
+  if (!isObjectAddress(models)) {
+    const versions = new MovedVersions(models, settings, onError);
+    return {
+      look: async () => {
+        const seen = await lookAtFolder(models);
+        return seen === undefined ? undefined : { ...seen, marks: `${seen.marks};${await versions.now()}` };
+      },
+    };
+  }
   const looker = pull_from === undefined ? prefixLooker : latestLooker;
   return { look: looker(models, objectStoreSettings(settings)), pollMs: STORE_POLL_MS };
 }

@@ -8,6 +8,7 @@ import { serviceAddress } from './addresses.js';
 import { explain, type SchemaError } from './explain.js';
 import { folderNameOf, isObjectAddress, parseObjectAddress, showAddress } from './object-address.js';
 import { readFeatureStores } from './feature-stores.js';
+import { mlflowSettings } from './mlflow.js';
 import { readModelServers } from './model-servers.js';
 import { DEFAULTS, environmentNames, type Settings, SettingsSchema } from './schema.js';
 import { sameLength, withoutSecrets } from './secrets.js';
@@ -38,6 +39,7 @@ export function loadSettings(options: LoadOptions = {}): Settings {
   if (settings.push_to !== undefined) parseObjectAddress(settings.push_to, 'push_to');
   readModelServers(settings, options.environment);
   readFeatureStores(settings, options.environment);
+  mlflowSettings(settings);
   if (settings.s3_endpoint !== undefined)
     serviceAddress(settings.s3_endpoint, 's3_endpoint', { allowLinkLocal: settings.allow_link_local });
   const keys = settings.keys === undefined ? {} : { keys: resolve(directory, settings.keys) };

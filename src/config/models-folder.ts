@@ -3,12 +3,19 @@
  * description. Nothing here opens a vector or a model.
  */
 import { lstatSync, readdirSync, readFileSync, realpathSync, statSync } from 'node:fs';
-import { extname, join, relative, sep } from 'node:path';
+import { dirname, extname, join, relative, sep } from 'node:path';
 import { type Static, type TSchema, Type } from 'typebox';
 import { Value } from 'typebox/value';
 import { parse as parseYaml } from 'yaml';
 import { BelfryError, type ErrorCode } from '../errors.js';
 import { explain, type SchemaError } from './explain.js';
+import {
+  type BroughtModels,
+  type MlflowPin,
+  type MlflowReference,
+  MlflowReferenceSchema,
+  referenceText,
+} from './mlflow.js';
 
 const EXCLUSIONS = 'exclusions';
 const EXCLUSION_KINDS = ['.parquet', '.txt', '.json'];
@@ -30,9 +37,12 @@ export type ModelServerRow = Static<typeof ServerSchema>;
 const ModelRowSchema = Type.Object(
   {
     model: Type.String({ minLength: 1, maxLength: 64 }),
-    version: Type.String({ minLength: 1, maxLength: 64 }),
+    // Of a model of MLflow: default the version there.
+    version: Type.Optional(Type.String({ minLength: 1, maxLength: 64 })),
     format: Type.Union([Type.Literal('onnx'), Type.Literal('torchscript'), Type.Literal('tensorrt')]),
-    path: Type.String({ minLength: 1 }),
+    // One of both.
+    path: Type.Optional(Type.String({ minLength: 1 })),
+    mlflow: Type.Optional(MlflowReferenceSchema),
     stage: Type.Union([
       Type.Literal('production'),
       Type.Literal('ab-test'),
@@ -83,8 +93,9 @@ export interface ModelRow {
   readonly name: string;
   readonly version: string;
   readonly format: 'onnx' | 'torchscript' | 'tensorrt';
-  /** Relative to the models folder. */
+  /** Relative to the models folder; a model of MLflow has one below `registry/`, see fileOf. */
   readonly path: string;
+  readonly mlflow?: MlflowPin;
   readonly stage: Stage;
   readonly role: 'user_tower' | 'item_tower' | 'reranker';
   readonly sha256?: string;
@@ -121,13 +132,15 @@ export interface ModelsFolder {
   readonly models: readonly ModelRow[];
   /** The row that serves as user tower; absent when the folder has none. */
   readonly userTower?: ModelRow;
+  readonly brought?: BroughtModels;
 }
 
 /**
  * Reads the folder's conventions. Errors: BELFRY_MODELS_FOLDER, BELFRY_REGISTRY_INVALID, BELFRY_EXPORT_INVALID,
- * BELFRY_EXCLUSIONS_INVALID.
+ * BELFRY_EXCLUSIONS_INVALID. `brought` holds the models that the registry takes from MLflow; where they do not matter,
+ * rows of such models can be left out.
  */
-export function readModelsFolder(path: string): ModelsFolder {
+export function readModelsFolder(path: string, brought?: BroughtModels | 'left out'): ModelsFolder {
   if (!isDirectory(path)) {
     throw new BelfryError('BELFRY_MODELS_FOLDER', `models folder ${path} does not exist or is not a folder`, {
       field: 'models',
@@ -141,7 +154,7 @@ export function readModelsFolder(path: string): ModelsFolder {
       { field: 'models' },
     );
   }
-  const models = readRegistry(path);
+  const models = readRegistry(path, brought);
   const userTower = chooseTower(models);
   return {
     path,
@@ -155,7 +168,21 @@ export function readModelsFolder(path: string): ModelsFolder {
     exportDescription: readExport(path),
     models,
     ...optional('userTower', userTower),
+    ...optional('brought', brought === 'left out' ? undefined : brought),
   };
+}
+
+/** Where a file of the folder, or of a model that was brought, is on this machine. */
+export function fileOf({ path: folder, brought }: ModelsFolder, path: string): string {
+  const isBrought = Object.values(brought?.models ?? {}).some((model) => dirname(model.path) === dirname(path));
+  return isBrought ? join(brought!.folder, path) : join(folder, path);
+}
+
+/** What the registry of a folder takes from MLflow, each once. Error: BELFRY_REGISTRY_INVALID. */
+export function mlflowReferences(folder: string): MlflowReference[] {
+  const { rows = [] } = parseRegistry(folder) ?? {};
+  const found = rows.flatMap(({ mlflow, stage }) => (mlflow === undefined || stage === 'archived' ? [] : [mlflow]));
+  return [...new Map(found.map((one) => [referenceText(one), one])).values()];
 }
 
 /**
@@ -187,20 +214,45 @@ export function insideFolder(
   return full;
 }
 
-function readRegistry(folder: string): ModelRow[] {
+type WrittenRow = Static<typeof ModelRowSchema>;
+
+function parseRegistry(folder: string): { file: string; rows: readonly WrittenRow[] } | undefined {
   const file = first(folder, ['registry.yaml', 'registry.yml']);
-  if (file === undefined) return conventionRows(folder);
+  if (file === undefined) return undefined;
   const parsed = parse(join(folder, file), parseYaml, 'BELFRY_REGISTRY_INVALID');
   checkSchema(RegistrySchema, parsed, file, 'BELFRY_REGISTRY_INVALID');
-  const rows = (parsed as Static<typeof RegistrySchema>).models.map((row, position): ModelRow => {
-    insideFolder(folder, row.path, `${file}: models.${position}.path`);
-    const { stage, role, ...rest } = row;
-    return {
-      ...rest,
-      name: slug(row.model),
-      stage: stage === 'staging' ? 'shadow' : stage,
-      role: role ?? roleOf(row.path),
-    } as ModelRow;
+  const rows = (parsed as Static<typeof RegistrySchema>).models;
+  for (const [at, { path, mlflow, version }] of rows.entries()) {
+    const refuse = (field: string, reason: string) =>
+      new BelfryError('BELFRY_REGISTRY_INVALID', `${file}: models.${at}${field}: ${reason}`, {
+        field: `models.${at}${field}`,
+      });
+    if ((path === undefined) === (mlflow === undefined)) throw refuse('', 'expected path, or mlflow');
+    if (path !== undefined && version === undefined) throw refuse('.version', 'is required');
+    const which = [mlflow?.alias, mlflow?.version, mlflow?.stage].filter((one) => one !== undefined);
+    if (mlflow !== undefined && which.length !== 1) throw refuse('.mlflow', 'expected one of alias, version, stage');
+  }
+  return { file, rows };
+}
+
+function readRegistry(folder: string, brought: BroughtModels | 'left out' | undefined): ModelRow[] {
+  const registry = parseRegistry(folder);
+  if (registry === undefined) return conventionRows(folder);
+  const { file } = registry;
+  const rows = registry.rows.flatMap((row, position): ModelRow[] => {
+    const { stage, role, mlflow, ...rest } = row;
+    if (mlflow !== undefined && (brought === 'left out' || stage === 'archived')) return [];
+    const placed = mlflow === undefined ? { path: row.path! } : broughtRow(row, brought as BroughtModels, file);
+    if (mlflow === undefined) insideFolder(folder, placed.path, `${file}: models.${position}.path`);
+    return [
+      {
+        ...rest,
+        ...placed,
+        name: slug(row.model),
+        stage: stage === 'staging' ? 'shadow' : stage,
+        role: role ?? roleOf(placed.path),
+      } as ModelRow,
+    ];
   });
   const seen = new Set<string>();
   for (const row of rows) {

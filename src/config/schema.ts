@@ -66,6 +66,17 @@ export const SettingsSchema = Type.Object(
     }),
     model_servers: ModelServersSchema,
     feature_stores: FeatureStoresSchema,
+    mlflow_url: Type.String({
+      minLength: 1,
+      description: 'address of the MLflow server that registry.yaml takes models from',
+    }),
+    mlflow_token: Type.String({ minLength: 1, maxLength: 4096, description: 'bearer token for it' }),
+    mlflow_username: Type.String({ minLength: 1, maxLength: 256, description: 'user of its basic authentication' }),
+    mlflow_password: Type.String({ minLength: 1, maxLength: 4096, description: 'goes with mlflow_username' }),
+    mlflow_file_root: Type.String({
+      minLength: 1,
+      description: 'folder below which artifacts of MLflow may be read that are files of this machine',
+    }),
     on_bad_vector: Type.Union([Type.Literal('reject'), Type.Literal('skip')], {
       description: 'NaN, infinite or (cosine) zero rows in item_embeddings.npy: fail the build, or leave them out',
     }),
@@ -240,6 +251,11 @@ type Derived =
   | 'model_server'
   | 'model_servers'
   | 'feature_stores'
+  | 'mlflow_url'
+  | 'mlflow_token'
+  | 'mlflow_username'
+  | 'mlflow_password'
+  | 'mlflow_file_root'
   | 'rules'
   | 'push_to'
   | 'pull_from'

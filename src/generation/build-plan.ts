@@ -2,7 +2,7 @@
 import { stat, statfs } from 'node:fs/promises';
 import { join } from 'node:path';
 import { loadAddon } from '../ann/addon.js';
-import type { ModelsFolder } from '../config/models-folder.js';
+import { fileOf, type ModelsFolder } from '../config/models-folder.js';
 import { BelfryError } from '../errors.js';
 import { graphFileBytes, graphMemoryBytes } from './build-graph.js';
 import { memoryState } from './memory.js';
@@ -41,7 +41,7 @@ export async function planBuild(folder: ModelsFolder, data: string): Promise<Bui
   let tableBytes = 0;
   let modelBytes = 0;
   for (const file of await filesToCopy(folder)) {
-    const { size } = await stat(join(folder.path, file));
+    const { size } = await stat(fileOf(folder, file));
     writeBytes += size;
     if (file === folder.items || file === folder.users) tableBytes += size;
     else modelBytes += size;

@@ -4,7 +4,8 @@
  */
 import { stat } from 'node:fs/promises';
 import { join } from 'node:path';
-import { type ModelsFolder, readModelsFolder } from '../config/models-folder.js';
+import type { BroughtModels } from '../config/mlflow.js';
+import { fileOf, type ModelsFolder, readModelsFolder } from '../config/models-folder.js';
 import { asBelfryError, BelfryError } from '../errors.js';
 import type { Metric } from '../types.js';
 import { VERSION } from '../version.js';
@@ -45,6 +46,8 @@ export interface BuildOptions extends GateOptions {
   /** Where the models folder was copied from, when it is a copy: what the manifest names. */
   readonly source?: string;
   readonly data: string;
+  /** Models that the registry takes from MLflow, as registry/bring-models.ts fetched them. */
+  readonly brought?: BroughtModels | undefined;
   /** Default: export.json's, else ip. */
   readonly metric?: Metric | undefined;
   readonly onBadVector?: 'reject' | 'skip';
@@ -119,7 +122,7 @@ async function writeGeneration(
   const gates = new Gates(options.models, into, previous, options);
   // Before they are read: what changes from here on makes the next look at this export build again.
   const descriptions = await describeSources(options.models);
-  const folder = readModelsFolder(options.models);
+  const folder = readModelsFolder(options.models, options.brought);
   const metric = options.metric ?? folder.exportDescription.metric ?? 'ip';
   const plan = await planBuild(folder, options.data);
   options.onPlan?.(plan);
@@ -150,8 +153,8 @@ async function writeGeneration(
   for (const [position, file] of copies.entries()) {
     options.signal?.throwIfAborted();
     options.onProgress?.({ stage: 'ids, features, models', done: position, total: copies.length });
-    const { mtimeMs } = await stat(join(folder.path, file)); // before the copy, for the same reason
-    const facts = await copyDurable(join(folder.path, file), join(into, file), 'copy');
+    const { mtimeMs } = await stat(fileOf(folder, file)); // before the copy, for the same reason
+    const facts = await copyDurable(fileOf(folder, file), join(into, file), 'copy');
     files[file] = facts;
     sources.push({ path: file, mtimeMs, ...facts });
   }
@@ -315,7 +318,7 @@ function checkDims(folder: ModelsFolder, items: ImportedVectors, users: Imported
 async function modelEntries(folder: ModelsFolder, files: Readonly<Record<string, FileFacts>>): Promise<ModelEntry[]> {
   const entries: ModelEntry[] = [];
   for (const row of folder.models) {
-    const facts = files[row.path] ?? (await hashFile(join(folder.path, row.path)));
+    const facts = files[row.path] ?? (await hashFile(fileOf(folder, row.path)));
     const { sha256, ...rest } = row;
     if (sha256 !== undefined && sha256 !== facts.sha256) {
       throw new BelfryError(
@@ -331,7 +334,7 @@ async function modelEntries(folder: ModelsFolder, files: Readonly<Record<string,
 
 /** Whether a generation was made from the export of now with these options. Errors: those of readModelsFolder. */
 export async function isUpToDate(manifest: Manifest, options: BuildOptions): Promise<boolean> {
-  const folder = readModelsFolder(options.models);
+  const folder = readModelsFolder(options.models, options.brought);
   const metric = options.metric ?? folder.exportDescription.metric ?? 'ip';
   if (manifest.metric !== metric || manifest.builder.belfry !== VERSION) return false;
   const deleted = manifest.upserts?.deleted ?? 0;

@@ -4,6 +4,7 @@
  */
 import { type Static, type TSchema, Type } from 'typebox';
 import type { Calibration } from '../ann/planner.js';
+import { MlflowPinSchema } from '../config/mlflow.js';
 import { ServerSchema, STAGES } from '../config/models-folder.js';
 import type { ErrorCode } from '../errors.js';
 import { METRICS } from '../types.js';
@@ -135,6 +136,7 @@ const Model = object({
   stage: oneOf(STAGES),
   role: oneOf(['user_tower', 'item_tower', 'reranker']),
   notes: Type.Optional(Type.String()),
+  mlflow: Type.Optional(MlflowPinSchema),
   server: Type.Optional(ServerSchema),
   share: Type.Optional(Type.Number({ minimum: 0, maximum: 1, description: 'of the users, for an ab-test' })),
   rows_max: Type.Optional(Type.Integer({ minimum: 1, description: 'most candidates of one run' })),

@@ -1,7 +1,7 @@
 /** Which files an export consists of, and whether a generation was made from just these. */
 import { stat } from 'node:fs/promises';
 import { join, posix } from 'node:path';
-import { insideFolder, type ModelRow, type ModelsFolder } from '../config/models-folder.js';
+import { fileOf, insideFolder, type ModelRow, type ModelsFolder } from '../config/models-folder.js';
 import { BelfryError } from '../errors.js';
 import { loadOnnx } from '../inference/onnx-file.js';
 import { externalTensors } from '../inference/onnx-graph.js';
@@ -24,7 +24,7 @@ export async function filesToCopy(folder: ModelsFolder): Promise<string[]> {
     files.add(row.path);
     for (const file of await externalFiles(folder, row)) files.add(file);
   }
-  for (const file of files) insideFolder(folder.path, file, file);
+  for (const file of files) if (fileOf(folder, file) === join(folder.path, file)) insideFolder(folder.path, file, file);
   return [...files];
 }
 
@@ -74,7 +74,7 @@ export async function areSources(folder: ModelsFolder, sources: readonly SourceF
   if (sources.length !== expected.size) return false;
   for (const source of sources) {
     if (!expected.has(source.path)) return false;
-    const full = join(folder.path, source.path);
+    const full = fileOf(folder, source.path);
     const found = await stat(full);
     if (found.size !== source.bytes) return false;
     if (found.mtimeMs !== source.mtimeMs && (await hashFile(full)).sha256 !== source.sha256) return false;
@@ -92,7 +92,7 @@ function vocabularyFiles(binding: unknown): string[] {
 }
 
 async function externalFiles(folder: ModelsFolder, row: ModelRow): Promise<string[]> {
-  const { model } = await loadOnnx(join(folder.path, row.path), `${row.name}@${row.version}`, row.sha256);
+  const { model } = await loadOnnx(fileOf(folder, row.path), `${row.name}@${row.version}`, row.sha256);
   const locations = externalTensors(model.graph).flatMap((tensor) =>
     tensor.external === null ? [] : [tensor.external.location],
   );

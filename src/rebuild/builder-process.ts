@@ -2,6 +2,7 @@
 import { type ChildProcess, fork } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
+import type { MlflowSettings } from '../config/mlflow.js';
 import type { ObjectStoreSettings } from '../config/schema.js';
 import { BelfryError, type ErrorCode } from '../errors.js';
 import type { BuildOptions, BuildProgress } from '../generation/build.js';
@@ -13,7 +14,7 @@ import { memoryKills } from '../generation/memory.js';
 /** What crosses to the builder: every option of a build that is data. */
 export interface BuildTask extends Omit<
   BuildOptions,
-  'onProgress' | 'onPlan' | 'onGate' | 'onBadGeneration' | 'onWarning' | 'signal' | 'source'
+  'onProgress' | 'onPlan' | 'onGate' | 'onBadGeneration' | 'onWarning' | 'signal' | 'source' | 'brought'
 > {
   /** Build even when the newest generation was made from this very export. */
   readonly force?: boolean;
@@ -23,6 +24,8 @@ export interface BuildTask extends Omit<
   readonly pull?: boolean;
   /** `s3://bucket/prefix` that gets a copy of what was published. */
   readonly pushTo?: string;
+  /** How the MLflow registry is reached that registry.yaml may name. */
+  readonly mlflow?: MlflowSettings | undefined;
 }
 
 interface FlatError {

@@ -12,16 +12,19 @@ import { fetchExport } from '../object-store/object-export.js';
 import { ObjectStore } from '../object-store/object-store.js';
 import { pullGeneration } from '../object-store/pull.js';
 import { pushGeneration } from '../object-store/push.js';
+import { bringModels } from '../registry/bring-models.js';
 import { buildGeneration, ensureGeneration } from '../upserts/build.js';
 import type { BuildTask } from './builder-process.js';
 
 type Callbacks = Pick<BuildOptions, 'onProgress' | 'onPlan' | 'onGate' | 'onBadGeneration' | 'onWarning' | 'signal'>;
 
-/** Errors: those of buildGeneration, fetchExport, pullGeneration. A push that fails is a warning. */
+/** Errors: those of buildGeneration, fetchExport, bringModels, pullGeneration. A push that fails is a warning. */
 export async function makeGeneration(task: BuildTask, callbacks: Callbacks): Promise<BuildResult> {
-  const { force = false, objectStore, pull = false, pushTo, ...local } = task;
+  const { force = false, objectStore, pull = false, pushTo, mlflow, ...local } = task;
   if (pull) return pullLatest(task, callbacks);
-  const options = { ...local, ...(await brought(task, callbacks)), ...callbacks };
+  const exported = { ...local, ...(await brought(task, callbacks)) };
+  const models = await bringModels(exported.models, local.data, mlflow ?? {}, callbacks);
+  const options = { ...exported, brought: models, ...callbacks };
   const result = force ? { published: await buildGeneration(options), reused: false } : await ensureGeneration(options);
   if (objectStore !== undefined && pushTo !== undefined && !result.reused) {
     try {

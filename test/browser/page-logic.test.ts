@@ -2,6 +2,7 @@
 import { describe, expect, it } from 'vitest';
 import { defaultColumns } from '../../src/console/web/columns.js';
 import type { Info, RetrievedItem } from '../../src/console/web/contract.js';
+import { momentBetween, readMetrics } from '../../src/console/web/live-metrics.js';
 import { countMoves, slopeOf } from '../../src/console/web/moves.js';
 import { compose, curlLine } from '../../src/console/web/request-body.js';
 import { defaults, fromHash, toHash, type ViewState } from '../../src/console/web/view-state.js';
@@ -206,5 +207,37 @@ describe('columns shown first', () => {
     expect(defaultColumns({ ...INFO, item_columns: [] })).toEqual([]);
     const others = { ...INFO, item_columns: ['a', 'b', 'c'].map((name) => ({ name, kind: 'string' as const })) };
     expect(defaultColumns(others)).toEqual(['a', 'b']);
+  });
+});
+
+describe('live numbers', () => {
+  const text = (fast: number, slow: number, failed: number, degraded: number) =>
+    [
+      '# TYPE belfry_request_seconds histogram',
+      `belfry_request_seconds_bucket{le="0.001",route="/retrieve",status="200"} ${fast}`,
+      `belfry_request_seconds_bucket{le="0.002",route="/retrieve",status="200"} ${fast + slow}`,
+      `belfry_request_seconds_bucket{le="+Inf",route="/retrieve",status="200"} ${fast + slow}`,
+      `belfry_request_seconds_count{route="/retrieve",status="200"} ${fast + slow}`,
+      `belfry_request_seconds_count{route="/retrieve",status="503"} ${failed}`,
+      'belfry_request_seconds_bucket{le="0.001",route="/console/info",status="200"} 999',
+      'belfry_request_seconds_count{route="/console/info",status="200"} 999',
+      `belfry_degraded_total{reason="cold_start"} ${degraded}`,
+      'belfry_event_loop_delay_seconds{quantile="0.5"} 0.001',
+      'belfry_event_loop_delay_seconds{quantile="0.99"} 0.004',
+    ].join('\n');
+
+  it('are rates and percentiles of what happened between two readings', () => {
+    const before = readMetrics(text(100, 0, 1, 5), 1000);
+    const moment = momentBetween(before, readMetrics(text(150, 50, 3, 9), 3000));
+    expect(moment).toMatchObject({ perSecond: 51, failedPerSecond: 1, degradedPerSecond: 2, loopMs: 4 });
+    expect(moment?.p50Ms).toBeCloseTo(1, 9); // half of the 100 new answers are below 1 ms
+    expect(moment?.p99Ms).toBeCloseTo(1.98, 9);
+    expect(moment?.recall).toBeUndefined();
+  });
+
+  it('say nothing of an idle server, and begin anew with one that was started anew', () => {
+    const before = readMetrics(text(100, 0, 1, 5), 1000);
+    expect(momentBetween(before, { ...before, at: 3000 })).toMatchObject({ perSecond: 0, p50Ms: undefined });
+    expect(momentBetween(before, readMetrics(text(3, 0, 0, 0), 3000))).toBeUndefined();
   });
 });

@@ -64,10 +64,28 @@ export function postJson<T>(url: string, body?: unknown, signal?: AbortSignal): 
   });
 }
 
+/** Of a route that answers text; its errors are JSON as everywhere. */
+export async function getText(url: string): Promise<string> {
+  const response = await reach(url, { cache: 'no-store' });
+  if (response.ok) return response.text();
+  throw await failureOf(url, response);
+}
+
 async function request<T>(url: string, init: RequestInit): Promise<T> {
-  let response: Response;
+  const response = await reach(url, init);
+  const answer: unknown = response.ok
+    ? await response.json().catch((error: unknown) => {
+        if (isAbort(error)) throw error;
+        return undefined;
+      })
+    : undefined;
+  if (answer !== undefined) return answer as T;
+  throw await failureOf(url, response);
+}
+
+async function reach(url: string, init: RequestInit): Promise<Response> {
   try {
-    response = await fetch(url, init);
+    return await fetch(url, init);
   } catch (error) {
     if (isAbort(error)) throw error;
     throw new ApiError(
@@ -75,13 +93,17 @@ async function request<T>(url: string, init: RequestInit): Promise<T> {
       0,
     );
   }
-  const answer: unknown = await response.json().catch((error: unknown) => {
-    if (isAbort(error)) throw error;
-    return undefined;
-  });
-  if (response.ok && answer !== undefined) return answer as T;
-  if (isEnvelope(answer)) throw new ApiError(answer, response.status);
-  throw new ApiError(
+}
+
+async function failureOf(url: string, response: Response): Promise<ApiError> {
+  const answer: unknown = response.bodyUsed
+    ? undefined
+    : await response.json().catch((error: unknown) => {
+        if (isAbort(error)) throw error;
+        return undefined;
+      });
+  if (isEnvelope(answer)) return new ApiError(answer, response.status);
+  return new ApiError(
     { code: `HTTP_${response.status}`, message: `${url}: answered ${response.status} without a JSON body` },
     response.status,
   );

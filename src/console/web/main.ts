@@ -6,6 +6,7 @@ import { byId, h, replace } from './dom.js';
 import { createDrawer, openDrawer } from './drawer.js';
 import { createGenerations } from './generations.js';
 import { drawHeader, watchReadiness } from './header.js';
+import { createLive } from './live.js';
 import { createResults } from './results.js';
 import { Runner } from './runner.js';
 import { Store } from './store.js';
@@ -21,9 +22,11 @@ async function start(): Promise<void> {
   // Before anything is loaded: a service without a generation is the one that needs them most.
   const generations = createGenerations(() => location.reload());
   const benches = createBenches();
-  document.body.append(generations, benches);
+  const live = createLive();
+  document.body.append(generations, benches, live.dialog);
   byId('open-generations').addEventListener('click', () => generations.showModal());
   byId('open-benches').addEventListener('click', () => void openBenches(benches));
+  byId('open-live').addEventListener('click', () => live.open());
   const info = await fetchInfo();
   if (info.generation === undefined) throw new Error('No generation is loaded yet; see /readyz.');
   drawHeader(info);

@@ -6,6 +6,7 @@ import { asBelfryError } from '../errors.js';
 import { isUpToDate } from '../generation/build.js';
 import type { DataFolder } from '../generation/data-folder.js';
 import { readManifest } from '../generation/manifest.js';
+import type { Manifest } from '../generation/manifest-schema.js';
 import { latestLooker, prefixLooker } from '../object-store/looks.js';
 import { ExportWatch, type ExportWatchOptions, lookAtFolder } from '../rebuild/export-watch.js';
 import type { Trigger } from '../rebuild/history.js';
@@ -73,7 +74,7 @@ export class ServerRebuilds {
   constructor(
     settings: Settings,
     data: DataFolder,
-    private readonly parts: { retriever: Retriever; metrics: Metrics; logger: Logger },
+    private readonly parts: { retriever: Pick<Retriever, 'buildProblem'>; metrics: Metrics; logger: Logger },
   ) {
     const { watch_export, pull_from, watch_settle_ms, rebuild_schedule } = settings;
     this.rebuilder = new Rebuilder({
@@ -101,12 +102,11 @@ export class ServerRebuilds {
     this.showProblem();
   }
 
-  /** Builds aside if what serves was not made from the export of now. */
-  async start(): Promise<void> {
+  /** Builds aside if `serving`, of the generation that serves, was not made from the export of now. */
+  async start(serving: Manifest | undefined): Promise<void> {
     await this.watch?.start();
-    const serving = this.parts.retriever.store.peek();
     const { task } = this.rebuilder;
-    const isCurrent = serving !== undefined && (await isUpToDate(serving.manifest, task).catch(() => false)); // the build says why
+    const isCurrent = serving !== undefined && (await isUpToDate(serving, task).catch(() => false)); // the build says why
     if (!isCurrent) void this.build('start');
   }
 

@@ -4,8 +4,8 @@ import closeWithGrace from 'close-with-grace';
 import type { Command } from 'commander';
 import { pino } from 'pino';
 import { dataFolder, loadSettings } from '../config/load.js';
+import type { BelfryError } from '../errors.js';
 import { DataFolder } from '../generation/data-folder.js';
-import type { Generation } from '../generation/generation.js';
 import { GenerationStore } from '../generation/store.js';
 import { buildApp } from '../http/app.js';
 import { assertPortFree, listen } from '../http/server.js';
@@ -14,12 +14,15 @@ import { openUserStores } from '../retrieval/user-stores.js';
 import { Metrics } from '../telemetry/metrics.js';
 import { VERSION } from '../version.js';
 import { ServerAccess } from './access.js';
+import { announce, generationFacts, type ServingFacts } from './announce.js';
+import { Primary } from './cluster-primary.js';
+import { PrimaryBuilds, PrimaryLink } from './cluster-worker.js';
 import { addExportOptions, type ExportFlags, exportSettings } from './export-options.js';
 import { followerOf } from './follow.js';
 import { openUpserts } from './open-upserts.js';
 import { openTraffic } from './open-traffic.js';
 import { firstBuild, ServerRebuilds } from './rebuild.js';
-import { colors, ProgressLine, print, numberOf, stopSignal } from './terminal.js';
+import { numberOf, ProgressLine, stopSignal } from './terminal.js';
 
 /** How long requests in flight may take after a stop signal. */
 const DRAIN_MS = 10_000;
@@ -45,6 +48,7 @@ export function addServe(program: Command): void {
     .option('--open-access', 'other machines may retrieve without a key')
     .option('--tls-cert <file>', 'certificate, PEM; with --tls-key')
     .option('--tls-key <file>', 'its private key, PEM')
+    .option('--workers <n>', 'processes that answer requests; default 1', numberOf('--workers'))
     .option('--threads <n>', 'search threads; default one per CPU', numberOf('--threads'))
     .option('--kernel <name>', 'amx, avx512vnni, avxvnni, avx2 or portable; default the best of this CPU')
     .option('--rerank-module <file>', 'a module that exports rerank(request, candidates, signal)')
@@ -68,6 +72,7 @@ interface ServeFlags extends ExportFlags {
   openAccess?: boolean;
   tlsCert?: string;
   tlsKey?: string;
+  workers?: number;
   threads?: number;
   kernel?: string;
   rerankModule?: string;
@@ -89,6 +94,7 @@ async function serve(flags: ServeFlags): Promise<void> {
       open_access: flags.openAccess,
       tls_cert: flags.tlsCert,
       tls_key: flags.tlsKey,
+      workers: flags.workers,
       threads: flags.threads,
       kernel: flags.kernel,
       rerank_module: flags.rerankModule,
@@ -102,11 +108,21 @@ async function serve(flags: ServeFlags): Promise<void> {
   const logger = pino({ level: settings.log_level }, pino.destination({ dest: 2, sync: false }));
   const progress = new ProgressLine();
   const stop = stopSignal();
-  await assertPortFree(settings);
+  const link = await PrimaryLink.open();
+  if (link === undefined) await assertPortFree(settings);
   const access = await ServerAccess.open(settings, logger);
   const data = await DataFolder.open(dataFolder(settings));
-  await data.cleanUp(); // what a process that was killed left
-  const isNew = await firstBuild(settings, data, { progress, signal: stop.signal });
+  let isReused = true;
+  if (link === undefined) {
+    await data.cleanUp(); // what a process that was killed left
+    isReused = !(await firstBuild(settings, data, { progress, signal: stop.signal }));
+  }
+  const asJson = flags.json === true;
+  if (link === undefined && settings.workers > 1) {
+    stop.release();
+    access.close();
+    return new Primary(settings, data, { logger, isReused, asJson, skippedSignals: [...CRASHES] }).start();
+  }
   const metrics = new Metrics();
   const store = new GenerationStore();
   const upserts = await openUpserts(settings, store, metrics, (message) => logger.warn(message));
@@ -126,7 +142,11 @@ async function serve(flags: ServeFlags): Promise<void> {
     traffic,
   );
   const follower = followerOf(data, settings, { retriever, upserts, metrics, logger });
-  const builds = new ServerRebuilds(settings, data, { retriever, metrics, logger });
+  link?.attach({ retriever, metrics });
+  const builds =
+    link === undefined
+      ? new ServerRebuilds(settings, data, { retriever, metrics, logger })
+      : new PrimaryBuilds(link, data.path);
   const { rebuilder, nextScheduled } = builds;
   // Fastify's own information lines (it says that it listens) repeat ours.
   const appLogger = logger.child({}, { level: logger.isLevelEnabled('info') ? 'warn' : logger.level });
@@ -136,6 +156,7 @@ async function serve(flags: ServeFlags): Promise<void> {
     metrics,
     settings,
     rebuilder,
+    ...(link === undefined ? {} : { workers: () => link.workers }),
     keys: access.keys,
     adminDoor: access.adminDoor,
     tls: access.tls,
@@ -144,7 +165,8 @@ async function serve(flags: ServeFlags): Promise<void> {
     version: VERSION,
   });
   await builds.open();
-  // Before the first generation is loaded: alive, and not ready until it is.
+  // A worker that comes later takes no requests before it can answer them. The first are alive, and not ready until they are.
+  if (link?.isLate === true) await follower.start();
   const admin = await access.start(app, logger);
   const address = await listen(app, settings);
   closeWithGrace({ delay: DRAIN_MS, logger: false, skip: [...CRASHES] }, async ({ err }) => {
@@ -160,57 +182,26 @@ async function serve(flags: ServeFlags): Promise<void> {
     await store.close();
   });
   stop.release();
-  await follower.start();
-  await builds.start();
+  if (link?.isLate !== true) await follower.start();
 
   const generation = store.peek();
+  await builds.start(generation?.manifest);
+  const facts: ServingFacts = {
+    address,
+    admin,
+    ...(generation === undefined ? {} : { generation: generationFacts(generation) }),
+    ...(follower.problem === undefined ? {} : { problem: pick(follower.problem) }),
+  };
+  if (link !== undefined) return link.serving(facts);
   if (generation === undefined) {
-    const { code, message } = follower.problem!;
+    const { code, message } = facts.problem!;
     logger.error({ code, err: message, address, admin }, 'no generation to serve: waiting for one to be published');
-    if (flags.json === true) print(JSON.stringify({ ready: false, address, admin, code, reason: message }));
-    return;
+  } else if (!process.stdout.isTTY) {
+    logger.info({ generation: generation.id, address, admin, reused: isReused }, 'serving');
   }
-  if (!process.stdout.isTTY) logger.info({ generation: generation.id, address, admin, reused: !isNew }, 'serving');
-  announce({ address, admin }, generation, !isNew, flags.json === true);
+  announce(facts, isReused, asJson);
 }
 
-interface Listening {
-  readonly address: string;
-  /** Of the administrators' listener, where they have one of their own. */
-  readonly admin: string | undefined;
-}
-
-function announce({ address, admin }: Listening, generation: Generation, reused: boolean, asJson: boolean): void {
-  const [example] = generation.exampleUsers(1);
-  const { index, itemIds, userIds } = generation;
-  const body =
-    example === undefined
-      ? { item_ids: itemIds.size > 0 ? [itemIds.idOf(0)] : [], k: 10 }
-      : { user_id: example, k: 10 };
-  if (asJson) {
-    print(
-      JSON.stringify({
-        ready: true,
-        address,
-        admin,
-        generation: generation.id,
-        reused,
-        items: generation.itemIds.size,
-        kernel: generation.index.info.kernel,
-      }),
-    );
-    return;
-  }
-  print('');
-  print(
-    `${colors.bold('Belfry')} serves generation ${colors.cyan(generation.id)}: ${itemIds.size} items, ${userIds?.size ?? 0} users, ${index.info.dims} dims, ${index.info.metric}, ${index.info.kernel} kernels`,
-  );
-  print('');
-  print('Try next:');
-  print(
-    `  curl -s ${address}/retrieve -H 'content-type: application/json' -d '${JSON.stringify(body).replaceAll("'", "'\\''")}'`,
-  );
-  const page = admin ?? address;
-  print(`  page ${colors.cyan(`${page}/`)}   API ${colors.cyan(`${page}/docs`)}   metrics ${address}/metrics`);
-  print('');
+function pick({ code, message }: BelfryError): { code: string; message: string } {
+  return { code, message };
 }

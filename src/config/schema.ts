@@ -55,6 +55,11 @@ export const SettingsSchema = Type.Object(
       ],
       { description: 'instruction set of the search; default the best that this CPU has' },
     ),
+    workers: Type.Integer({
+      minimum: 1,
+      maximum: 256,
+      description: 'processes that answer requests, over one data folder; beyond 1 another one starts and watches them',
+    }),
     model_workers: Type.Integer({ minimum: 1, maximum: 64, description: 'worker threads per model' }),
     rerank_module: Type.String({
       minLength: 1,
@@ -272,6 +277,7 @@ export type GateSettings = Pick<Settings, Extract<keyof Settings, `gate_${string
 export const DEFAULTS: Omit<Settings, 'models'> = {
   host: '127.0.0.1',
   port: 8080,
+  workers: 1,
   model_workers: 1,
   on_bad_vector: 'reject',
   swap: 'beside',

@@ -98,6 +98,7 @@ export class Generation {
         itemIds: exportedIds(itemIds, manifest),
         userIds: () => userIds?.all() ?? userTable.ids,
         workers: options.modelWorkers,
+        hasChangedItems: manifest.upserts !== undefined,
         rerankModule: options.rerankModule,
         modelServers: options.modelServers,
         onRerankerState: options.onRerankerState,

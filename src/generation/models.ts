@@ -21,12 +21,14 @@ import { ModuleReranker } from '../rerank/module-reranker.js';
 import { loadOnnx } from '../inference/onnx-file.js';
 import { type Calibration, readCalibration } from '../rerank/calibration.js';
 import { calibrationFiles } from '../rerank/score-output.js';
+import { checkGolden, goldenPath } from '../rerank/golden.js';
 import { openOnnxReranker } from '../rerank/onnx-reranker.js';
 import { GuardedReranker, type OnRerankerState } from '../rerank/guarded-reranker.js';
 import { KserveReranker } from '../rerank/kserve/kserve-reranker.js';
 import { ItemTower } from '../tower/item-tower.js';
 import { UserTower } from '../tower/user-tower.js';
 import type { Id } from '../types.js';
+import { exists } from './files.js';
 import { runsInProcess, runsOnServer } from './sources.js';
 
 export interface ModelContext {
@@ -39,6 +41,8 @@ export interface ModelContext {
   readonly items: FeatureTable;
   readonly itemIds: () => readonly Id[];
   readonly userIds: () => readonly Id[];
+  /** Upserts were folded into the items. */
+  readonly hasChangedItems?: boolean | undefined;
   readonly workers?: number | undefined;
   /** A reranker in code, from the settings (never from data). */
   readonly rerankModule?: string | undefined;
@@ -57,7 +61,7 @@ export interface OpenModels {
   readonly rerankerProblems: readonly string[];
 }
 
-/** Errors: BELFRY_REGISTRY_INVALID, BELFRY_BINDING_MISMATCH, BELFRY_MODEL_INVALID, BELFRY_FEATURES_INVALID. */
+/** Errors: BELFRY_REGISTRY_INVALID, BELFRY_BINDING_MISMATCH, BELFRY_MODEL_INVALID, BELFRY_FEATURES_INVALID, BELFRY_GOLDEN. */
 export async function openModels(context: ModelContext): Promise<OpenModels> {
   const opened: { close(): Promise<void> }[] = [];
   const keep = <T extends { close(): Promise<void> }>(model: T): T => {
@@ -73,8 +77,17 @@ export async function openModels(context: ModelContext): Promise<OpenModels> {
         continue;
       }
       const server = serverOf(row, context);
-      if (typeof server === 'string') rerankerProblems.push(`${labelOf(row)}: ${server}`);
-      else rerankers.push(keep(await openReranker(row, context, server)));
+      if (typeof server === 'string') {
+        rerankerProblems.push(`${labelOf(row)}: ${server}`);
+        continue;
+      }
+      try {
+        rerankers.push(keep(await openReranker(row, context, server)));
+      } catch (error) {
+        // Nobody sees what a shadow scores: it must not keep new embeddings from going live.
+        if (row.stage !== 'shadow' || !(error instanceof BelfryError) || error.code !== 'BELFRY_GOLDEN') throw error;
+        rerankerProblems.push(`${labelOf(row)}: ${error.message}`);
+      }
     }
     if (context.rerankModule !== undefined) {
       rerankers.unshift(
@@ -209,6 +222,18 @@ async function openReranker(
     ...(row.sha256 === undefined ? {} : { sha256: row.sha256 }),
     ...(context.workers === undefined ? {} : { workers: context.workers }),
   });
+  const golden = goldenPath(row.path);
+  try {
+    if (await exists(join(context.folder, golden)))
+      await checkGolden(join(context.folder, golden), golden, reranker, {
+        users: context.users,
+        itemIds: context.itemIds(),
+        hasChangedItems: context.hasChangedItems === true,
+      });
+  } catch (error) {
+    await reranker.close();
+    throw error;
+  }
   return new GuardedReranker(reranker, { onState: context.onRerankerState });
 }
 

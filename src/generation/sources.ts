@@ -5,6 +5,7 @@ import { fileOf, insideFolder, type ModelRow, type ModelsFolder } from '../confi
 import { BelfryError } from '../errors.js';
 import { loadOnnx } from '../inference/onnx-file.js';
 import { externalTensors } from '../inference/onnx-graph.js';
+import { goldenPath } from '../rerank/golden.js';
 import { calibrationFiles } from '../rerank/score-output.js';
 import { exists, hashFile } from './files.js';
 import type { SourceFile } from './manifest.js';
@@ -22,6 +23,8 @@ export async function filesToCopy(folder: ModelsFolder): Promise<string[]> {
     for (const file of [...vocabularyFiles(row.inputs), ...calibrationFiles(row.output)]) files.add(file);
     if (!runsInProcess(row)) continue;
     files.add(row.path);
+    const golden = goldenPath(row.path);
+    if (row.role === 'reranker' && (await exists(join(folder.path, golden)))) files.add(golden);
     for (const file of await externalFiles(folder, row)) files.add(file);
   }
   for (const file of files) if (fileOf(folder, file) === join(folder.path, file)) insideFolder(folder.path, file, file);

@@ -65,6 +65,10 @@ export class BoundScorer implements Reranker {
     this.#options = options;
   }
 
+  get bound(): BoundInputs {
+    return this.#options.bound;
+  }
+
   checkRequest({ user, context }: Pick<RerankRequest, 'user' | 'context'>): void {
     const { bound } = this.#options;
     if (user !== undefined) bound.checkFeatures(user);

@@ -49,6 +49,7 @@ export async function checkModels(
     items,
     itemIds: exportedIds(itemIds, manifest),
     userIds: () => userIds?.all() ?? users.ids,
+    hasChangedItems: manifest.upserts !== undefined,
   };
   const models = await openModels(context);
   try {

@@ -28,5 +28,5 @@ export function sameLength(secret: unknown): string {
 
 /** A text without API keys, authorization values, and passwords in addresses. */
 export function redacted(text: string): string {
-  return text.replace(API_KEY, '$1…').replace(BEARER, '$1 …').replace(USER_INFO, '$1…@');
+  return text.replace(BEARER, '$1 …').replace(API_KEY, '$1…').replace(USER_INFO, '$1…@');
 }

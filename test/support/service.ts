@@ -7,7 +7,7 @@ import { type BuildOptions, ensureGeneration } from '../../src/generation/build.
 import { Generation, type LoadOptions } from '../../src/generation/generation.js';
 import { GenerationStore } from '../../src/generation/store.js';
 import { buildApp } from '../../src/http/app.js';
-import type { HttpSettings } from '../../src/http/parts.js';
+import type { AppParts, HttpSettings } from '../../src/http/parts.js';
 import { Retriever } from '../../src/retrieval/retriever.js';
 import { openUserStores } from '../../src/retrieval/user-stores.js';
 import { Metrics } from '../../src/telemetry/metrics.js';
@@ -32,6 +32,7 @@ export async function startService(
     settings?: Partial<HttpSettings>;
     upserts?: Partial<UpsertOptions>;
     stores?: WrittenStores['feature_stores'];
+    parts?: Partial<AppParts>;
   } = {},
 ): Promise<Service> {
   const data = temporaryFolder({ keep: true });
@@ -53,6 +54,7 @@ export async function startService(
     settings,
     version: 'test',
     ...(upserts === undefined ? {} : { upserts }),
+    ...options.parts,
   });
   return {
     app,

@@ -10,6 +10,7 @@ import { corsOf } from './cors.js';
 import { SECURITY_SCHEMES } from './decisions.js';
 import { answerBrokenClient, installErrorHandlers, sendError } from './errors.js';
 import type { AppParts } from './parts.js';
+import { pressureLimits } from './pressure.js';
 import { installRequestHooks } from './request-hooks.js';
 import { adminRoutes } from './routes/admin.js';
 import { benchReportRoutes } from './routes/bench-reports.js';
@@ -20,6 +21,7 @@ import { retrieveRoutes } from './routes/retrieve.js';
 import { similarRoutes } from './routes/similar.js';
 import { securityHeaders } from './security-headers.js';
 import { timeoutsOf } from './server.js';
+import { shedEarly } from './shed-early.js';
 import { secureOptions } from './tls.js';
 
 export async function buildApp(parts: AppParts): Promise<FastifyInstance> {
@@ -45,7 +47,8 @@ export async function buildApp(parts: AppParts): Promise<FastifyInstance> {
 
   installRequestHooks(app, parts, await securityHeaders({ isTls: tls !== undefined }));
 
-  await app.register(underPressure, { maxEventLoopDelay: 1000, healthCheckInterval: 1000 });
+  await app.register(underPressure, pressureLimits(settings));
+  shedEarly(app, settings.timeout_ms, metrics);
   if (settings.cors_origins.length > 0) await app.register(cors, { delegator: corsOf(settings.cors_origins) });
   await app.register(swagger, {
     openapi: {

@@ -19,6 +19,9 @@ const WALK_BYTES_PER_US = 1000;
 const FORGET = 1.01;
 /** A model that is skipped because it is too slow for the deadlines is believed a little faster each time, until it is tried. */
 const DOUBT = 0.98;
+/** Believed of models that have not run yet. */
+const FIRST_TOWER_US = 1000;
+const FIRST_CANDIDATE_US = 15;
 const PLANS_MAX = 256;
 
 export class CostModel {
@@ -34,8 +37,9 @@ export class CostModel {
   /** Microseconds. */
   private of({ request }: { readonly request: RetrieveRequest }, generation: Generation): number {
     const depth = depthOf(request, request.rerank !== false);
-    const tower = request.source.kind === 'features' ? (this.learnt.get(towerKey(generation)) ?? 0) : 0;
-    const scorer = request.rerank === false ? 0 : (this.learnt.get(scorerKey(request.rerank)) ?? 0) * depth;
+    const tower = request.source.kind === 'features' ? (this.learnt.get(towerKey(generation)) ?? FIRST_TOWER_US) : 0;
+    const scorer =
+      request.rerank === false ? 0 : (this.learnt.get(scorerKey(request.rerank)) ?? FIRST_CANDIDATE_US) * depth;
     return REQUEST_US + tower + this.search(request, depth, generation) + scorer;
   }
 

@@ -8,6 +8,7 @@ import type { Generation } from '../generation/generation.js';
 import type { Degradation } from '../types.js';
 import type { ItemView } from '../upserts/item-view.js';
 import { depthOf } from './arrange/arrange-stage.js';
+import type { Deadline } from './deadline.js';
 import { PopularLists } from './popular-list.js';
 import { RecentAnswers } from './recent-answers.js';
 import type { RetrieveRequest, RetrieveResponse } from './request.js';
@@ -61,9 +62,9 @@ export class Fallback {
     this.recent.keep(request, view, answer);
   }
 
-  /** Undefined where the failure is the caller's, where he wants all or nothing, or where nothing useful is at hand. */
-  instead(error: unknown, request: RetrieveRequest, view: ItemView): RetrieveResponse | undefined {
-    if (!this.settings.degrade || request.strict || !isOurs(error)) return undefined;
+  /** Undefined where the failure is the caller's, where he wants all or nothing, where it is too late, or where nothing useful is at hand. */
+  instead(error: unknown, request: RetrieveRequest, view: ItemView, deadline: Deadline): RetrieveResponse | undefined {
+    if (!this.settings.degrade || request.strict || deadline.isPast || !isOurs(error)) return undefined;
     return this.recent.find(request, view) ?? this.popular.answer(request, view);
   }
 }

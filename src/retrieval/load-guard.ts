@@ -4,7 +4,6 @@ import type { Generation } from '../generation/generation.js';
 import type { Metrics } from '../telemetry/metrics.js';
 import type { ItemView } from '../upserts/item-view.js';
 import { Admission } from './admission.js';
-import { depthOf } from './arrange/arrange-stage.js';
 import { CostModel } from './cost.js';
 import type { Deadline } from './deadline.js';
 import { Fallback, type Lowered, lowered } from './degrade.js';
@@ -27,6 +26,11 @@ export class LoadGuard {
     this.fallback = new Fallback(settings);
   }
 
+  /** What scoring took, without waiting. */
+  onScored(rerank: RetrieveRequest['rerank'], candidates: number, ms: number): void {
+    this.costs.learnScorer(rerank, candidates, ms);
+  }
+
   prepare(generation: Generation): Promise<void> {
     return this.fallback.prepare(generation);
   }
@@ -41,7 +45,7 @@ export class LoadGuard {
     try {
       return await this.admitted(request, view, deadline, work);
     } catch (error) {
-      const other = this.fallback.instead(error, request, view);
+      const other = this.fallback.instead(error, request, view, deadline);
       if (other === undefined) throw error;
       observeAnswer(this.metrics, {}, other.degraded);
       return other;
@@ -69,17 +73,11 @@ export class LoadGuard {
       const form = lowered(request, ticket.level, floor, generation);
       if (ticket.isShort) this.costs.doubtScorer(request.rerank);
       const answer = await work(form);
-      this.learn(form, generation, answer);
+      if (answer.timings.tower !== undefined) this.costs.learnTower(generation, answer.timings.tower);
       if (ticket.isBusy) this.fallback.keep(request, view, answer);
       return answer;
     } finally {
       ticket.release();
     }
-  }
-
-  private learn({ request }: Lowered, generation: Generation, { models, timings }: RetrieveResponse): void {
-    if (models.reranker !== undefined && timings.rerank !== undefined)
-      this.costs.learnScorer(request.rerank, depthOf(request, true), timings.rerank);
-    if (timings.tower !== undefined) this.costs.learnTower(generation, timings.tower);
   }
 }

@@ -1,7 +1,10 @@
-/** When the turn of the event loop began that a request is read in: until now its bytes have waited for others. */
+/**
+ * Turns of the event loop. All requests that a turn reads were there when it began, so its age is what the next of them has
+ * waited; and whoever comes meanwhile waits for its end. Under overload turns grow long before anything else shows it.
+ */
 let startedAt: number | undefined;
 
-/** Performance time of the first request of this turn. All requests of a turn were readable when it began. */
+/** Performance time of the first request of this turn. */
 export function turnStart(): number {
   if (startedAt === undefined) {
     startedAt = performance.now();

@@ -16,6 +16,8 @@ export interface Pass {
   /** Stages add why the answer is less than what was asked for. */
   readonly degraded: Degradation[];
   readonly metrics: Metrics;
+  /** Hears what scoring candidates took, waiting not counted. */
+  readonly onScored: (candidates: number, ms: number) => void;
   /** Feature stores beside the tables of the generation. */
   readonly userFeatures: UserFeatures;
   /** Hears why an answer is degraded by a model; the caller of the request only hears that it is. */

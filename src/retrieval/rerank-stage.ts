@@ -19,6 +19,8 @@ export interface RerankOutcome {
   /** By position in the retrieval order. */
   readonly scores?: Float32Array;
   readonly invalidScores: number;
+  /** What gathering and scoring took. */
+  readonly workMs?: number;
   readonly degraded: readonly Degradation[];
   /** Why a reranker failed (being late is no failure), for the log. */
   readonly problem?: BelfryError;
@@ -43,7 +45,7 @@ export function rerankingOf({ reranker }: Choice, { context }: RetrieveRequest, 
 
 /** Re-ranks where that is asked for; what went wrong is in `degraded`, the metrics and the log. */
 export async function rankItems(
-  { deadline, timer, degraded, metrics, onProblem }: Pass,
+  { deadline, timer, degraded, metrics, onScored, onProblem }: Pass,
   reranking: Reranking | undefined,
   query: Query,
   hits: ViewFound,
@@ -53,10 +55,12 @@ export async function rankItems(
   const outcome = await reranking.order(query, hits, deadline);
   degraded.push(...outcome.degraded);
   timer.mark('rerank');
+  if (outcome.workMs !== undefined) onScored(hits.rows.length, outcome.workMs);
   if (outcome.invalidScores > 0) metrics.invalidScores.inc({ reranker: label }, outcome.invalidScores);
   if (outcome.problem !== undefined) {
     countInvalidOutput(metrics, label, outcome.problem);
-    onProblem(label, outcome.problem);
+    // A full queue is counted; a line for each request of an overload would be part of it.
+    if (outcome.problem.code !== 'BELFRY_OVERLOADED') onProblem(label, outcome.problem);
   }
   const { order, scores } = outcome;
   return { hits, order, scores, ...(scores === undefined ? {} : { reranker: label }) };
@@ -94,11 +98,16 @@ export class Reranking {
     if (left <= 0) return { invalidScores: 0, degraded: ['rerank_timeout'] };
     const timer = setTimeout(() => stop.abort(), left);
     try {
-      const { scores, nonFinite } = await scoreHits(reranker, { view, query, context, ranked: { hits } }, stop.signal);
+      const { scores, nonFinite, gatherMs, runMs } = await scoreHits(
+        reranker,
+        { view, query, context, ranked: { hits } },
+        stop.signal,
+      );
       return {
         order: orderByScore(scores),
         scores,
         invalidScores: nonFinite,
+        workMs: gatherMs + runMs,
         degraded: nonFinite > 0 ? ['rerank_scores_invalid'] : [],
       };
     } catch (error) {

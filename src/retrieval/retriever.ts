@@ -67,6 +67,7 @@ export class Retriever {
           timer: new StageTimer(),
           degraded: [...form.degraded],
           metrics: this.metrics,
+          onScored: (candidates, ms) => this.guard.onScored(request.rerank, candidates, ms),
           userFeatures: this.userFeatures,
           onProblem: this.onProblem,
         }),

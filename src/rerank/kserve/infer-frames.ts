@@ -21,8 +21,9 @@ const NESTING_MAX = 8;
 /** An answer of a server that breaks the protocol; `what` says how. */
 export class FrameError extends Error {}
 
-/** A request for the named outputs. Error: BELFRY_MODEL_FAILED for float16 as JSON, which the protocol cannot write. */
+/** A request for the named outputs; `id` comes back in the answer, and some servers refuse to answer without one. Error: BELFRY_MODEL_FAILED for float16 as JSON, which the protocol cannot write. */
 export function encodeRequest(
+  id: string,
   inputs: Readonly<Record<string, TensorData>>,
   outputs: readonly string[],
   isBinary: boolean,
@@ -30,6 +31,7 @@ export function encodeRequest(
   const tensors = Object.entries(inputs).map(([name, tensor]) => ({ name, tensor, raw: rawBytes(tensor) }));
   const json = Buffer.from(
     JSON.stringify({
+      id,
       inputs: tensors.map(({ name, tensor, raw }) => ({
         name,
         shape: tensor.dims,
@@ -78,7 +80,9 @@ export function decodeResponse(body: Uint8Array, jsonLength: string | undefined)
     const type = datatypeNamed(textOf(output.datatype, `output ${name}: datatype`));
     if (type === undefined) throw new FrameError(`output ${name}: datatype ${show(output.datatype)} is not known`);
     const dims = shapeOf(output.shape, name);
-    const size = output.parameters === undefined ? undefined : binarySize(output.parameters, name);
+    // Some servers write null for what is not there.
+    const { parameters = null } = output;
+    const size = parameters === null ? undefined : binarySize(parameters, name);
     if (Object.hasOwn(outputs, name)) throw new FrameError(`output ${name} stands twice`);
     if (size === undefined) {
       outputs[name] = { dtype: type.dtype, dims, data: fromJson(output.data, type, elementsOf(dims), name) };

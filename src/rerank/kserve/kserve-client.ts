@@ -89,6 +89,7 @@ export class KserveClient {
   readonly #options: KserveServerOptions & typeof KSERVE_DEFAULTS;
   readonly #retries = new RetryBudget();
   #inFlight = 0;
+  #requests = 0;
 
   constructor(options: KserveServerOptions) {
     const set = Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined));
@@ -154,7 +155,7 @@ export class KserveClient {
     signal?: AbortSignal,
   ): Promise<InferAnswer> {
     const path = `${modelPath(address)}/infer`;
-    const frame = encodeRequest(inputs, outputs, isBinary);
+    const frame = encodeRequest(String(++this.#requests), inputs, outputs, isBinary);
     const { maxResponseBytes } = this.#options;
     const answer = await this.#call({ method: 'POST', path, ...frame, maxBytes: maxResponseBytes }, signal);
     await this.#expectOk(answer, path);

@@ -1,8 +1,9 @@
 """Retrieval and re-ranking of one user in NumPy and Python's ONNX Runtime, from the models folder alone.
 
-    python rerank.py MODELS_FOLDER USER_ID CANDIDATES
+    python rerank.py MODELS_FOLDER USER_ID CANDIDATES [MODEL INPUTS.npz]
 
-Prints {"item_ids", "retrieval_scores", "scores"} in retrieval order. The binding is read by the sample's own Python
+Prints {"item_ids", "retrieval_scores", "scores"} in retrieval order; the scores are the DLRM's. With MODEL, that model's
+inputs are written instead of its scores, for whatever can run it. The binding is read by the sample's own Python
 implementation (train/binding.py), which shares no code with the service.
 """
 
@@ -32,6 +33,10 @@ pairs = [
     }
     for rank, row in enumerate(order, 1)
 ]
+if len(sys.argv) > 4:
+    np.savez(sys.argv[5], **folder.inputs(sys.argv[4], pairs))
+    print(json.dumps({"item_ids": [folder.item_ids[row] for row in order]}))
+    sys.exit()
 row = folder.rows["DLRM"]
 answer = folder.session(row["path"]).run([row["output"]["name"]], folder.inputs("DLRM", pairs))[0]
 print(

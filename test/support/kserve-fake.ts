@@ -50,6 +50,10 @@ export class KserveFake {
   /** Also of health and metadata. */
   faultEverywhere = false;
   infers = 0;
+  /** Inferences that ended in a fault. */
+  failed = 0;
+  /** Metadata is answered for versions that are not there, as some servers do. */
+  listsAnyVersion = false;
   /** Requests that broke the protocol; a test expects none. */
   readonly refused: string[] = [];
   readonly seen: { path: string; headers: IncomingMessage['headers']; parsed?: Parsed }[] = [];
@@ -116,7 +120,7 @@ export class KserveFake {
       if (path === '/v2/health/live' || path === '/v2/health/ready') return send(response, 200, '');
       if (path === '/v2') return json(response, 200, { name: 'fake', version: '2.0', extensions });
       const [, name, version, tail] = /^\/v2\/models\/([^/]+)(?:\/versions\/([^/]+))?(\/ready)?$/.exec(path) ?? [];
-      if (name !== model || (version !== undefined && !versions.includes(version)))
+      if (name !== model || (version !== undefined && !versions.includes(version) && !this.listsAnyVersion))
         return json(response, 404, { error: `Request for unknown model: '${name}' is not found` });
       if (tail !== undefined) return send(response, 200, '');
       return json(response, 200, { name: model, versions, platform: 'fake', inputs, outputs });
@@ -141,6 +145,7 @@ export class KserveFake {
   }
 
   #fail(fault: Fault, response: ServerResponse, path: string, body: Buffer): void {
+    this.failed++;
     const rows = rowsOf(body);
     const nan = new Float32Array(rows).fill(Number.NaN);
     switch (fault) {

@@ -90,6 +90,7 @@ export class KserveClient {
   readonly #retries = new RetryBudget();
   #inFlight = 0;
   #requests = 0;
+  #retried = 0;
 
   constructor(options: KserveServerOptions) {
     const set = Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined));
@@ -111,6 +112,11 @@ export class KserveClient {
 
   get timeoutMs(): number {
     return this.#options.timeoutMs;
+  }
+
+  /** Second tries so far. */
+  get retried(): number {
+    return this.#retried;
   }
 
   /** Resolves when the server is ready. Errors: BELFRY_MODEL_SERVER_FAILED, BELFRY_DEADLINE_EXCEEDED. */
@@ -198,6 +204,7 @@ export class KserveClient {
       const code = (error as NodeJS.ErrnoException).code ?? '';
       if (stop.signal.aborted || error instanceof BelfryError || !CONNECT_ERRORS.has(code) || !this.#retries.take())
         throw this.#explain(error, call, stop.signal.aborted);
+      this.#retried++;
       return await this.#send(call, stop.signal).catch((second: unknown) => {
         throw this.#explain(second, call, stop.signal.aborted);
       });

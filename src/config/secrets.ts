@@ -26,6 +26,17 @@ export function sameLength(secret: unknown): string {
   return typeof secret === 'string' ? '*'.repeat(secret.length) : HIDDEN;
 }
 
+/** Absolute paths, but not those of our own routes. */
+const PATH = /(^|[\s"'(=])(?:[A-Za-z]:)?[\\/](?!admin\/|retrieve\/|similar\/|items\/)(?:[^\s"'(),;:\\/]+[\\/])+/g;
+
+/** A copy whose texts name files without the folders that they are in: for callers who need not know the machine. */
+export function withoutFolders<T>(value: T): T {
+  if (typeof value === 'string') return value.replace(PATH, '$1') as T;
+  if (Array.isArray(value)) return value.map((one) => withoutFolders<unknown>(one)) as T;
+  if (typeof value !== 'object' || value === null) return value;
+  return Object.fromEntries(Object.entries(value).map(([key, one]) => [key, withoutFolders<unknown>(one)])) as T;
+}
+
 /** A text without API keys, authorization values, and passwords in addresses. */
 export function redacted(text: string): string {
   return text.replace(BEARER, '$1 …').replace(API_KEY, '$1…').replace(USER_INFO, '$1…@');

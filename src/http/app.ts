@@ -5,6 +5,7 @@ import swagger from '@fastify/swagger';
 import swaggerUi from '@fastify/swagger-ui';
 import underPressure from '@fastify/under-pressure';
 import Fastify, { type FastifyInstance, LogController } from 'fastify';
+import { LIMITS } from '../config/schema.js';
 import { installAccess } from './access.js';
 import { corsOf } from './cors.js';
 import { SECURITY_SCHEMES } from './decisions.js';
@@ -24,8 +25,12 @@ import { timeoutsOf } from './server.js';
 import { shedEarly } from './shed-early.js';
 import { secureOptions } from './tls.js';
 
+/** Of one character in an address: up to four, each as %xx. */
+const ENCODED_BYTES = 12;
+
 export async function buildApp(parts: AppParts): Promise<FastifyInstance> {
   const { settings, metrics, tls } = parts;
+  const headers = await securityHeaders({ isTls: tls !== undefined });
   const app = Fastify({
     ...(parts.logger === undefined ? { logger: false } : { loggerInstance: parts.logger }),
     // A line a request would cost more than the search; metrics count requests, errors are logged.
@@ -35,8 +40,11 @@ export async function buildApp(parts: AppParts): Promise<FastifyInstance> {
     ...(tls === undefined
       ? { http: timeoutsOf(settings) }
       : { https: { ...timeoutsOf(settings), ...secureOptions(tls) } }),
-    genReqId: () => randomUUID(),
-    frameworkErrors: (error, request, reply) => sendError(error, request, reply, metrics),
+    genReqId: ({ headers }) => requestIdOf(headers),
+    // Ids stand in addresses; the schema counts their characters, the router their encoded bytes.
+    routerOptions: { maxParamLength: LIMITS.idLength.max * ENCODED_BYTES },
+    // No hook runs before these.
+    frameworkErrors: (error, request, reply) => sendError(error, request, reply.headers(headers), metrics),
     clientErrorHandler: (error, socket) => answerBrokenClient(error, socket, metrics),
     // Ajv's defaults turn null into 0 and drop unknown keys: a wrong vector would be served without an error.
     ajv: { customOptions: { coerceTypes: false, removeAdditional: false, useDefaults: false } },
@@ -45,7 +53,8 @@ export async function buildApp(parts: AppParts): Promise<FastifyInstance> {
   installErrorHandlers(app, metrics);
   installAccess(app, parts);
 
-  installRequestHooks(app, parts, await securityHeaders({ isTls: tls !== undefined }));
+  installRequestHooks(app, parts, headers);
+  installRequestLog(app, settings);
 
   await app.register(underPressure, pressureLimits(settings));
   shedEarly(app, settings.timeout_ms, metrics);

@@ -82,6 +82,7 @@ function send(reply: FastifyReply, error: BelfryError, request: FastifyRequest, 
   const { retryAfterSeconds = status === 503 ? 1 : undefined } = error;
   if (retryAfterSeconds !== undefined) reply.header('retry-after', String(retryAfterSeconds));
   if (status === 401) reply.header('www-authenticate', 'Bearer realm="belfry"');
+  reply.header('x-request-id', request.id);
   return reply
     .code(status)
     .type('application/json')
@@ -146,6 +147,8 @@ function toBelfryError(error: FastifyError, request: FastifyRequest): BelfryErro
       return new BelfryError('BELFRY_INVALID_JSON', 'body: its length differs from the content-length header');
     case 'FST_ERR_BAD_URL':
       return new BelfryError('BELFRY_MALFORMED_REQUEST', 'address: a percent sign must begin two hexadecimal digits');
+    case 'FST_ERR_MAX_PARAM_LENGTH':
+      return new BelfryError('BELFRY_MALFORMED_REQUEST', 'address: an id in it is too long');
     case 'FST_UNDER_PRESSURE':
       return new BelfryError('BELFRY_OVERLOADED', 'the service is overloaded; try again in a second');
   }

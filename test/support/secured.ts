@@ -1,6 +1,7 @@
 /** A service with keys and everything that is guarded: upserts, /admin, the page; without a socket unless it is made to listen. */
 import { rmSync } from 'node:fs';
 import { KeyRing } from '../../src/access/key-ring.js';
+import { BelfryError } from '../../src/errors.js';
 import type { BuildRecord } from '../../src/rebuild/history.js';
 import { DataFolder } from '../../src/generation/data-folder.js';
 import type { AdminParts, AppParts, HttpSettings } from '../../src/http/parts.js';
@@ -65,6 +66,12 @@ function adminParts(data: DataFolder): AdminParts {
       builtElsewhere: async () => undefined,
       builds: async () => nothing,
       problem: undefined,
+      start: async () => {
+        throw new BelfryError('BELFRY_BUILD_RUNNING', 'a build is running already');
+      },
+      cancel: async () => {
+        throw new BelfryError('BELFRY_NO_BUILD', 'no build is running');
+      },
     } as unknown as AdminParts['rebuilder'],
     follower: { check: async () => undefined, problem: undefined } as unknown as AdminParts['follower'],
   };

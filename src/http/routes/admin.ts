@@ -2,7 +2,8 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox';
 import type { FastifyError } from 'fastify';
 import { Type } from 'typebox';
-import { asBelfryError } from '../../errors.js';
+import { withoutFolders } from '../../config/secrets.js';
+import { asBelfryError, BelfryError } from '../../errors.js';
 import { GATE_NAMES } from '../../generation/gates/gate.js';
 import { newestFirst } from '../../generation/list-generations.js';
 import { readManifest } from '../../generation/manifest.js';
@@ -70,13 +71,36 @@ const ActivateAnswer = strict({
   problem: Type.Optional(Problem),
 });
 
+const RecallFacts = strict({
+  samples: Type.Integer(),
+  recall: Type.Number({ description: 'Mean recall, counted by score: what ties with the last exact hit is found.' }),
+  low: Type.Number({ description: '95 % interval of the mean.' }),
+  high: Type.Number(),
+  below_expected: Type.Integer({ description: 'Samples below what the calibration promises on average.' }),
+  expected: Type.Optional(Type.Number({ description: 'Mean of what the calibration promises.' })),
+});
+const RecallAnswer = strict({
+  share: Type.Number({ description: 'Of the searches; 0 where no samples are taken.' }),
+  gap_ms: Type.Integer(),
+  generation: Type.Union([Type.String(), Type.Null()]),
+  all: Type.Optional(RecallFacts),
+  by_path: Type.Record(Type.String(), RecallFacts),
+  dropped: Type.Integer({
+    description: 'Samples without a measurement: no idle moment came, or the generation changed.',
+  }),
+});
+const NO_SAMPLES = { share: 0, gap_ms: 0, generation: null, by_path: {}, dropped: 0 };
+
 export const adminRoutes: FastifyPluginAsyncTypebox<AppParts> = async (app, parts) => {
   const { admin, retriever, metrics } = parts;
   if (admin === undefined) return;
   const { data, rebuilder, follower } = admin;
 
   // What an operator asked for and cannot have is a conflict with the state of things, and the reason is for him to read.
-  app.setErrorHandler((error: FastifyError, request, reply) => sendError(error, request, reply, metrics, 409));
+  app.setErrorHandler((error: FastifyError, request, reply) => {
+    if (error instanceof BelfryError) error.message = withoutFolders(error.message);
+    return sendError(error, request, reply, metrics, 409);
+  });
 
   await app.register(reportRoutes, { data });
 
@@ -170,6 +194,20 @@ export const adminRoutes: FastifyPluginAsyncTypebox<AppParts> = async (app, part
         })),
       };
     },
+  );
+
+  app.get(
+    '/admin/recall',
+    {
+      schema: {
+        summary: 'How near to exact the answers are, by samples of what is asked',
+        description:
+          'Some searches are answered once more, exactly, when the process is idle. Of the process that answers, and of the generation that serves.',
+        tags: ['admin'],
+        response: { 200: RecallAnswer, default: ErrorAnswer },
+      },
+    },
+    async () => retriever.sampler?.report() ?? NO_SAMPLES,
   );
 
   app.post(

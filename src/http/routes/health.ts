@@ -1,5 +1,6 @@
 /** GET /healthz, /readyz, /metrics: for supervisors, load balancers and Prometheus. */
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox';
+import { withoutFolders } from '../../config/secrets.js';
 import type { AppParts } from '../parts.js';
 
 export const healthRoutes: FastifyPluginAsyncTypebox<AppParts> = async (
@@ -17,11 +18,12 @@ export const healthRoutes: FastifyPluginAsyncTypebox<AppParts> = async (
       const status = retriever.status();
       const build = rebuilder?.view();
       const problem = upserts?.problem;
-      return reply.code(status.ready ? 200 : 503).send({
+      const answer = {
         ...status,
         ...(build === undefined ? {} : { build }),
         ...(problem === undefined ? {} : { upsert_problem: { code: problem.code, message: problem.message } }),
-      });
+      };
+      return reply.code(status.ready ? 200 : 503).send(withoutFolders(answer)); // anybody may ask
     },
   );
 

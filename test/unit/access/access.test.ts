@@ -6,7 +6,7 @@ import { KeyRing } from '../../../src/access/key-ring.js';
 import { changeKeys, permissionProblem, readKeys } from '../../../src/access/keys-file.js';
 import { digestOf, idOfKey, KEY_PATTERN, makeKey } from '../../../src/access/keys.js';
 import { Allowance } from '../../../src/access/limits.js';
-import { redacted, withoutSecrets } from '../../../src/config/secrets.js';
+import { redacted, withoutFolders, withoutSecrets } from '../../../src/config/secrets.js';
 import { expectError } from '../../support/expect-error.js';
 import { temporaryFolder } from '../../support/folders.js';
 import { writeTestKeys } from '../../support/keys.js';
@@ -219,5 +219,17 @@ it('A1: secrets are not shown', () => {
     admin_key: '(not shown)',
     s3_secret_access_key: '(not shown)',
     feature_stores: { redis: { url: 'redis://…@cache:6379', password: '(not shown)' } },
+  });
+});
+
+it('API8: files are named without their folders', () => {
+  expect(
+    withoutFolders({
+      a: '/data/x/gen-1/items.npy: its checksum does not fit',
+      b: ['POST /admin/rebuild, "/srv/models/registry.yaml" (C:\\models\\dlrm.onnx)', 3, null],
+    }),
+  ).toEqual({
+    a: 'items.npy: its checksum does not fit',
+    b: ['POST /admin/rebuild, "registry.yaml" (dlrm.onnx)', 3, null],
   });
 });

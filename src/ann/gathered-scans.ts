@@ -3,6 +3,7 @@
  * for one (GloVe, 336k x 100: 8 times the queries per second in batches of 32 and more). While one scan runs, those that come in
  * wait and then share the next; an idle index answers at once, so nobody waits for company.
  */
+import { tellBatch } from '../telemetry/batches.js';
 import type { NativeFilter, NativeHits, NativeIndex, NativeSearch } from './addon.js';
 
 /** One query: what NativeSearch says of each field. */
@@ -18,6 +19,7 @@ export interface Scan {
 
 interface Waiting {
   readonly scan: Scan;
+  readonly since: number;
   readonly resolve: (hits: NativeHits) => void;
   readonly reject: (error: unknown) => void;
 }
@@ -38,7 +40,7 @@ export class GatheredScans {
   /** Hits of this query alone. Errors: those of NativeIndex.search, which all that share a scan get. */
   search(scan: Scan): Promise<NativeHits> {
     return new Promise((resolve, reject) => {
-      this.waiting.push({ scan, resolve, reject });
+      this.waiting.push({ scan, since: performance.now(), resolve, reject });
       if (this.running === 0) void this.next();
     });
   }
@@ -47,6 +49,7 @@ export class GatheredScans {
     this.running++;
     while (this.waiting.length > 0) {
       const batch = this.takeBatch();
+      tellBatch('scan', batch.length, batch[0]!.since);
       try {
         const hits = await this.index.search(together(batch.map(({ scan }) => scan)));
         const { k } = batch[0]!.scan;

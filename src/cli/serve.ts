@@ -19,6 +19,7 @@ import { Primary } from './cluster-primary.js';
 import { PrimaryBuilds, PrimaryLink } from './cluster-worker.js';
 import { addExportOptions, type ExportFlags, exportSettings } from './export-options.js';
 import { followerOf } from './follow.js';
+import { observeServer } from './observe.js';
 import { openUpserts } from './open-upserts.js';
 import { openTraffic } from './open-traffic.js';
 import { firstBuild, ServerRebuilds } from './rebuild.js';
@@ -141,6 +142,7 @@ async function serve(flags: ServeFlags): Promise<void> {
     settings,
     traffic,
   );
+  const stopObserving = observeServer(settings, retriever, metrics);
   const follower = followerOf(data, settings, { retriever, upserts, metrics, logger });
   link?.attach({ retriever, metrics });
   const builds =
@@ -149,7 +151,7 @@ async function serve(flags: ServeFlags): Promise<void> {
       : new PrimaryBuilds(link, data.path);
   const { rebuilder, nextScheduled } = builds;
   // Fastify's own information lines (it says that it listens) repeat ours.
-  const appLogger = logger.child({}, { level: logger.isLevelEnabled('info') ? 'warn' : logger.level });
+  const appLogger = logger.child({}, { level: settings.access_log_share === 0 && logger.isLevelEnabled('info') ? 'warn' : logger.level });
   const app = await buildApp({
     retriever,
     ...(settings.upserts ? { upserts } : {}),
@@ -175,6 +177,7 @@ async function serve(flags: ServeFlags): Promise<void> {
     await setTimeout(LATE_REQUESTS_MS);
     await Promise.all([app.close(), builds.close()]);
     access.close();
+    await stopObserving();
     await follower.close();
     await upserts.close();
     await userFeatures.close();

@@ -541,6 +541,46 @@ export type AdminGenerationsAnswer = {
   }[];
 };
 
+export type AdminRecallAnswer = {
+  /** Of the searches; 0 where no samples are taken. */
+  readonly share: number;
+  readonly gap_ms: number;
+  readonly generation: string | null;
+  readonly all?:
+    | {
+        readonly samples: number;
+        /** Mean recall, counted by score: what ties with the last exact hit is found. */
+        readonly recall: number;
+        /** 95 % interval of the mean. */
+        readonly low: number;
+        readonly high: number;
+        /** Samples below what the calibration promises on average. */
+        readonly below_expected: number;
+        /** Mean of what the calibration promises. */
+        readonly expected?: number | undefined;
+      }
+    | undefined;
+  readonly by_path: Readonly<
+    Record<
+      string,
+      {
+        readonly samples: number;
+        /** Mean recall, counted by score: what ties with the last exact hit is found. */
+        readonly recall: number;
+        /** 95 % interval of the mean. */
+        readonly low: number;
+        readonly high: number;
+        /** Samples below what the calibration promises on average. */
+        readonly below_expected: number;
+        /** Mean of what the calibration promises. */
+        readonly expected?: number | undefined;
+      }
+    >
+  >;
+  /** Samples without a measurement: no idle moment came, or the generation changed. */
+  readonly dropped: number;
+};
+
 export type AdminGenerationsActivateAnswer = {
   readonly current: string;
   readonly serving: string | null;
@@ -569,5 +609,6 @@ export interface Operations {
   'GET /admin/rebuild': { body: undefined; answer: PostAdminRebuildAnswer };
   'DELETE /admin/rebuild': { body: undefined; answer: DeleteAdminRebuildAnswer };
   'GET /admin/generations': { body: undefined; answer: AdminGenerationsAnswer };
+  'GET /admin/recall': { body: undefined; answer: AdminRecallAnswer };
   'POST /admin/generations/{id}/activate': { body: undefined; answer: AdminGenerationsActivateAnswer };
 }

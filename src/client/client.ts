@@ -14,6 +14,7 @@ export type RebuildRequest = Operations['POST /admin/rebuild']['body'];
 export type RebuildAnswer = Operations['POST /admin/rebuild']['answer'];
 export type BuildRecord = Operations['DELETE /admin/rebuild']['answer'];
 export type GenerationsAnswer = Operations['GET /admin/generations']['answer'];
+export type RecallAnswer = Operations['GET /admin/recall']['answer'];
 export type ActivateAnswer = Operations['POST /admin/generations/{id}/activate']['answer'];
 
 /** Of GET /readyz; further facts of the generation and of builds stand beside these. */
@@ -134,6 +135,11 @@ export class BelfryClient {
   /** Serves this generation: a rollback, or a way forward again. */
   activate(id: string, options?: CallOptions): Promise<ActivateAnswer> {
     return this.administer('POST', `/admin/generations/${encodeURIComponent(id)}/activate`, undefined, options);
+  }
+
+  /** How near to exact the answers are, by samples of what is asked. */
+  recall(options?: CallOptions): Promise<RecallAnswer> {
+    return this.administer('GET', '/admin/recall', undefined, options);
   }
 
   /** Ends what runs and closes the sockets. */

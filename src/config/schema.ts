@@ -186,6 +186,22 @@ export const SettingsSchema = Type.Object(
     max_connections: Type.Integer({ minimum: 1, maximum: 1_000_000, description: 'open sockets' }),
     ...OVERLOAD_PROPERTIES,
     rules: RuleSets,
+    recall_sample_share: Type.Number({
+      minimum: 0,
+      maximum: 1,
+      description: 'share of searches that are answered once more, exactly, when the process is idle; 0 is off',
+    }),
+    recall_sample_gap_ms: Type.Integer({
+      minimum: 10,
+      maximum: 3_600_000,
+      description: 'least time between two such samples',
+    }),
+    slow_request_ms: Type.Integer({
+      minimum: 0,
+      maximum: 3_600_000,
+      description: 'requests that take so long are logged with their stages; 0 is off',
+    }),
+    access_log_share: Type.Number({ minimum: 0, maximum: 1, description: 'share of requests that are logged' }),
     traffic: TrafficSchema,
     push_to: Type.String({
       pattern: '^s3://',
@@ -307,6 +323,10 @@ export const DEFAULTS: Omit<Settings, 'models'> = {
   s3_timeout_ms: 30_000,
   s3_attempts: 5,
   allow_link_local: false,
+  recall_sample_share: 0.01,
+  recall_sample_gap_ms: 1000,
+  slow_request_ms: 500,
+  access_log_share: 0,
   log_level: 'info',
 };
 

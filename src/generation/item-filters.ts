@@ -36,6 +36,8 @@ export class ItemFilters {
   private readonly fields: FilterFields;
   private readonly cache = new Map<string, CachedFilter>();
   private cachedBytes = 0;
+  private hits = 0;
+  private misses = 0;
   private columnBytes = 0;
   private isClosed = false;
 
@@ -79,6 +81,11 @@ export class ItemFilters {
     return bytes;
   }
 
+  /** Lookups of the cache so far, and what it holds. */
+  get cacheFacts(): { readonly hits: number; readonly misses: number; readonly bytes: number } {
+    return { hits: this.hits, misses: this.misses, bytes: this.cachedBytes };
+  }
+
   /**
    * Which items pass. Others may use the same handle: do not close it. `remainingMs` says how long anyone still waits.
    * Errors: BELFRY_INVALID_ARGUMENT, BELFRY_UNKNOWN_FIELD, BELFRY_DEADLINE_EXCEEDED.
@@ -94,7 +101,9 @@ export class ItemFilters {
     const length = await checkFilter(filter, slices); // before anything that recurses: a body may nest without end
     const key = length <= CACHED_LENGTH ? JSON.stringify(filter) : undefined;
     const known = key === undefined ? undefined : this.cache.get(key);
-    if (known !== undefined) {
+    if (known === undefined) this.misses++;
+    else {
+      this.hits++;
       this.cache.delete(key!); // and set again: the map's order is the order of last use
       this.cache.set(key!, known);
       return known.filter;

@@ -1,5 +1,4 @@
 /** The HTTP application: it never listens (server.ts does), so that tests can call it without a socket. */
-import { randomUUID } from 'node:crypto';
 import cors from '@fastify/cors';
 import swagger from '@fastify/swagger';
 import swaggerUi from '@fastify/swagger-ui';
@@ -13,6 +12,7 @@ import { answerBrokenClient, installErrorHandlers, sendError } from './errors.js
 import type { AppParts } from './parts.js';
 import { pressureLimits } from './pressure.js';
 import { installRequestHooks } from './request-hooks.js';
+import { installRequestLog, requestIdOf } from './request-log.js';
 import { adminRoutes } from './routes/admin.js';
 import { benchReportRoutes } from './routes/bench-reports.js';
 import { consoleRoutes } from './routes/console.js';

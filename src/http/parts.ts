@@ -14,6 +14,8 @@ import type { TlsFiles } from './tls.js';
 export type HttpSettings = Pick<
   Settings,
   | 'rules'
+  | 'slow_request_ms'
+  | 'access_log_share'
   | 'timeout_max_ms'
   | 'loop_delay_max_ms'
   | 'body_limit_bytes'

@@ -10,6 +10,7 @@ export function installRequestHooks(
   headers: Readonly<Record<string, string>>,
 ): void {
   app.addHook('onRequest', (request, reply, done) => {
+    metrics.searches.inFlight++;
     reply.headers(headers);
     const encoding = request.headers['content-encoding'];
     if (encoding === undefined) return done();
@@ -27,6 +28,7 @@ export function installRequestHooks(
     done();
   });
   app.addHook('onResponse', (request, reply, done) => {
+    metrics.searches.inFlight--;
     const route = request.routeOptions.url ?? 'none';
     metrics.requestSeconds.observe({ route, status: String(reply.statusCode) }, reply.elapsedTime / 1000);
     done();

@@ -3,6 +3,7 @@
  * while fewer than `runsMax` runs are under way, and requests gather only behind a run that is under way anyway.
  */
 import { BelfryError } from '../errors.js';
+import { tellBatch } from '../telemetry/batches.js';
 import type { TensorData, TensorSpec, TensorValues } from '../types.js';
 
 export type Feeds = Readonly<Record<string, TensorData>>;
@@ -113,6 +114,11 @@ export class MicroBatcher {
   #dispatch(): void {
     while (this.#queue.length > 0 && this.#running < this.#options.runsMax) {
       const batch = this.#take();
+      tellBatch(
+        this.#options.name,
+        batch.reduce((rows, one) => rows + one.rows, 0),
+        batch[0]!.since,
+      );
       this.#running++;
       void this.#runBatch(batch).finally(() => {
         this.#running--;

@@ -19,6 +19,7 @@ import { LoadGuard } from './load-guard.js';
 import { turnStart } from './loop-turn.js';
 import { observeAnswer, type Pass } from './pass.js';
 import { findQuery } from './query-vector.js';
+import type { RecallSampler } from './recall-sampler.js';
 import { rankItems, rerankingOf } from './rerank-stage.js';
 import type { RetrieveRequest, RetrieveResponse, SimilarRequest, SimilarResponse } from './request.js';
 import { searchItems, selectItems } from './search-stage.js';
@@ -39,6 +40,8 @@ export class Retriever {
   /** Why the newest export does not serve, though an older generation does. */
   buildProblem: BelfryError | undefined;
   coming: ComingGeneration = { loading: undefined, problem: undefined };
+  /** Answers some searches again, exactly, off their path. */
+  sampler: RecallSampler | undefined;
   private readonly guard: LoadGuard;
 
   constructor(
@@ -84,6 +87,7 @@ export class Retriever {
     const selected = await selectItems(pass, query);
     const depth = depthOf(request, reranking !== undefined || this.hasShadow(choice));
     const hits = await searchItems(pass, query, selected, depth);
+    this.sampler?.offer({ view, query, selected, depth, hits });
     const rank = (some: ViewFound) => rankItems(pass, reranking, query, some);
     const ranked = await rank(hits);
     const isReranked = reranking !== undefined;

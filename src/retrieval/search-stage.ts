@@ -22,16 +22,18 @@ export async function selectItems({ request, view, deadline, timer }: Pass, quer
 
 /** The best `depth` items of the selected ones. */
 export async function searchItems(
-  { request, view, deadline, timer }: Pass,
+  { request, view, deadline, timer, metrics }: Pass,
   { vector }: Query,
   { filter, exclude }: Selected,
   depth: number,
 ): Promise<ViewFound> {
+  const started = performance.now();
   const hits = await deadline.orThrow(
     view.search(view.generation.searcher, { ...shapeOf(request), query: vector, k: depth, filter, exclude }),
     'searching',
   );
   timer.mark('search');
+  metrics.searches.searchSeconds.observe({ path: hits.path }, (performance.now() - started) / 1000);
   return hits;
 }
 

@@ -3,6 +3,7 @@ import { collectDefaultMetrics, Counter, Gauge, Histogram, Registry } from 'prom
 import { TrafficMetrics } from './traffic-metrics.js';
 import { observeEventLoop } from './event-loop.js';
 import { OverloadMetrics } from './overload-metrics.js';
+import { SearchMetrics } from './search-metrics.js';
 
 /** From 50 µs to 1 s: a search takes tenths of a millisecond, a re-rank tens of milliseconds. */
 const SECONDS = [0.00005, 0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1];
@@ -10,6 +11,7 @@ const SECONDS = [0.00005, 0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.0
 export class Metrics {
   readonly registry = new Registry();
   readonly overload = new OverloadMetrics(this.registry);
+  readonly searches = new SearchMetrics(this.registry);
 
   readonly requestSeconds = new Histogram({
     name: 'belfry_request_seconds',
@@ -20,7 +22,7 @@ export class Metrics {
   });
   readonly stageSeconds = new Histogram({
     name: 'belfry_stage_seconds',
-    help: 'Time of one stage of a request: query, tower, filter, search, rerank.',
+    help: 'Time of one stage of a request: query, features, tower, filter, search, rerank, arrange.',
     labelNames: ['stage'] as const,
     buckets: SECONDS,
     registers: [this.registry],

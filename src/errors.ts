@@ -40,6 +40,7 @@ export const ERROR_TABLE = {
   BELFRY_DEADLINE_EXCEEDED: { status: 504, meaning: 'the deadline passed with nothing useful to answer' },
   BELFRY_MODEL_OUTPUT_INVALID: { status: 500, meaning: 'a model returned a wrong shape or non-finite values' },
   BELFRY_MODEL_FAILED: { status: 500, meaning: 'a model could not be run' },
+  BELFRY_RERANK_MISSING: { status: 504, meaning: 'a strict request was to be re-ranked, and no scores came in time' },
   BELFRY_MODEL_SERVER_FAILED: { status: 500, meaning: 'a model server cannot be reached, or answers with an error' },
   BELFRY_CIRCUIT_OPEN: { status: 503, meaning: 'what failed again and again is left alone for a moment' },
   BELFRY_INTERNAL: { status: 500, meaning: 'a defect in Belfry' },

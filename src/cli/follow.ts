@@ -1,10 +1,13 @@
 /** The follower of a server: its log lines and metrics. */
 import type { Logger } from 'pino';
 import type { Settings } from '../config/schema.js';
+import { BelfryError } from '../errors.js';
 import type { DataFolder } from '../generation/data-folder.js';
 import { type FollowerEvent, GenerationFollower } from '../generation/follower.js';
 import type { Retriever } from '../retrieval/retriever.js';
+import type { OnRerankerState } from '../rerank/guarded-reranker.js';
 import type { Metrics } from '../telemetry/metrics.js';
+import { ScorerMetrics } from '../telemetry/scorer-metrics.js';
 import type { ItemUpserts } from '../upserts/item-upserts.js';
 import { loadOptions } from './load-options.js';
 
@@ -21,7 +24,7 @@ export function followerOf(
   const follower = new GenerationFollower({
     data,
     store: retriever.store,
-    load: loadOptions(settings),
+    load: { ...loadOptions(settings), onRerankerState: scorerWatch(metrics, logger) },
     swap: settings.swap,
     canary: async (generation) => {
       await upserts.prepare(generation); // its first request finds the changes since its mark in memory
@@ -34,6 +37,21 @@ export function followerOf(
   });
   retriever.coming = follower;
   return follower;
+}
+
+/** A line for each change of a scorer, where a line for each request of an outage would be part of it. */
+function scorerWatch(metrics: Metrics, logger: Logger): OnRerankerState {
+  const scorers = new ScorerMetrics(metrics.registry);
+  const states = new Map<string, string>();
+  return (scorer, state, cause) => {
+    const before = states.get(scorer);
+    states.set(scorer, state);
+    scorers.changed(scorer, state, before);
+    const code = cause instanceof BelfryError ? cause.code : undefined;
+    if (state === 'open' && before !== 'half-open')
+      logger.warn({ scorer, code, err: cause?.message }, 'scorer left alone; answers keep retrieval order');
+    if (state === 'closed' && before === 'half-open') logger.info({ scorer }, 'scorer is back');
+  };
 }
 
 function count(event: FollowerEvent, metrics: Metrics): void {

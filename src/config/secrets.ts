@@ -1,7 +1,7 @@
 /** Settings and texts as they may be shown: in messages, logs and dumps. */
 
 /** Settings that are secrets as a whole. */
-const SECRET = /(^|_)(key|secret|token|password)$|^s3_(access_key_id|secret_access_key|session_token)$/;
+const SECRET = /(^|_)(key|secret|token|password|authorization)$|^s3_(access_key_id|secret_access_key|session_token)$/;
 /** Files are named, not held: their paths are no secrets. */
 const NAMES_A_FILE = /^tls_key$/;
 

@@ -1,5 +1,5 @@
 /** Re-ranking as a step of a request: which reranker, with how much time, and what its scores mean for the order. */
-import { asBelfryError, type BelfryError } from '../errors.js';
+import { asBelfryError, BelfryError } from '../errors.js';
 import { checkContext } from '../rerank/bound-scorer.js';
 import type { Reranker, RerankScores } from '../rerank/reranker.js';
 import type { Degradation, Features } from '../types.js';
@@ -43,9 +43,12 @@ export function rerankingOf({ reranker }: Choice, { context }: RetrieveRequest, 
   return reranker === undefined ? undefined : new Reranking(reranker, view, context);
 }
 
-/** Re-ranks where that is asked for; what went wrong is in `degraded`, the metrics and the log. */
+/**
+ * Re-ranks where that is asked for; what went wrong is in `degraded`, the metrics and the log. Error, where the request
+ * is strict: BELFRY_RERANK_MISSING.
+ */
 export async function rankItems(
-  { deadline, timer, degraded, metrics, onScored, onProblem }: Pass,
+  { request, deadline, timer, degraded, metrics, onScored, onProblem }: Pass,
   reranking: Reranking | undefined,
   query: Query,
   hits: ViewFound,
@@ -63,6 +66,13 @@ export async function rankItems(
     if (outcome.problem.code !== 'BELFRY_OVERLOADED') onProblem(label, outcome.problem);
   }
   const { order, scores } = outcome;
+  if (scores === undefined && request.strict) {
+    throw new BelfryError(
+      'BELFRY_RERANK_MISSING',
+      `rerank: ${label} gave no scores in time (${outcome.degraded.join(', ')}), and strict takes nothing less`,
+      { field: 'strict' },
+    );
+  }
   return { hits, order, scores, ...(scores === undefined ? {} : { reranker: label }) };
 }
 

@@ -49,6 +49,8 @@ export interface KserveService extends Service {
 
 export interface KserveAnswer {
   readonly status: number;
+  /** Of an error. */
+  readonly body: string;
   readonly degraded: string[];
   readonly ids: number[];
   readonly items: { id: number; score: number; retrieval_score: number }[];
@@ -89,6 +91,7 @@ export async function startKserveService(
       const answer = response.json();
       return {
         status: response.statusCode,
+        body: response.statusCode === 200 ? '' : response.body,
         degraded: answer.degraded,
         items: answer.items,
         ids: answer.items?.map(({ id }: { id: number }) => id),

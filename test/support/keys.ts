@@ -21,11 +21,11 @@ export function writeTestKeys(wanted: Readonly<Record<string, KeyOptions>>): Tes
   const file = join(temporaryFolder({ keep: true }), 'keys.json');
   const keys: Record<string, string> = {};
   const ids: Record<string, string> = {};
-  const records = Object.entries(wanted).map(([name, { scopes = ['retrieve'], ...more }]): KeyRecord => {
+  const records = Object.entries(wanted).map(([name, { scopes, ...more }]): KeyRecord => {
     const { key, id, sha256 } = makeKey();
     keys[name] = key;
     ids[name] = id;
-    return { id, name, scopes: [...scopes], sha256, created: '2026-01-01T00:00:00Z', ...more };
+    return { id, name, scopes: [...(scopes ?? ['retrieve' as const])], sha256, created: '2026-01-01T00:00:00Z', ...more };
   });
   const write = (some: readonly KeyRecord[]) =>
     writeFileSync(file, JSON.stringify({ version: 1, keys: some }), { mode: 0o600 });

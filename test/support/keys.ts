@@ -25,7 +25,14 @@ export function writeTestKeys(wanted: Readonly<Record<string, KeyOptions>>): Tes
     const { key, id, sha256 } = makeKey();
     keys[name] = key;
     ids[name] = id;
-    return { id, name, scopes: [...(scopes ?? ['retrieve' as const])], sha256, created: '2026-01-01T00:00:00Z', ...more };
+    return {
+      id,
+      name,
+      scopes: [...(scopes ?? ['retrieve' as const])],
+      sha256,
+      created: '2026-01-01T00:00:00Z',
+      ...more,
+    };
   });
   const write = (some: readonly KeyRecord[]) =>
     writeFileSync(file, JSON.stringify({ version: 1, keys: some }), { mode: 0o600 });

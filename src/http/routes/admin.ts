@@ -91,24 +91,6 @@ const RecallAnswer = strict({
 });
 const NO_SAMPLES = { share: 0, gap_ms: 0, generation: null, by_path: {}, dropped: 0 };
 
-const RecallFacts = strict({
-  samples: Type.Integer(),
-  recall: Type.Number({ description: 'Mean recall, counted by score: what ties with the last exact hit is found.' }),
-  low: Type.Number({ description: '95 % interval of the mean.' }),
-  high: Type.Number(),
-  below_expected: Type.Integer({ description: 'Samples below what the calibration promises on average.' }),
-  expected: Type.Optional(Type.Number({ description: 'Mean of what the calibration promises.' })),
-});
-const RecallAnswer = strict({
-  share: Type.Number({ description: 'Of the searches; 0 where no samples are taken.' }),
-  gap_ms: Type.Integer(),
-  generation: Type.Union([Type.String(), Type.Null()]),
-  all: Type.Optional(RecallFacts),
-  by_path: Type.Record(Type.String(), RecallFacts),
-  dropped: Type.Integer({ description: 'Samples without a measurement: no idle moment came, or the generation changed.' }),
-});
-const NO_SAMPLES = { share: 0, gap_ms: 0, generation: null, by_path: {}, dropped: 0 };
-
 export const adminRoutes: FastifyPluginAsyncTypebox<AppParts> = async (app, parts) => {
   const { admin, retriever, metrics } = parts;
   if (admin === undefined) return;

@@ -6,12 +6,14 @@ import type { Command } from 'commander';
 import { loadAddon } from '../ann/addon.js';
 import { dataFolder, loadSettings } from '../config/load.js';
 import { readModelsFolder } from '../config/models-folder.js';
+import { readModelServers } from '../config/model-servers.js';
 import { isObjectAddress } from '../config/object-address.js';
 import { objectStoreSettings, type Settings } from '../config/schema.js';
 import { asBelfryError } from '../errors.js';
 import { DataFolder } from '../generation/data-folder.js';
 import { rehearseBuild } from '../generation/rehearse.js';
 import { latestLooker, prefixLooker } from '../object-store/looks.js';
+import { modelServerState } from './model-server-state.js';
 import { addExportOptions, type ExportFlags, exportSettings } from './export-options.js';
 import { colors, formatBytes, numberOf, print, printJson } from './terminal.js';
 
@@ -25,11 +27,12 @@ export function addDoctor(program: Command): void {
   addExportOptions(program.command('doctor'))
     .description('check this machine and a models folder, and say how to mend what is wrong')
     .option('--port <n>', 'port that serve would take', numberOf('--port'))
+    .option('--model-server <url>', 'KServe v2 server that serve would ask')
     .option('--json', 'as JSON')
     .action(doctor);
 }
 
-async function doctor(flags: ExportFlags & { port?: number; json?: boolean }): Promise<void> {
+async function doctor(flags: ExportFlags & { port?: number; modelServer?: string; json?: boolean }): Promise<void> {
   const findings: Finding[] = [];
   const check = async (
     name: string,
@@ -55,7 +58,7 @@ async function doctor(flags: ExportFlags & { port?: number; json?: boolean }): P
   await check('machine', () => `${availableParallelism()} CPUs, ${formatBytes(totalmem())} of memory`);
   let settings: Settings | undefined;
   await check('settings', () => {
-    settings = loadSettings(exportSettings(flags, { port: flags.port }));
+    settings = loadSettings(exportSettings(flags, { port: flags.port, model_server: flags.modelServer }));
     return `models ${settings.models}, data ${dataFolder(settings)}`;
   });
   if (settings !== undefined) {
@@ -74,7 +77,9 @@ async function doctor(flags: ExportFlags & { port?: number; json?: boolean }): P
       const { bavail, bsize } = await statfs(data);
       return `${data}, ${formatBytes(bavail * bsize)} free`;
     });
-    if (!isRemote) for (const step of rehearseBuild(models)) await check(step.name, step.run);
+    const servers = readModelServers(settings);
+    for (const server of servers) await check(`server ${server.name}`, () => modelServerState(server));
+    if (!isRemote) for (const step of rehearseBuild(models, servers)) await check(step.name, step.run);
     await check('port', () => portState(host, port));
   }
 

@@ -1,19 +1,21 @@
 /** What a build would find wrong before it writes anything: for `belfry doctor`. Each step throws what it finds. */
 import { join } from 'node:path';
 import { loadAddon } from '../ann/addon.js';
+import type { ModelServerSettings } from '../config/model-servers.js';
 import { readModelsFolder } from '../config/models-folder.js';
 import { FeatureTable } from '../features/feature-table.js';
+import type { RerankerStatus } from '../rerank/guarded-reranker.js';
 import { loadIds } from './load-ids.js';
 import { openModels } from './models.js';
 import { readExclusionSets } from './read-exclusions.js';
 
 export interface RehearsalStep {
   readonly name: string;
-  /** Resolves to one sentence; rejects with what is wrong. */
-  readonly run: () => Promise<string>;
+  /** Resolves to one sentence, with `warning` where a server could not start better; rejects with what is wrong. */
+  readonly run: () => Promise<string | readonly ['warning', string]>;
 }
 
-export function rehearseBuild(models: string): RehearsalStep[] {
+export function rehearseBuild(models: string, modelServers: readonly ModelServerSettings[] = []): RehearsalStep[] {
   const shapeOf = async (file: string): Promise<[rows: number, dims: number, dtype: string]> => {
     const matrix = await loadAddon().openMatrix(join(models, file));
     try {
@@ -72,11 +74,21 @@ export function rehearseBuild(models: string): RehearsalStep[] {
           items: (await table(folder.items)).alignTo(itemIds.all()),
           itemIds: () => itemIds.all(),
           userIds: () => userIds?.all() ?? users.ids,
+          modelServers,
         });
-        await Promise.all([opened.tower?.close(), ...opened.rerankers.map((reranker) => reranker.close())]);
-        const names = opened.rerankers.map(({ name, version }) => `${name}@${version}`);
-        return `tower ${opened.tower?.name ?? opened.towerProblem ?? 'none'}; rerankers ${[...names, ...opened.rerankerProblems].join(', ') || 'none'}`;
+        const { tower, towerProblem, rerankers, rerankerProblems } = opened;
+        const states = rerankers.map(({ status }) => stateOf(status));
+        const isDown = rerankers.some(({ status }) => status.problem !== undefined);
+        await Promise.all([tower?.close(), ...rerankers.map((reranker) => reranker.close())]);
+        const all = [...states, ...rerankerProblems].join(', ') || 'none';
+        const detail = `tower ${tower?.name ?? towerProblem ?? 'none'}; rerankers ${all}`;
+        return isDown ? ['warning', detail] : detail;
       },
     },
   ];
+}
+
+function stateOf({ name, version, server, problem }: RerankerStatus): string {
+  const where = server === undefined ? '' : ` on model server ${server}`;
+  return `${name}@${version}${where}${problem === undefined ? '' : ` (left alone: ${problem.message})`}`;
 }

@@ -46,19 +46,16 @@ export class Searcher {
     this.scans = new GatheredScans(index);
   }
 
-  /** Errors: those of SearchPlanner.plan and of NativeIndex.search. */
-  async search({ query, filter, exclude, visible, ...wanted }: Search): Promise<Found> {
+  /**
+   * The answer itself where it is there at once, so that short walks cost no promise. Errors: those of SearchPlanner.plan and
+   * of NativeIndex.search; from here or by the promise.
+   */
+  search(search: Search): Found | Promise<Found> {
+    const { filter, k, recall, exact, ef } = search;
     const share = filter === undefined ? undefined : filter.count / this.index.info.rows;
-    const plan = this.planner.plan({ ...wanted, share });
-    const { rows, scores, counts, path, scored } = await this.run(plan, {
-      query,
-      k: wanted.k,
-      filter,
-      exclude,
-      visible,
-    });
-    const count = counts[0]!;
-    return { rows: rows.subarray(0, count), scores: scores.subarray(0, count), plan, path, scored };
+    const plan = this.planner.plan({ k, recall, exact, ef, share });
+    const hits = this.run(plan, search);
+    return hits instanceof Promise ? hits.then((late) => foundOf(late, plan)) : foundOf(hits, plan);
   }
 
   private run(
@@ -79,4 +76,10 @@ export class Searcher {
     const isShort = mode === 'walk' && effort.ef! <= SHORT_WALK_EF && expectedMicroseconds <= SHORT_WALK_US;
     return (isShort ? this.index.searchSync(call) : undefined) ?? this.index.search(call);
   }
+}
+
+function foundOf({ rows, scores, counts, path, scored }: NativeHits, plan: Plan): Found {
+  const count = counts[0]!;
+  if (count === rows.length) return { rows, scores, plan, path, scored };
+  return { rows: rows.subarray(0, count), scores: scores.subarray(0, count), plan, path, scored };
 }

@@ -48,8 +48,9 @@ export class Deadline {
     });
   }
 
-  /** For work without which there is nothing to answer. Error: BELFRY_DEADLINE_EXCEEDED. */
-  async orThrow<T>(work: Promise<T>, what: string): Promise<T> {
+  /** For work without which there is nothing to answer; what is there already needs no timer. Error: BELFRY_DEADLINE_EXCEEDED. */
+  async orThrow<T>(work: T | Promise<T>, what: string): Promise<T> {
+    if (!(work instanceof Promise)) return work;
     const result = await this.within(
       work.then((value) => ({ value })),
       RESERVE_MS,

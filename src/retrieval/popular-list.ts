@@ -97,9 +97,9 @@ async function byColumn({ itemTable, itemIds, skippedItems }: Generation): Promi
   return { rows: rows.slice(0, LENGTH), scores: rows.slice(0, LENGTH).map((row) => values[row]!) };
 }
 
-function byMeanUser({ searcher, defaultQuery, itemIds }: Generation): Promise<PopularList> {
+async function byMeanUser({ searcher, defaultQuery, itemIds }: Generation): Promise<PopularList> {
   const k = Math.min(LENGTH, itemIds.size);
   return k === 0
-    ? Promise.resolve({ rows: [], scores: [] })
+    ? { rows: [], scores: [] }
     : searcher.search({ query: defaultQuery, k, exact: true, exclude: new Uint32Array(0) });
 }

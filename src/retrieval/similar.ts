@@ -16,7 +16,7 @@ import { filterOf, shapeOf } from './search-stage.js';
 /** What differs between similar items and similar users. */
 interface Similarity {
   readonly opening: Promise<Searcher>;
-  readonly search: (searcher: Searcher) => Promise<Found>;
+  readonly search: (searcher: Searcher) => Found | Promise<Found>;
   readonly filter?: ViewFilter | undefined;
   readonly describe: (row: number) => { id: Id; metadata?: Record<string, unknown> };
 }

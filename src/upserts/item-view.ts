@@ -156,17 +156,28 @@ export class ItemView {
     return { sources: [items, ...this.segments.map(({ segment }) => segment.matrix)], of, rows: own };
   }
 
-  /** The best k of the generation's items as `searcher` finds them, and of the changed ones, exactly. */
-  async search(searcher: Searcher, search: ViewSearch): Promise<ViewFound> {
-    const { filter, exclude, query, k } = search;
-    const { metric } = searcher.index.info;
+  /** The best k of the generation's items as `searcher` finds them, and of the changed ones, exactly. At once where it can be. */
+  search(searcher: Searcher, search: ViewSearch): ViewFound | Promise<ViewFound> {
+    const { filter, exclude, query, k, recall, exact, ef } = search;
     const base = searcher.search({
-      ...search,
+      query,
+      k,
+      recall,
+      exact,
+      ef,
       filter: filter?.base,
       exclude: this.segments.length === 0 ? exclude : exclude.filter((row) => row < this.baseRows),
       visible: this.visible,
     });
-    if (this.segments.length === 0) return { ...(await base), deltaRows: 0 };
+    if (this.segments.length > 0) return this.searchChanged(base, searcher.index.info.metric, search);
+    return base instanceof Promise ? base.then(withoutDelta) : withoutDelta(base);
+  }
+
+  private async searchChanged(
+    base: Found | Promise<Found>,
+    metric: Metric,
+    { filter, exclude, query, k }: ViewSearch,
+  ): Promise<ViewFound> {
     const changed = this.segments.map((part, at) =>
       this.searchSegment(part, query, k, metric, exclude, filter?.parts[at]),
     );
@@ -286,6 +297,10 @@ export class ItemView {
     if (item === undefined) throw new Error(`row ${row} is no item of this view`);
     return item;
   }
+}
+
+function withoutDelta({ rows, scores, plan, path, scored }: Found): ViewFound {
+  return { rows, scores, plan, path, scored, deltaRows: 0 };
 }
 
 function hitsOf({ rows, scores, counts }: NativeHits, q: number, k: number): SegmentHits {

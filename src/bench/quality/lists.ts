@@ -75,7 +75,7 @@ async function listsOn(view: ItemView, interactions: Interactions, options: List
       excludeSeen ? [query.seen, generation.exclusions.seenBy(user.user)] : [],
       generation,
     );
-    const search = (k: number, more: { exact: true } | { recall: number }): Promise<Found> =>
+    const search = (k: number, more: { exact: true } | { recall: number }): Found | Promise<Found> =>
       generation.searcher.search({ query: query.vector, k: Math.min(k, generation.items.rows), exclude, ...more });
     const exact = await search(kMax, { exact: true });
     const lists = new Map([['exact', cuts(exact.rows, ks)]]);

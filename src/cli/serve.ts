@@ -12,6 +12,7 @@ import { assertPortFree, listen } from '../http/server.js';
 import { Retriever } from '../retrieval/retriever.js';
 import { openUserStores } from '../retrieval/user-stores.js';
 import { Metrics } from '../telemetry/metrics.js';
+import { enableTracing } from '../telemetry/tracing.js';
 import { VERSION } from '../version.js';
 import { ServerAccess } from './access.js';
 import { announce, generationFacts, type ServingFacts } from './announce.js';
@@ -124,6 +125,7 @@ async function serve(flags: ServeFlags): Promise<void> {
     access.close();
     return new Primary(settings, data, { logger, isReused, asJson, skippedSignals: [...CRASHES] }).start();
   }
+  if (settings.traces) await enableTracing();
   const metrics = new Metrics();
   const store = new GenerationStore();
   const upserts = await openUpserts(settings, store, metrics, (message) => logger.warn(message));

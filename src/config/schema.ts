@@ -196,6 +196,9 @@ export const SettingsSchema = Type.Object(
       maximum: 3_600_000,
       description: 'least time between two such samples',
     }),
+    traces: Type.Boolean({
+      description: 'OpenTelemetry traces, by the package @opentelemetry/api and the SDK that the process is started with',
+    }),
     slow_request_ms: Type.Integer({
       minimum: 0,
       maximum: 3_600_000,
@@ -325,6 +328,7 @@ export const DEFAULTS: Omit<Settings, 'models'> = {
   allow_link_local: false,
   recall_sample_share: 0.01,
   recall_sample_gap_ms: 1000,
+  traces: false,
   slow_request_ms: 500,
   access_log_share: 0,
   log_level: 'info',

@@ -13,6 +13,7 @@ import type { AppParts } from './parts.js';
 import { pressureLimits } from './pressure.js';
 import { installRequestHooks } from './request-hooks.js';
 import { installRequestLog, requestIdOf } from './request-log.js';
+import { installTracing } from './request-trace.js';
 import { adminRoutes } from './routes/admin.js';
 import { benchReportRoutes } from './routes/bench-reports.js';
 import { consoleRoutes } from './routes/console.js';
@@ -55,6 +56,7 @@ export async function buildApp(parts: AppParts): Promise<FastifyInstance> {
 
   installRequestHooks(app, parts, headers);
   installRequestLog(app, settings);
+  installTracing(app);
 
   await app.register(underPressure, pressureLimits(settings));
   shedEarly(app, settings.timeout_ms, metrics);

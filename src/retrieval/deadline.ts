@@ -1,5 +1,6 @@
 /** The time that a request may take. Deadlines abandon work, they never abort it (a model run cannot be stopped). */
 import { BelfryError } from '../errors.js';
+import type { StageSpan } from '../telemetry/tracing.js';
 
 /** Kept back from stages, for cutting and writing the answer, or for finding another one. */
 export const RESERVE_MS = 3;
@@ -79,6 +80,12 @@ export class StageTimer {
     const now = performance.now();
     this.stages[stage] = (this.stages[stage] ?? 0) + (now - this.last);
     this.last = now;
+  }
+
+  /** Stages one after the other, as they were marked; what was marked again is one longer stage. */
+  spans(): StageSpan[] {
+    let at = this.started;
+    return Object.entries(this.stages).map(([name, ms]) => ({ name, startMs: at, endMs: (at += ms) }));
   }
 
   finish(): Record<string, number> {

@@ -2,6 +2,7 @@
 import { Pool } from 'undici';
 import { guardedLookup } from '../../config/addresses.js';
 import type { FeastSettings } from '../../config/feature-stores.js';
+import { traceHeaders } from '../../telemetry/tracing.js';
 import type { Id } from '../../types.js';
 import { readFeastAnswer } from './feast-answer.js';
 import type { FeatureStore, OnInvalid, StoredUser } from './feature-store.js';
@@ -68,6 +69,7 @@ export class FeastStore implements FeatureStore {
       headers: {
         'content-type': 'application/json',
         accept: 'application/json',
+        ...traceHeaders(),
         ...(authorization === undefined ? {} : { authorization }),
       },
       body,

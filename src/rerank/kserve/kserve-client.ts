@@ -5,6 +5,7 @@
  */
 import { type Dispatcher, Pool } from 'undici';
 import { BelfryError, show } from '../../errors.js';
+import { traceHeaders } from '../../telemetry/tracing.js';
 import type { TensorData } from '../../types.js';
 import {
   decodeResponse,
@@ -220,7 +221,7 @@ export class KserveClient {
     const answer = await this.#pool.request({
       method,
       path: this.#base + path,
-      headers: { ...headers, ...(authorization === undefined ? {} : { authorization }) },
+      headers: { ...headers, ...traceHeaders(), ...(authorization === undefined ? {} : { authorization }) },
       ...(body === undefined ? {} : { body }),
       signal,
     });

@@ -5,7 +5,7 @@
 import { type Static, type TSchema, Type } from 'typebox';
 import type { Calibration } from '../ann/planner.js';
 import { MlflowPinSchema } from '../config/mlflow.js';
-import { ServerSchema, STAGES } from '../config/models-folder.js';
+import { ServerSchema, STAGES } from '../config/registry.js';
 import type { ErrorCode } from '../errors.js';
 import { METRICS } from '../types.js';
 import { GATE_CODES, GATE_NAMES, type GateName } from './gates/gate.js';

@@ -18,7 +18,7 @@ import {
   type MlflowSettings,
   referenceText,
 } from '../config/mlflow.js';
-import { mlflowReferences, slug } from '../config/models-folder.js';
+import { mlflowReferences, slug } from '../config/registry.js';
 import { BelfryError } from '../errors.js';
 import {
   type FileFacts,

@@ -78,7 +78,10 @@ export type Effort = Pick<NativeSearch, 'mode' | 'ef' | 'stop' | 'stopRank' | 'p
 
 export interface Plan {
   readonly effort: Effort;
-  /** The recall that was asked for, and the calibrated one of what was chosen (1 for scans; unknown for an explicit ef). */
+  /**
+   * The recall that was asked for, and what the calibration surely found for what was chosen: the lower end of its interval,
+   * since the cheapest of many points is one that chance was kind to (1 for scans; unknown for an explicit ef).
+   */
   readonly target: number;
   readonly expectedRecall?: number;
   readonly expectedMicroseconds?: number;
@@ -173,7 +176,7 @@ export class SearchPlanner {
     return {
       // It stops by the row that it stopped by in the calibration: by an earlier one, a smaller k would be found worse.
       effort: { ...this.walk(k, Math.ceil(point.ef * factor), point.stop), stopRank: Math.max(point.k, k) },
-      expectedRecall: point.recall,
+      expectedRecall: point.recallLow,
       expectedMicroseconds: point.microseconds * factor * priceOf(share),
     };
   }
@@ -187,7 +190,7 @@ export class SearchPlanner {
     if (point === undefined) return undefined;
     return {
       effort: { mode: 'probe', probes: point.probes, rescore: defaultRescore(k) },
-      expectedRecall: point.recall,
+      expectedRecall: point.recallLow,
       expectedMicroseconds: cost(point),
     };
   }

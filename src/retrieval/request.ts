@@ -76,7 +76,7 @@ export interface Explanation {
   readonly stop?: number;
   /** Partitions scanned. */
   readonly probes?: number;
-  /** What the effort gave on the queries of the calibration; 1 for a scan. */
+  /** What the effort surely gave on the queries of the calibration (lower end of the 95 % interval); 1 for a scan. */
   readonly expected_recall?: number;
   /** Rows that a walk scored, or that a probe passed. */
   readonly scored?: number;

@@ -233,6 +233,7 @@ describe('live numbers', () => {
     expect(moment?.p50Ms).toBeCloseTo(1, 9); // half of the 100 new answers are below 1 ms
     expect(moment?.p99Ms).toBeCloseTo(1.98, 9);
     expect(moment?.recall).toBeUndefined();
+    expect(readMetrics(`${text(1, 0, 0, 0)}\nbelfry_recall_live 0.987`, 0).recall).toBe(0.987);
   });
 
   it('say nothing of an idle server, and begin anew with one that was started anew', () => {

@@ -59,7 +59,7 @@ export function readMetrics(text: string, at: number): Reading {
       case 'belfry_event_loop_delay_seconds':
         if (label('quantile') === '0.99') loopSeconds = value;
         break;
-      case 'belfry_live_recall':
+      case 'belfry_recall_live':
         recall = value;
         break;
     }

@@ -59,7 +59,7 @@ describe('a recall', () => {
     const chosen = plan({ recall });
     expect(chosen.effort).toEqual(walk(10, ef));
     expect(chosen).toMatchObject({ target: recall, expectedMicroseconds: microseconds });
-    expect(chosen.expectedRecall! - 0.005).toBeGreaterThanOrEqual(recall);
+    expect(chosen.expectedRecall).toBeGreaterThanOrEqual(recall);
     expect(chosen.why).toBe(`the cheapest walk whose recall is surely at least ${recall}; a scan costs 1000 us`);
   });
 
@@ -155,7 +155,7 @@ describe('probes of partitions', () => {
     expect(probing.plan({ k: 10, recall: 0.9, batch: 3 }).effort.mode).toBe('walk');
     const chosen = probing.plan({ k: 10, recall: 0.9, batch: 5 });
     expect(chosen.effort).toEqual({ mode: 'probe', probes: 4, rescore: defaultRescore(10) });
-    expect(chosen).toMatchObject({ expectedRecall: 0.93, expectedMicroseconds: 16 });
+    expect(chosen).toMatchObject({ expectedRecall: 0.925, expectedMicroseconds: 16 });
     expect(chosen.why).toBe('the cheapest probe whose recall is surely at least 0.9; a scan costs 280 us');
   });
   it('reach their target surely, as walks do', () => {

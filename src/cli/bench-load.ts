@@ -1,6 +1,7 @@
 /** `belfry bench load`: a load on a running server, its latency, its goodput, and the recall of its answers. */
 import { type Command, Option } from 'commander';
-import { DURING, type During, type DuringOptions, prepareDuring } from '../bench/load/during.js';
+import { DURING, type During, type Outage, prepareDuring } from '../bench/load/during.js';
+import { FAULTS, FaultProxy, type ProxyFault } from '../bench/load/fault-proxy.js';
 import { loadReport, type LoadRun } from '../bench/load/load-report.js';
 import { fileMix, recordedMix, type RequestMix, userMix } from '../bench/load/mix.js';
 import { oneOf, planLoad } from '../bench/load/options.js';
@@ -48,6 +49,8 @@ interface LoadFlags extends BenchOutputFlags {
   truth?: string;
   truthIds?: string;
   during?: string;
+  outageProxy?: string;
+  outage?: string;
   outageBegin?: string;
   outageEnd?: string;
   key?: string;
@@ -99,7 +102,9 @@ export function addBenchLoad(bench: Command): void {
     .option('--truth-ids <file>', '--truth holds row numbers: the item ids, .txt with one a line')
     .option('--recall-sample <n>', 'answers to judge', numberOf('--recall-sample'), 500)
     .option('--during <what>', 'swap, rebuild or scorer-outage in the middle of the run')
-    .option('--outage-begin <command>', 'shell command that breaks the scorer')
+    .option('--outage-proxy <port=url>', 'scorer-outage: listen there before the model server; serve with the proxy')
+    .option('--outage <how>', `how the proxy fails: ${FAULTS.join(', ')}; default hung`)
+    .option('--outage-begin <command>', 'scorer-outage: shell command that breaks the scorer')
     .option('--outage-end <command>', 'and the one that mends it')
     .addOption(new Option('--key <key>', 'API key of the requests').env('BELFRY_KEY'))
     .option('--admin-key <key>', 'API key for --during; default --key')
@@ -126,13 +131,13 @@ async function run(flags: LoadFlags): Promise<void> {
   const view = new LoadView();
   const exact = flags.data === undefined ? undefined : await ExactGenerations.of(flags.data);
   const stop = stopSignal();
+  const outage = await outageOf(flags);
   try {
     if (flags.kserve !== undefined) await target.mustBeReady(flags.kserve);
     const plain = await mixOf(flags, target, plan.seed);
     await target.rehearse(plain.requests);
     const mix = withKey(plain, flags.key);
-    const during =
-      what === undefined ? undefined : await prepareDuring(admin, { ...flags, what, outage: outageOf(flags) });
+    const during = what === undefined ? undefined : await prepareDuring(admin, { ...flags, what, outage });
     const runs: LoadRun[] = [];
     for (let i = 0; i < flags.repeats; i++) {
       view.begin(flags.repeats === 1 ? 'load' : `load ${i + 1} of ${flags.repeats}`);
@@ -165,6 +170,7 @@ async function run(flags: LoadFlags): Promise<void> {
     await target.close();
     await admin.close();
     await exact?.close();
+    if (outage !== undefined && 'proxy' in outage) await outage.proxy.close();
   }
 }
 
@@ -178,8 +184,15 @@ function withKey(mix: RequestMix, key: string | undefined): RequestMix {
   return { ...mix, requests };
 }
 
-function outageOf({ outageBegin: begin, outageEnd: end }: LoadFlags): DuringOptions['outage'] {
-  return begin === undefined || end === undefined ? undefined : { begin, end };
+async function outageOf({ outageBegin, outageEnd, outageProxy, outage }: LoadFlags): Promise<Outage | undefined> {
+  if (outageProxy !== undefined) {
+    const [, port, url] = /^(\d{1,5})=(http:\/\/[^/]+\/?)$/.exec(outageProxy) ?? [];
+    if (url === undefined || !URL.canParse(url))
+      throw invalid('--outage-proxy', 'PORT=http://host:port of the model server', outageProxy);
+    const fault = outage === undefined ? 'hung' : oneOf<ProxyFault>('--outage', outage, FAULTS);
+    return { proxy: await FaultProxy.open(Number(port), new URL(url)), fault };
+  }
+  return outageBegin === undefined || outageEnd === undefined ? undefined : { begin: outageBegin, end: outageEnd };
 }
 
 function checkShares(flags: LoadFlags): void {

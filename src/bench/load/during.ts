@@ -2,16 +2,20 @@
 import { spawn } from 'node:child_process';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { BelfryError, show } from '../../errors.js';
+import type { FaultProxy, ProxyFault } from './fault-proxy.js';
 import type { LoadEvent, LoadHooks } from './run-load.js';
 import type { Target } from './target.js';
 
 export const DURING = ['swap', 'rebuild', 'scorer-outage'] as const;
 export type During = (typeof DURING)[number];
 
+/** Shell commands that break the scorer and mend it, or a proxy before it that can do both. */
+export type Outage =
+  { readonly begin: string; readonly end: string } | { readonly proxy: FaultProxy; readonly fault: ProxyFault };
+
 export interface DuringOptions {
   readonly what: During;
-  /** Shell commands that break the scorer, and mend it. */
-  readonly outage?: { readonly begin: string; readonly end: string } | undefined;
+  readonly outage?: Outage | undefined;
 }
 
 type Action = NonNullable<LoadHooks['during']>;
@@ -27,7 +31,7 @@ export async function prepareDuring(target: Target, { what, outage }: DuringOpti
     if (outage === undefined)
       throw new BelfryError(
         'BELFRY_INVALID_ARGUMENT',
-        '--during scorer-outage: expected --outage-begin and --outage-end, the commands that break your scorer and mend it',
+        '--during scorer-outage: expected --outage-proxy PORT=URL, or --outage-begin and --outage-end, the commands that break your scorer and mend it',
         { field: '--outage-begin' },
       );
     return outageAction(outage);
@@ -90,17 +94,18 @@ function rebuildAction(admin: Admin): Action {
   };
 }
 
-function outageAction({ begin, end }: { readonly begin: string; readonly end: string }): Action {
+function outageAction(outage: Outage): Action {
+  const isProxy = 'proxy' in outage;
   return async ({ elapsedMs, seconds }) => {
     await sleep(FIRST * seconds * 1000 - elapsedMs());
     const from = elapsedMs();
-    await shell('--outage-begin', begin);
+    await (isProxy ? outage.proxy.begin(outage.fault) : shell('--outage-begin', outage.begin));
     try {
       await sleep(SECOND * seconds * 1000 - elapsedMs());
     } finally {
-      await shell('--outage-end', end);
+      await (isProxy ? outage.proxy.end() : shell('--outage-end', outage.end));
     }
-    return [{ label: 'outage', from, to: elapsedMs() }];
+    return [{ label: isProxy ? `outage (${outage.fault})` : 'outage', from, to: elapsedMs() }];
   };
 }
 

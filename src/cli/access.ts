@@ -92,6 +92,15 @@ export function accessFindings(settings: Settings, tls: TlsFiles | undefined): {
   return found.map((message) => ({ message }));
 }
 
+/** For `belfry doctor`: what is open, with its cure. Errors: as open(). */
+export function accessState(settings: Settings): string | readonly ['warning', string] {
+  assertClosed(settings);
+  const found = accessFindings(settings, readTls(settings));
+  if (found.length > 0) return ['warning', found.map(({ message }) => message).join('; ')];
+  const who = settings.keys === undefined ? 'this machine only, without keys' : `keys of ${settings.keys}`;
+  return `${who}, ${settings.tls_cert === undefined ? 'plain HTTP' : 'TLS'}`;
+}
+
 function keysFindings(path: string): string[] {
   const ring = KeyRing.open(path);
   ring.close();

@@ -14,6 +14,7 @@ import { DataFolder } from '../generation/data-folder.js';
 import { rehearseBuild } from '../generation/rehearse.js';
 import { latestLooker, prefixLooker } from '../object-store/looks.js';
 import { modelServerState } from './model-server-state.js';
+import { accessState } from './access.js';
 import { addExportOptions, type ExportFlags, exportSettings } from './export-options.js';
 import { colors, formatBytes, numberOf, print, printJson } from './terminal.js';
 
@@ -81,6 +82,7 @@ async function doctor(flags: ExportFlags & { port?: number; modelServer?: string
     for (const server of servers) await check(`server ${server.name}`, () => modelServerState(server));
     if (!isRemote) for (const step of rehearseBuild(models, servers)) await check(step.name, step.run);
     await check('port', () => portState(host, port));
+    await check('access', () => accessState(settings as Settings));
   }
 
   const failed = findings.some(({ status }) => status === 'failed');

@@ -1,5 +1,6 @@
 /** Calls of the service. Every failure is an ApiError with the service's own envelope, or one made here of the same form. */
 import type { ErrorEnvelope, Id, Info, RetrieveAnswer, RetrieveBody, SimilarAnswer } from './contract.js';
+import { askForKey, withKey } from './key.js';
 
 export class ApiError extends Error {
   constructor(
@@ -85,7 +86,8 @@ async function request<T>(url: string, init: RequestInit): Promise<T> {
 
 async function reach(url: string, init: RequestInit): Promise<Response> {
   try {
-    return await fetch(url, init);
+    const response = await fetch(url, withKey(init));
+    return response.status === 401 && (await askForKey()) ? await fetch(url, withKey(init)) : response;
   } catch (error) {
     if (isAbort(error)) throw error;
     throw new ApiError(

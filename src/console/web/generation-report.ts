@@ -7,14 +7,14 @@ import { type Diff, fetchReport, type GateResult, pictureOf } from './generation
 export async function createReport(id: string, place: HTMLElement): Promise<void> {
   replace(place, h('p', { class: 'muted' }, 'Loading\u2026'));
   try {
-    const { gates, diff, build_seconds, recall } = await fetchReport(id);
+    const [{ gates, diff, build_seconds, recall }, picture] = await Promise.all([fetchReport(id), pictureOf(id)]);
     replace(
       place,
       h('p', { class: 'muted' }, `Built in ${build_seconds.toFixed(1)} s; searches aim at recall ${recall.target}.`),
       gateTable(gates),
       diff !== undefined && diffTable(diff),
       h('img', {
-        src: pictureOf(id),
+        src: picture,
         alt: `Recall against cost of a query, generation ${id}`,
         width: 500,
         height: 380,

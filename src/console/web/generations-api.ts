@@ -1,5 +1,5 @@
 /** The part of /admin that the page uses. The service's own schemas stand in src/http/routes/. */
-import { getJson, postJson } from './api.js';
+import { getJson, getText, postJson } from './api.js';
 import type { Id } from './contract.js';
 
 export interface Problem {
@@ -86,6 +86,8 @@ export const fetchGenerations = (): Promise<Generations> => getJson('/admin/gene
 export const fetchRebuild = (): Promise<Rebuild> => getJson('/admin/rebuild');
 export const fetchReport = (id: string): Promise<Report> =>
   getJson(`/admin/generations/${encodeURIComponent(id)}/report`);
-export const pictureOf = (id: string): string => `/admin/generations/${encodeURIComponent(id)}/report.svg`;
+/** As a data address: an image that the browser fetches by itself would carry no key. */
+export const pictureOf = async (id: string): Promise<string> =>
+  `data:image/svg+xml,${encodeURIComponent(await getText(`/admin/generations/${encodeURIComponent(id)}/report.svg`))}`;
 export const activate = (id: string): Promise<{ readonly serving: string | null; readonly problem?: Problem }> =>
   postJson(`/admin/generations/${encodeURIComponent(id)}/activate`);

@@ -15,7 +15,7 @@ export interface ServerTraffic extends Traffic {
 }
 
 export function openTraffic(
-  settings: Pick<Settings, 'traffic'>,
+  settings: { readonly traffic?: Settings['traffic'] },
   data: string,
   store: GenerationStore,
   metrics: Metrics,

@@ -5,8 +5,9 @@
 import { BelfryError } from '../errors.js';
 import type { TensorSpec } from '../types.js';
 import type { FeatureSource, InputBinding, InputBindings } from './binding-schema.js';
-import { type BoundInput, BoundInputs, type BoundSlot } from './bound-inputs.js';
-import { columnEncoder, makeSlot } from './feature-slot.js';
+import { candidateWriter } from './candidate-rows.js';
+import { type BoundInput, BoundInputs, type BoundSlot, PER_CANDIDATE } from './bound-inputs.js';
+import { encodeColumn, makeSlot } from './feature-slot.js';
 import type { FeatureTable } from './feature-table.js';
 import { type BindableDtype, EXACT_INTEGERS, isBindable } from './tensor-writer.js';
 import { loadVocabulary, type Vocabulary, type VocabularySources } from './vocabulary.js';
@@ -67,9 +68,6 @@ export async function compileBinding(options: CompileOptions): Promise<BoundInpu
 export function describe({ dtype, shape }: Pick<TensorSpec, 'dtype' | 'shape'>): string {
   return `${dtype} [${shape === null ? '?' : shape.map((dim) => dim ?? 'N').join(', ')}]`;
 }
-
-/** Of the sources that no table has: one value for each candidate. */
-const PER_CANDIDATE: ReadonlySet<string> = new Set(['item_embedding', 'retrieval.score', 'retrieval.rank']);
 
 class Compiler {
   readonly problems: string[] = [];
@@ -224,7 +222,7 @@ class Compiler {
     const isList = found === undefined ? width > 1 : found.kind === 'string_list' || found.kind === 'number_list';
     // A bag is not padded: NaN marks the gaps that BoundInputs closes.
     const slot = makeSlot(isBag ? { ...binding, pad: Number.NaN } : binding, vocabulary, width, isList, dtype);
-    const bound = { slot, side, column, source, strings: null } as const;
+    const bound = { slot, side, column, source, strings: null, writer: null } as const;
     if (found !== undefined && dtype === 'string') {
       const isListColumn = found.kind === 'string_list' || found.kind === 'number_list';
       if (width > 1 && !isListColumn)
@@ -232,9 +230,10 @@ class Compiler {
       return { ...bound, encoder: null, strings: found };
     }
     if (found !== undefined) {
-      const encoder = columnEncoder(slot, found);
-      if (typeof encoder === 'string') return fail(`column ${name} of ${table!.name} does not fit: ${encoder}`);
-      return { ...bound, encoder };
+      const column = encodeColumn(slot, found);
+      if (typeof column === 'string') return fail(`column ${name} of ${table!.name} does not fit: ${column}`);
+      const writer = side === 'item' ? candidateWriter(slot, found, column.encoded, dtype) : null;
+      return { ...bound, encoder: column.encoder, writer };
     }
     if (side === 'item' && !slot.hasMissing) {
       const columns = table?.columns.map((entry) => entry.name).join(', ') || 'none';

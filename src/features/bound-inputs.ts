@@ -1,6 +1,7 @@
 /** A compiled binding: features in, tensors out. Synchronous and free of per-value objects: it runs once per request. */
 import { BelfryError } from '../errors.js';
-import type { Features, FeatureValue, TensorData } from '../types.js';
+import type { Features, FeatureValue, TensorData, TensorValues } from '../types.js';
+import { type CandidateWriter, isWritable, repeatedRow, writeAbsent } from './candidate-rows.js';
 import { type FeatureColumn, valueAt } from './feature-column.js';
 import { type ColumnEncoder, checkFeature, encodeStrings, encodeValue, type Slot } from './feature-slot.js';
 import { type BindableDtype, toTensorValues } from './tensor-writer.js';
@@ -13,6 +14,8 @@ export interface BoundSlot {
   readonly column: number;
   /** Present when a table has the column. */
   readonly encoder: ColumnEncoder | null;
+  /** Present for an item column that fits its tensor as it is (candidate-rows.ts). */
+  readonly writer: CandidateWriter | null;
   /** The column itself, for inputs of strings. */
   readonly strings: FeatureColumn | null;
 }
@@ -132,6 +135,8 @@ export class BoundInputs {
       const data = this.#given(batch.itemEmbeddings, only, count);
       return { dtype: 'float32', dims, data: data as Float32Array };
     }
+    if (isOfOneUser(batch) && input.slots.every((slot) => canRepeat(slot, input.dtype)))
+      return { dtype: input.dtype, dims, data: this.#repeated(input, batch) };
     if (this.#scratch.length < count) this.#scratch = new Float64Array(count);
     for (const slot of input.slots) this.#write(slot, batch, this.#scratch, input.width, slot.column);
     return { dtype: input.dtype, dims, data: toTensorValues(numeric(input), this.#scratch, count) };
@@ -154,6 +159,28 @@ export class BoundInputs {
     }
     starts.set(input.name, begins);
     return { dtype: input.dtype, dims: [filled], data: toTensorValues(numeric(input), rows, filled) };
+  }
+
+  /** One row for all candidates, then what each of them has. */
+  #repeated(input: BoundInput, batch: BindingBatch): TensorValues {
+    const { slots, width } = input;
+    if (this.#scratch.length < width) this.#scratch = new Float64Array(width);
+    for (const bound of slots) {
+      if (bound.side === 'item') writeAbsent(bound.slot, this.#scratch, bound.column);
+      else if (isPerCandidate(bound)) this.#scratch.fill(0, bound.column, bound.column + bound.slot.width);
+      else this.#write(bound, { ...batch, rows: 1 }, this.#scratch, width, bound.column);
+    }
+    const { cells, values, step } = repeatedRow(toTensorValues(numeric(input), this.#scratch, width), batch.rows);
+    for (const { writer, source, side, column, slot } of slots) {
+      const [stride, at] = [width * step, column * step];
+      if (writer !== null) writer(this.#rowsOf('item', batch), cells, stride, at, step);
+      else if (side === 'given' && PER_CANDIDATE.has(source)) {
+        const given = this.#given(givenOf(source, batch), source, batch.rows * slot.width);
+        for (let row = 0, from = 0; row < batch.rows; row++)
+          for (let i = 0; i < slot.width; i++) cells[row * stride + at + i * step] = given[from++]!;
+      }
+    }
+    return values;
   }
 
   /** Words as they are, for graphs that hold their own vocabulary. */
@@ -206,13 +233,7 @@ export class BoundInputs {
       for (let i = 0; i < slot.width; i++) out[at + i] = embedding[i]!;
       repeatFirst(out, batch.rows, stride, at, slot.width);
     } else {
-      const values =
-        source === 'item_embedding'
-          ? batch.itemEmbeddings
-          : source === 'retrieval.score'
-            ? batch.retrievalScores
-            : batch.retrievalRanks;
-      const given = this.#given(values, source, batch.rows * slot.width);
+      const given = this.#given(givenOf(source, batch), source, batch.rows * slot.width);
       for (let row = 0; row < batch.rows; row++) {
         for (let i = 0; i < slot.width; i++) out[row * stride + at + i] = given[row * slot.width + i]!;
       }
@@ -236,6 +257,30 @@ export class BoundInputs {
     }
     return values;
   }
+}
+
+/** Of the sources that no table has: one value for each candidate. */
+export const PER_CANDIDATE: ReadonlySet<string> = new Set(['item_embedding', 'retrieval.score', 'retrieval.rank']);
+
+function isPerCandidate({ side, source }: BoundSlot): boolean {
+  return side === 'given' && PER_CANDIDATE.has(source);
+}
+
+function givenOf(source: string, batch: BindingBatch): ArrayLike<number> | undefined {
+  if (source === 'item_embedding') return batch.itemEmbeddings;
+  return source === 'retrieval.score' ? batch.retrievalScores : batch.retrievalRanks;
+}
+
+/** Candidates that are all in the table, of one user. */
+function isOfOneUser({ users, userRows, itemFeatures, rows }: BindingBatch): boolean {
+  return users === undefined && userRows === undefined && itemFeatures === undefined && rows > 0;
+}
+
+/** Whole numbers up to a rank fit the low half of an int64; scores and embeddings belong into floats. */
+function canRepeat(bound: BoundSlot, dtype: BindableDtype): boolean {
+  if (!isWritable(dtype)) return false;
+  if (bound.side === 'item') return bound.writer !== null || bound.encoder === null;
+  return !isPerCandidate(bound) || dtype !== 'int64' || bound.source === 'retrieval.rank';
 }
 
 /** Strings go their own way, and binding.ts makes no bags of them. */

@@ -174,8 +174,14 @@ export function checkFeature(slot: Slot, value: FeatureValue | undefined, field:
   for (const entry of value) checkEntry(entry, `a list of ${entryKind}s`);
 }
 
+export interface EncodedColumn {
+  readonly encoder: ColumnEncoder;
+  /** By stored entry or by word of the dictionary; in lists NaN is skipped. */
+  readonly encoded: Float64Array;
+}
+
 /** An encoder for a whole column, or the reason why the column does not fit the slot. */
-export function columnEncoder(slot: Slot, column: FeatureColumn): ColumnEncoder | string {
+export function encodeColumn(slot: Slot, column: FeatureColumn): EncodedColumn | string {
   const isListColumn = column.kind === 'string_list' || column.kind === 'number_list';
   if (slot.width > 1 && !isListColumn) return `it is a ${column.kind} column, and width ${slot.width} needs a list`;
   if (slot.vocabulary === null && (column.kind === 'string' || column.kind === 'string_list'))
@@ -189,9 +195,13 @@ export function columnEncoder(slot: Slot, column: FeatureColumn): ColumnEncoder 
     const bad = numbers.find((value) => Math.abs(value) > slot.largest);
     if (bad !== undefined) return `it holds ${bad}, and the input takes numbers within ±${slot.largest}`;
   }
-  if (column.kind === 'string_list' || column.kind === 'number_list')
-    return listEncoder(slot, column.offsets, encodedEntries(slot, column), column);
   const encoded = encodedEntries(slot, column);
+  return { encoder: encoderOf(slot, column, encoded), encoded };
+}
+
+function encoderOf(slot: Slot, column: FeatureColumn, encoded: Float64Array): ColumnEncoder {
+  if (column.kind === 'string_list' || column.kind === 'number_list')
+    return listEncoder(slot, column.offsets, encoded, column);
   const { missing } = slot;
   if (column.kind === 'string') {
     const { codes } = column;

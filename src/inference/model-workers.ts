@@ -20,11 +20,11 @@ export class ModelWorkers {
     this.#pool = this.#start();
   }
 
-  /** Rejects when the worker ended, or when the task cannot be sent to one. */
-  async run(task: unknown, name: string): Promise<unknown> {
+  /** Rejects when the worker ended, or when the task cannot be sent to one. Buffers of `moved` are handed over, not copied. */
+  async run(task: unknown, name: string, moved: readonly ArrayBuffer[] = []): Promise<unknown> {
     if (this.#isClosed) throw new Error('its workers are closed');
     this.#pool ??= this.#start();
-    return await this.#pool.run(task, { name });
+    return await this.#pool.run(task, { name, transferList: [...moved] });
   }
 
   /** Ends the workers, which must be idle. */

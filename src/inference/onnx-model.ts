@@ -45,10 +45,13 @@ export interface RunOptions {
   /** Outputs to compute; all of them by default. */
   readonly fetches?: readonly string[];
   readonly signal?: AbortSignal;
+  /** Makes the feeds again. With it they are handed over to the worker, not copied, and of no use to the caller any more. */
+  readonly remake?: () => Readonly<Record<string, TensorData>>;
 }
 
 interface Waiting {
   readonly task: RunTask;
+  readonly remake: RunOptions['remake'];
   readonly sentNs: bigint;
   readonly resolve: (run: OnnxRun) => void;
   readonly reject: (error: unknown) => void;
@@ -102,7 +105,7 @@ export class OnnxModel {
   }
 
   /**
-   * Runs the model once. The feeds are copied to the worker, so the caller may reuse them. When `signal` aborts, the
+   * Runs the model once. The feeds are copied to the worker, so the caller may reuse them, unless it can make them again. When `signal` aborts, the
    * promise rejects with BELFRY_DEADLINE_EXCEEDED: a waiting run is dropped, one that has begun ends unheard.
    */
   run(feeds: Readonly<Record<string, TensorData>>, options: RunOptions = {}): Promise<OnnxRun> {
@@ -116,6 +119,7 @@ export class OnnxModel {
       }
       const waiting: Waiting = {
         task: { feeds, fetches: options.fetches ?? null },
+        remake: options.remake,
         sentNs: process.hrtime.bigint(),
         resolve,
         reject,
@@ -162,7 +166,7 @@ export class OnnxModel {
       const waiting = this.#queue.shift();
       if (waiting === undefined) break;
       this.#running++;
-      void this.#submit(waiting.task, waiting.sentNs)
+      void this.#submit(waiting)
         .then(waiting.resolve, waiting.reject)
         .finally(() => {
           waiting.release();
@@ -177,10 +181,10 @@ export class OnnxModel {
     if (this.pending === 0) this.#drained?.();
   }
 
-  async #submit(task: RunTask, sentNs: bigint): Promise<OnnxRun> {
+  async #submit({ task, sentNs, remake }: Waiting): Promise<OnnxRun> {
     let reply: RunReply;
     try {
-      reply = await this.#post(task);
+      reply = await this.#post(task, remake);
     } catch (error) {
       throw new BelfryError(
         'BELFRY_MODEL_FAILED',
@@ -195,13 +199,21 @@ export class OnnxModel {
   }
 
   /** Fault W1: a worker out of memory dies alone and the pool replaces it; a run has no side effects, so one retry is safe. */
-  async #post(task: RunTask): Promise<RunReply> {
+  async #post(task: RunTask, remake: RunOptions['remake']): Promise<RunReply> {
+    const send = (one: RunTask): Promise<unknown> =>
+      this.#pool.run(one, 'runModel', remake === undefined ? [] : buffersOf(one.feeds));
     try {
-      return (await this.#pool.run(task, 'runModel')) as RunReply;
+      return (await send(task)) as RunReply;
     } catch {
-      return (await this.#pool.run(task, 'runModel')) as RunReply;
+      return (await send(remake === undefined ? task : { ...task, feeds: remake() })) as RunReply;
     }
   }
+}
+
+/** Each once: two tensors may share one. */
+function buffersOf(feeds: RunTask['feeds']): ArrayBuffer[] {
+  const views = Object.values(feeds).map(({ data }) => data);
+  return [...new Set(views.flatMap((data) => (ArrayBuffer.isView(data) ? [data.buffer as ArrayBuffer] : [])))];
 }
 
 async function loadIn(pool: ModelWorkers): Promise<LoadReply> {

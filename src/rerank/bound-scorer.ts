@@ -34,7 +34,12 @@ export interface BoundScorerOptions {
   /** Runs the model once. The outputs named in `fetches` must be there; errors are BelfryErrors of the back end. */
   readonly run: (
     feeds: Readonly<Record<string, TensorData>>,
-    options: { readonly fetches: readonly string[]; readonly signal?: AbortSignal },
+    options: {
+      readonly fetches: readonly string[];
+      readonly signal?: AbortSignal;
+      /** The feeds are the back end's own: it may hand their buffers over, and have them made again. */
+      readonly remake: () => Readonly<Record<string, TensorData>>;
+    },
   ) => Promise<ModelRun>;
   readonly close: () => Promise<void>;
 }
@@ -82,9 +87,10 @@ export class BoundScorer implements Reranker {
     await Promise.all(
       this.#pieces(rows).map(async (piece) => {
         const started = performance.now();
-        const feeds = this.feedsOf(request, candidates, piece);
+        const remake = () => this.feedsOf(request, candidates, piece);
+        const feeds = remake();
         gatherMs += performance.now() - started;
-        const run = await this.#run(feeds, piece.rows, signal);
+        const run = await this.#run(feeds, remake, piece.rows, signal);
         scores.set(run.scores.subarray(0, piece.end - piece.start), piece.start);
         // Pieces run beside each other: the slowest is what the request waits for.
         queueMs = Math.max(queueMs, run.queueMs);
@@ -114,6 +120,7 @@ export class BoundScorer implements Reranker {
 
   async #run(
     feeds: Readonly<Record<string, TensorData>>,
+    remake: () => Readonly<Record<string, TensorData>>,
     rows: number,
     signal: AbortSignal | undefined,
   ): Promise<{ scores: Float32Array; queueMs: number; runMs: number }> {
@@ -124,6 +131,7 @@ export class BoundScorer implements Reranker {
       outputs: tensors,
     } = await run(feeds, {
       fetches: outputs.names,
+      remake,
       ...(signal === undefined ? {} : { signal }),
     });
     return { scores: outputs.scoresOf(tensors, rows), queueMs, runMs };

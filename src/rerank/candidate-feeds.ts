@@ -20,7 +20,6 @@ export function candidateFeeds(
   const { start, end, rows } = piece;
   const { embeddings, features } = candidates;
   const dims = embeddings === undefined ? 0 : embeddings.length / candidates.rows.length;
-  const isWhole = start === 0 && end === candidates.rows.length && rows === end;
   const itemRows = new Int32Array(rows).fill(-1);
   const scores = new Float64Array(rows);
   const ranks = new Float64Array(rows);
@@ -29,8 +28,9 @@ export function candidateFeeds(
     scores[at - start] = candidates.scores[at]!;
     ranks[at - start] = at + 1;
   }
-  const vectors = embeddings === undefined || isWhole ? embeddings : new Float32Array(rows * dims);
-  if (!isWhole && embeddings !== undefined) vectors!.set(embeddings.subarray(start * dims, end * dims));
+  // A copy: tensors are handed over to a worker, and the caller keeps its own.
+  const vectors = embeddings === undefined ? undefined : new Float32Array(rows * dims);
+  vectors?.set(embeddings!.subarray(start * dims, end * dims));
   return bound.fill({
     rows,
     user: userFeatures(bound, request),

@@ -2,7 +2,9 @@
 import { rmSync } from 'node:fs';
 import type { FastifyInstance, LightMyRequestResponse } from 'fastify';
 import type { WrittenStores } from '../../src/config/feature-stores.js';
-import { DEFAULTS } from '../../src/config/schema.js';
+import { openTraffic } from '../../src/cli/open-traffic.js';
+import { DEFAULTS, type Settings } from '../../src/config/schema.js';
+import type { BelfryError } from '../../src/errors.js';
 import { type BuildOptions, ensureGeneration } from '../../src/generation/build.js';
 import { Generation, type LoadOptions } from '../../src/generation/generation.js';
 import { GenerationStore } from '../../src/generation/store.js';
@@ -20,6 +22,10 @@ export interface Service {
   readonly store: GenerationStore;
   readonly upserts: ItemUpserts | undefined;
   readonly metrics: Metrics;
+  /** The data folder. */
+  readonly data: string;
+  /** What went wrong in the shadow. */
+  readonly heard: readonly (readonly [what: string, error: BelfryError])[];
   post(url: string, body: unknown, headers?: Record<string, string>): Promise<LightMyRequestResponse>;
   close(): Promise<void>;
 }
@@ -32,6 +38,7 @@ export async function startService(
     settings?: Partial<HttpSettings>;
     upserts?: Partial<UpsertOptions>;
     stores?: WrittenStores['feature_stores'];
+    traffic?: NonNullable<Settings['traffic']>;
     parts?: Partial<AppParts>;
   } = {},
 ): Promise<Service> {
@@ -47,7 +54,11 @@ export async function startService(
       ? undefined
       : await ItemUpserts.open({ data, store, metrics, fsync: 'off', logBytes: 1 << 30, ...options.upserts });
   const userFeatures = await openUserStores({ feature_stores: options.stores }, metrics);
-  const retriever = new Retriever(store, metrics, undefined, upserts, userFeatures);
+  const heard: [what: string, error: BelfryError][] = [];
+  const traffic = openTraffic(options, data, store, metrics, (what, error) => {
+    heard.push([what, error]);
+  });
+  const retriever = new Retriever(store, metrics, undefined, upserts, userFeatures, undefined, traffic);
   const app = await buildApp({
     retriever,
     metrics,
@@ -62,6 +73,8 @@ export async function startService(
     store,
     upserts,
     metrics,
+    data,
+    heard,
     post: (url, body, headers = {}) =>
       app.inject({
         method: 'POST',
@@ -73,6 +86,7 @@ export async function startService(
       await app.close();
       await upserts?.close();
       await userFeatures.close();
+      await traffic.shadows.close();
       await store.close();
       rmSync(data, { recursive: true, force: true });
     },

@@ -82,6 +82,17 @@ describe('running a model in a worker', () => {
     expect(run.outputs.user_embedding!.dims).toEqual([1, 4]);
   });
 
+  it('takes over feeds that can be made again, and makes them again for the retry', async () => {
+    const model = await open('user_tower.onnx');
+    const make = () => ({ user_features: tensor('float32', [1, 5], [1, 2, 3, 1, 0.5]) });
+    const feeds = make();
+    const wanted = await model.run(make());
+    expect(await model.run(feeds, { remake: make })).toMatchObject({ outputs: wanted.outputs });
+    expect(feeds.user_features.data.length).toBe(0); // moved, not copied
+    // A task that never reaches the model: its buffers may be gone already.
+    expect(await model.run(feeds, { remake: make })).toMatchObject({ outputs: wanted.outputs });
+  });
+
   it('works with several workers', async () => {
     const model = await open('slow.onnx', { workers: 2 });
     const runs = await Promise.all(Array.from({ length: 6 }, () => model.run(rounds(500))));

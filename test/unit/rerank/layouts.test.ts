@@ -49,7 +49,7 @@ describe('inputs of a scorer', () => {
     expectClose((await scorer.score(request, candidates)).scores, pythons('broadcast'), 1e-4);
     const { broadcast, ...user } = BINDINGS.broadcast_open!.user as Record<string, unknown>;
     expect(broadcast).toBe(true);
-    const each = await open('broadcast_open', { inputs: { ...BINDINGS.broadcast!, user } as InputBindings });
+    const each = await open('broadcast_open', { inputs: { ...BINDINGS.broadcast!, user } as unknown as InputBindings });
     expect(each.feedsOf(request, candidates).user!.dims).toEqual([N, 2]);
     expectClose((await each.score(request, candidates)).scores, pythons('broadcast'), 1e-4);
   });

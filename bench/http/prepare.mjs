@@ -69,7 +69,7 @@ export async function prepareGlove() {
     models,
     data,
     naive: naiveServer({ folder, items, vectors, dims, judge, files: { itemIds, userIds, users: queries } }),
-    bodies: Array.from({ length: users }, (_, row) => ({ user_id: userId(row), k: K, recall: RECALL })),
+    bodies: (recall) => Array.from({ length: users }, (_, row) => ({ user_id: userId(row), k: K, recall })),
     judged: JUDGED,
     judge: (answers) =>
       judge(answers.map(({ items: found }) => found.map(({ id }) => Number(id.slice('item-'.length))))),

@@ -35,6 +35,7 @@ export type ToWorker =
   /** The answer to `here`. `isLate`: others serve already, so load first and listen then. */
   | { readonly kind: 'begin'; readonly isLate: boolean; readonly state: ClusterState }
   | { readonly kind: 'state'; readonly state: ClusterState }
+  | { readonly kind: 'stop' }
   | { readonly kind: 'answer'; readonly id: number; readonly value: unknown }
   | {
       readonly kind: 'refusal';

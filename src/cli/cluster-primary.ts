@@ -87,7 +87,8 @@ export class Primary {
       (worker) =>
         new Promise<void>((resolve) => {
           worker.once('exit', () => resolve());
-          worker.process.kill('SIGTERM');
+          // Not by a signal: a terminal has sent them one already, and a second one means "at once".
+          tell(worker, { kind: 'stop' });
         }),
     );
     await Promise.all([...gone, this.#builds.close()]);
@@ -117,7 +118,7 @@ export class Primary {
     const facts = { worker: worker.process.pid, code, signal, lived_s: Math.round(livedMs / 1000) };
     if (pauseMs === undefined) {
       logger.fatal(facts, 'a worker died again and again; its place stays empty');
-      if (this.#workers().length === 0) this.#end(1);
+      if (this.#workers().length === 0) await this.#end(1);
       return;
     }
     logger.error({ ...facts, pause_ms: pauseMs }, 'a worker died; another one is started');
@@ -126,9 +127,9 @@ export class Primary {
     if (!this.#isStopping) this.#fork(place);
   }
 
-  #end(code: number): void {
-    process.exitCode = code;
-    process.kill(process.pid, 'SIGTERM'); // the way that every other stop takes
+  async #end(code: number): Promise<void> {
+    await this.stop();
+    process.exit(code);
   }
 
   async #hear(place: Place, worker: Worker, message: ToPrimary): Promise<void> {

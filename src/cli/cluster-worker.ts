@@ -25,6 +25,8 @@ export class PrimaryLink {
   #state: ClusterState = { workers: { count: 0, ready: 0 } };
   #isLate = false;
   #begun: (() => void) | undefined;
+  /** Called when the primary stops. */
+  onStop: () => void = () => undefined;
   #onState: () => void = () => undefined;
   #metrics: Metrics | undefined;
   #timer: NodeJS.Timeout | undefined;
@@ -97,6 +99,8 @@ export class PrimaryLink {
       case 'state':
         this.#state = message.state;
         return this.#onState();
+      case 'stop':
+        return this.onStop();
       case 'answer':
       case 'refusal': {
         const waiting = this.#waiting.get(message.id);

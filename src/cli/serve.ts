@@ -153,7 +153,10 @@ async function serve(flags: ServeFlags): Promise<void> {
       : new PrimaryBuilds(link, data.path);
   const { rebuilder, nextScheduled } = builds;
   // Fastify's own information lines (it says that it listens) repeat ours.
-  const appLogger = logger.child({}, { level: settings.access_log_share === 0 && logger.isLevelEnabled('info') ? 'warn' : logger.level });
+  const appLogger = logger.child(
+    {},
+    { level: settings.access_log_share === 0 && logger.isLevelEnabled('info') ? 'warn' : logger.level },
+  );
   const app = await buildApp({
     retriever,
     ...(settings.upserts ? { upserts } : {}),
@@ -173,7 +176,7 @@ async function serve(flags: ServeFlags): Promise<void> {
   if (link?.isLate === true) await follower.start();
   const admin = await access.start(app, logger);
   const address = await listen(app, settings);
-  closeWithGrace({ delay: DRAIN_MS, logger: false, skip: [...CRASHES] }, async ({ err }) => {
+  const ending = closeWithGrace({ delay: DRAIN_MS, logger: false, skip: [...CRASHES] }, async ({ err }) => {
     if (err !== undefined) logger.fatal({ err }, 'stopping after an error');
     retriever.isDraining = true;
     await setTimeout(LATE_REQUESTS_MS);
@@ -186,6 +189,7 @@ async function serve(flags: ServeFlags): Promise<void> {
     await traffic.shadows.close();
     await store.close();
   });
+  if (link !== undefined) link.onStop = () => void (retriever.isDraining || ending.close());
   stop.release();
   if (link?.isLate !== true) await follower.start();
 

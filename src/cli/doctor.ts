@@ -1,18 +1,28 @@
 /** `belfry doctor`: what this machine and this models folder lack, each with its cure. Exit code 3 when something fails. */
+import { readFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { availableParallelism, totalmem } from 'node:os';
 import { access, constants, statfs } from 'node:fs/promises';
+import { join } from 'node:path';
 import type { Command } from 'commander';
 import { loadAddon } from '../ann/addon.js';
 import { dataFolder, loadSettings } from '../config/load.js';
+import { readFeatureStores } from '../config/feature-stores.js';
+import type { BroughtModels } from '../config/mlflow.js';
 import { readModelsFolder } from '../config/models-folder.js';
 import { readModelServers } from '../config/model-servers.js';
+import { mlflowReferences } from '../config/registry.js';
 import { isObjectAddress } from '../config/object-address.js';
 import { objectStoreSettings, type Settings } from '../config/schema.js';
 import { asBelfryError } from '../errors.js';
+import type { ModelTableRow } from '../generation/model-table.js';
 import { DataFolder } from '../generation/data-folder.js';
 import { rehearseBuild } from '../generation/rehearse.js';
 import { latestLooker, prefixLooker } from '../object-store/looks.js';
+import { bringModels } from '../registry/bring-models.js';
+import type { Id } from '../types.js';
+import { featureStoreState } from './feature-store-state.js';
+import { liveRegistry, registryOf, registryText, withLive } from './registry-table.js';
 import { modelServerState } from './model-server-state.js';
 import { accessState } from './access.js';
 import { addExportOptions, type ExportFlags, exportSettings } from './export-options.js';
@@ -58,6 +68,8 @@ async function doctor(flags: ExportFlags & { port?: number; modelServer?: string
   });
   await check('machine', () => `${availableParallelism()} CPUs, ${formatBytes(totalmem())} of memory`);
   let settings: Settings | undefined;
+  let brought: BroughtModels | undefined;
+  let registry: ModelTableRow[] = [];
   await check('settings', () => {
     settings = loadSettings(exportSettings(flags, { port: flags.port, model_server: flags.modelServer }));
     return `models ${settings.models}, data ${dataFolder(settings)}`;
@@ -67,11 +79,21 @@ async function doctor(flags: ExportFlags & { port?: number; modelServer?: string
     const data = dataFolder(settings);
     const isRemote = isObjectAddress(models);
     if (isRemote) await check('object store', () => objectStoreState(settings as Settings));
-    else
+    else {
+      if (mlflowReferences(models).length > 0)
+        await check('mlflow', async () => {
+          await DataFolder.open(data);
+          brought = await bringModels(models, data, settings as Settings);
+          const pins = Object.entries(brought?.models ?? {}).map(
+            ([what, { pin }]) => `${what} is version ${pin.version}`,
+          );
+          return pins.join(', ');
+        });
       await check('models folder', () => {
-        const folder = readModelsFolder(models);
+        const folder = readModelsFolder(models, brought);
         return `${folder.models.length} models registered, user tower: ${folder.userTower?.name ?? 'none'}`;
       });
+    }
     await check('data folder', async () => {
       await DataFolder.open(data);
       await access(data, constants.W_OK);
@@ -80,15 +102,33 @@ async function doctor(flags: ExportFlags & { port?: number; modelServer?: string
     });
     const servers = readModelServers(settings);
     for (const server of servers) await check(`server ${server.name}`, () => modelServerState(server));
-    if (!isRemote) for (const step of rehearseBuild(models, servers)) await check(step.name, step.run);
+    for (const store of readFeatureStores(settings))
+      await check(`store ${store.name}`, () => featureStoreState(store, isRemote ? 0 : exampleUser(models)));
+    if (!isRemote) {
+      for (const step of rehearseBuild(models, servers, brought)) await check(step.name, step.run);
+      registry = await registryOf(models, brought, servers).catch(() => []); // what is wrong with it stands above
+      registry = withLive(registry, await liveRegistry(host, port));
+    }
     await check('port', () => portState(host, port));
     await check('access', () => accessState(settings as Settings));
   }
 
   const failed = findings.some(({ status }) => status === 'failed');
-  if (flags.json) printJson({ healthy: !failed, findings });
-  else for (const { check: name, status, detail } of findings) print(`${SIGNS[status]} ${name.padEnd(16)} ${detail}`);
+  if (flags.json) printJson({ healthy: !failed, findings, models: registry });
+  else {
+    for (const { check: name, status, detail } of findings) print(`${SIGNS[status]} ${name.padEnd(16)} ${detail}`);
+    if (registry.length > 0) print(`\n${registryText(registry)}`);
+  }
   if (failed) process.exitCode = 3;
+}
+
+/** Whom to ask a feature store for: a user that the export knows. */
+function exampleUser(models: string): Id {
+  const { exportDescription, userIds } = readModelsFolder(models, 'left out');
+  const [named] = exportDescription.example_users ?? [];
+  if (named !== undefined) return named;
+  if (userIds?.endsWith('.txt') !== true) return 0;
+  return readFileSync(join(models, userIds), 'utf8').split('\n', 1)[0]!;
 }
 
 const SIGNS = { ok: colors.green('✓'), warning: colors.yellow('!'), failed: colors.red('✗') };

@@ -34,6 +34,8 @@ import { runsInProcess, runsOnServer } from './sources.js';
 export interface ModelContext {
   /** Folder that the paths of the rows are relative to. */
   readonly folder: string;
+  /** Where a file is that is not in the folder: models brought from a registry, before they are in a generation. */
+  readonly fileOf?: ((path: string) => string) | undefined;
   readonly rows: readonly ModelRow[];
   readonly dims: number;
   readonly users: FeatureTable;
@@ -127,7 +129,7 @@ export async function openItemTower(context: ModelContext): Promise<ItemTower | 
   const own = inProduction(context.rows, 'item_tower');
   const row = own ?? inProduction(context.rows, 'user_tower');
   if (row === undefined) return undefined;
-  const modelPath = join(context.folder, row.path);
+  const modelPath = placeOf(row.path, context);
   const { inputs, output } = bindingOf(row);
   if (own === undefined) {
     const { graph } = (await loadOnnx(modelPath, labelOf(row), row.sha256)).model;
@@ -145,6 +147,10 @@ export async function openItemTower(context: ModelContext): Promise<ItemTower | 
   });
 }
 
+function placeOf(path: string, { folder, fileOf }: ModelContext): string {
+  return fileOf?.(path) ?? join(folder, path);
+}
+
 export function labelOf({ name, version }: Pick<ModelRow, 'name' | 'version'>): string {
   return `${name}@${version}`;
 }
@@ -159,7 +165,7 @@ async function openTower(
     return {
       tower: await UserTower.open({
         name: labelOf(row),
-        modelPath: join(context.folder, row.path),
+        modelPath: placeOf(row.path, context),
         ...bindingOf(row),
         ...(row.sha256 === undefined ? {} : { sha256: row.sha256 }),
         dims: context.dims,
@@ -218,7 +224,7 @@ async function openReranker(
   }
   const reranker = await openOnnxReranker({
     ...bound,
-    modelPath: join(context.folder, row.path),
+    modelPath: placeOf(row.path, context),
     ...(row.sha256 === undefined ? {} : { sha256: row.sha256 }),
     ...(context.workers === undefined ? {} : { workers: context.workers }),
   });

@@ -1,8 +1,9 @@
 /** What a build would find wrong before it writes anything: for `belfry doctor`. Each step throws what it finds. */
 import { join } from 'node:path';
 import { loadAddon } from '../ann/addon.js';
+import type { BroughtModels } from '../config/mlflow.js';
 import type { ModelServerSettings } from '../config/model-servers.js';
-import { readModelsFolder } from '../config/models-folder.js';
+import { fileOf, readModelsFolder } from '../config/models-folder.js';
 import { FeatureTable } from '../features/feature-table.js';
 import type { RerankerStatus } from '../rerank/guarded-reranker.js';
 import { loadIds } from './load-ids.js';
@@ -15,7 +16,11 @@ export interface RehearsalStep {
   readonly run: () => Promise<string | readonly ['warning', string]>;
 }
 
-export function rehearseBuild(models: string, modelServers: readonly ModelServerSettings[] = []): RehearsalStep[] {
+export function rehearseBuild(
+  models: string,
+  modelServers: readonly ModelServerSettings[] = [],
+  brought?: BroughtModels,
+): RehearsalStep[] {
   const shapeOf = async (file: string): Promise<[rows: number, dims: number, dtype: string]> => {
     const matrix = await loadAddon().openMatrix(join(models, file));
     try {
@@ -28,7 +33,7 @@ export function rehearseBuild(models: string, modelServers: readonly ModelServer
     {
       name: 'embeddings',
       run: async () => {
-        const folder = readModelsFolder(models);
+        const folder = readModelsFolder(models, brought);
         const [items, dims, dtype] = await shapeOf(folder.itemEmbeddings);
         await loadIds(models, folder.itemIds, items, folder.itemEmbeddings);
         if (folder.userEmbeddings === undefined) return `${items} items x ${dims} ${dtype}, no users`;
@@ -40,7 +45,7 @@ export function rehearseBuild(models: string, modelServers: readonly ModelServer
     {
       name: 'exclusions',
       run: async () => {
-        const folder = readModelsFolder(models);
+        const folder = readModelsFolder(models, brought);
         const idsOf = async (vectors: string, ids: string | undefined) =>
           loadIds(models, ids, (await shapeOf(vectors))[0], vectors);
         const itemIds = await idsOf(folder.itemEmbeddings, folder.itemIds);
@@ -53,7 +58,7 @@ export function rehearseBuild(models: string, modelServers: readonly ModelServer
     {
       name: 'models',
       run: async () => {
-        const folder = readModelsFolder(models);
+        const folder = readModelsFolder(models, brought);
         const [items, dims] = await shapeOf(folder.itemEmbeddings);
         const itemIds = await loadIds(models, folder.itemIds, items, folder.itemEmbeddings);
         const table = (file: string | undefined) =>
@@ -68,6 +73,7 @@ export function rehearseBuild(models: string, modelServers: readonly ModelServer
             : await loadIds(models, folder.userIds, (await shapeOf(folder.userEmbeddings))[0], folder.userEmbeddings);
         const opened = await openModels({
           folder: models,
+          fileOf: (path) => fileOf(folder, path),
           rows: folder.models,
           dims,
           users,

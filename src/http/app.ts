@@ -10,7 +10,6 @@ import { corsOf } from './cors.js';
 import { SECURITY_SCHEMES } from './decisions.js';
 import { answerBrokenClient, installErrorHandlers, sendError } from './errors.js';
 import type { AppParts } from './parts.js';
-import { pressureLimits } from './pressure.js';
 import { installRequestHooks } from './request-hooks.js';
 import { installRequestLog, requestIdOf } from './request-log.js';
 import { installTracing } from './request-trace.js';
@@ -18,12 +17,14 @@ import { adminRoutes } from './routes/admin.js';
 import { benchReportRoutes } from './routes/bench-reports.js';
 import { consoleRoutes } from './routes/console.js';
 import { healthRoutes } from './routes/health.js';
+import { modelRoutes } from './routes/models.js';
 import { itemRoutes } from './routes/items.js';
 import { retrieveRoutes } from './routes/retrieve.js';
 import { similarRoutes } from './routes/similar.js';
+import { pressureLimits } from './pressure.js';
 import { securityHeaders } from './security-headers.js';
-import { timeoutsOf } from './server.js';
 import { shedEarly } from './shed-early.js';
+import { timeoutsOf } from './server.js';
 import { secureOptions } from './tls.js';
 
 /** Of one character in an address: up to four, each as %xx. */
@@ -79,6 +80,7 @@ export async function buildApp(parts: AppParts): Promise<FastifyInstance> {
   await app.register(similarRoutes, parts);
   if (parts.upserts !== undefined) await app.register(itemRoutes, { upserts: parts.upserts });
   await app.register(healthRoutes, parts);
+  await app.register(modelRoutes, parts);
   await app.register(adminRoutes, parts);
   await app.register(consoleRoutes, parts);
   await app.register(benchReportRoutes, parts);

@@ -1,6 +1,7 @@
 /** A reranker behind a circuit breaker: one that fails again and again costs requests no time until it is back. */
 import { BelfryError } from '../errors.js';
 import { Breaker, type BreakerState } from '../resilience/breaker.js';
+import { RecentLatency } from '../telemetry/recent-latency.js';
 import type { RerankCandidates, Reranker, RerankerNeeds, RerankRequest, RerankScores } from './reranker.js';
 
 export interface RerankerStatus {
@@ -24,6 +25,7 @@ export interface GuardOptions {
 export class GuardedReranker implements Reranker {
   readonly name: string;
   readonly version: string;
+  readonly latency = new RecentLatency();
   readonly #inner: Reranker;
   readonly #breaker: Breaker;
   readonly #server: string | undefined;
@@ -62,12 +64,18 @@ export class GuardedReranker implements Reranker {
   /** Error, besides those of the reranker: BELFRY_CIRCUIT_OPEN. */
   score(request: RerankRequest, candidates: RerankCandidates, signal?: AbortSignal): Promise<RerankScores> {
     return this.#breaker.run(
-      () => this.#inner.score(request, candidates, signal),
+      () => this.#measured(request, candidates, signal),
       ({ scores, nonFinite }) =>
         nonFinite > 0 && nonFinite === scores.length
           ? new BelfryError('BELFRY_MODEL_OUTPUT_INVALID', `all ${nonFinite} scores are not finite`)
           : undefined,
     );
+  }
+
+  async #measured(request: RerankRequest, candidates: RerankCandidates, signal?: AbortSignal): Promise<RerankScores> {
+    const scores = await this.#inner.score(request, candidates, signal);
+    this.latency.record(scores.gatherMs + scores.queueMs + scores.runMs);
+    return scores;
   }
 
   /** For a reranker that is known to be down. */

@@ -18,6 +18,7 @@ import { Deadline, StageTimer } from './deadline.js';
 import { describeGeneration, suggestIds } from './describe.js';
 import { LoadGuard } from './load-guard.js';
 import { turnStart } from './loop-turn.js';
+import { type LiveModels, liveModels } from './live-models.js';
 import { observeAnswer, type Pass } from './pass.js';
 import { findQuery } from './query-vector.js';
 import type { RecallSampler } from './recall-sampler.js';
@@ -149,6 +150,12 @@ export class Retriever {
   status(): RetrieverStatus {
     const { coming, buildProblem, isDraining } = this;
     return statusOf({ generation: this.store.peek(), coming, buildProblem, isDraining });
+  }
+
+  /** The registry as it serves; undefined before a generation does. */
+  models(): LiveModels | undefined {
+    const generation = this.store.peek();
+    return generation === undefined ? undefined : liveModels(generation, this.traffic.policy);
   }
 
   /** Facts for the page; empty before a generation serves. */

@@ -83,6 +83,15 @@ export class TrafficPolicy {
     return answer(production, 'control', bucket);
   }
 
+  /** Share of the users that each reranker orders answers for, by label; shadows have none. */
+  sharesOf(generation: Generation): ReadonlyMap<string, number> {
+    const { production, tests } = this.#planOf(generation);
+    const shares = new Map(tests.map(({ reranker, share }) => [labelOf(reranker), share]));
+    const tested = tests.reduce((sum, { share }) => sum + share, 0);
+    if (production !== undefined) shares.set(labelOf(production), Math.max(0, 1 - tested));
+    return shares;
+  }
+
   #planOf(generation: Generation): Plan {
     const known = this.#plans.get(generation);
     if (known !== undefined) return known;

@@ -14,6 +14,7 @@ import { extractSubgraph, findUserOutput } from '../inference/onnx-extract.js';
 import { loadOnnx } from '../inference/onnx-file.js';
 import { OnnxModel, type OnnxModelOptions } from '../inference/onnx-model.js';
 import { float32Of } from '../inference/output-values.js';
+import { RecentLatency } from '../telemetry/recent-latency.js';
 import type { Features, Matrix, TensorData, TensorSpec } from '../types.js';
 import { bindByConvention } from './convention.js';
 
@@ -51,6 +52,8 @@ export class UserTower {
   readonly inputs: readonly TensorSpec[];
   /** Whether the file holds more than the user tower, and was cut. */
   readonly isCut: boolean;
+  /** Of requests; jobs run in batches of their own. */
+  readonly latency = new RecentLatency();
   readonly #model: OnnxModel;
   readonly #bound: BoundInputs;
   readonly #batcher: MicroBatcher;
@@ -159,6 +162,7 @@ export class UserTower {
     const { outputs, queueMs, runMs } = await this.#batcher.submit(this.#bound.fill({ rows: 1, user: features }));
     const vector = this.#vectors(outputs[this.output], 1);
     this.#checkVector(vector, 'the features of the request');
+    this.latency.record(queueMs + runMs);
     return { vector, queueMs, runMs };
   }
 

@@ -20,6 +20,52 @@ async function ask(body: object, url = '/retrieve') {
 }
 const idsOf = (answer: { items: { id: string }[] }) => answer.items.map(({ id }) => id);
 
+describe('GET /models', () => {
+  it('is the registry table, with what is measured here', async () => {
+    await ask({ features: { section: 'web' }, rerank: true, candidates: 20, k: 5 });
+    const response = await service.app.inject('/models');
+    expect(response.statusCode).toBe(200);
+    const { generation, models } = response.json();
+    expect(generation).toBe(service.generation.id);
+    const latency = { p50: expect.any(Number), p99: expect.any(Number), runs: expect.any(Number) };
+    const sha256 = expect.stringMatching(/^[0-9a-f]{64}$/);
+    expect(models).toMatchObject([
+      {
+        model: 'Two-Tower',
+        version: '1.0',
+        format: 'onnx',
+        stage: 'production',
+        role: 'user_tower',
+        runs: 'in process',
+        sha256,
+        latency_ms: latency,
+      },
+      {
+        model: 'DLRM',
+        stage: 'ab-test',
+        role: 'reranker',
+        runs: 'in process',
+        state: 'closed',
+        share: 1,
+        bytes: 748353,
+        latency_ms: latency,
+      },
+      {
+        model: 'DCN-v2',
+        format: 'torchscript',
+        stage: 'shadow',
+        runs: 'not run',
+        problem: expect.stringContaining('model server'),
+      },
+    ]);
+    for (const { latency_ms } of models.slice(0, 2)) {
+      expect(latency_ms.runs).toBeGreaterThan(0);
+      expect(latency_ms.p99).toBeGreaterThanOrEqual(latency_ms.p50);
+    }
+    expect(models[2].latency_ms).toBeUndefined();
+  });
+});
+
 describe('POST /retrieve', () => {
   it('answers a known user with the exact top 10 that NumPy finds', async () => {
     for (const { user_id, item_ids, scores } of golden('top10.json').cases) {

@@ -1,5 +1,5 @@
 /** The keys of a server: who is this? One look-up, one hash and one comparison a request, whatever is sent. */
-import type { BelfryError} from '../errors.js';
+import type { BelfryError } from '../errors.js';
 import { asBelfryError } from '../errors.js';
 import { permissionProblem, readKeys } from './keys-file.js';
 import { digestOf, idOfKey, isSameSecret, type KeyRecord, type Scope } from './keys.js';

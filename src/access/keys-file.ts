@@ -1,5 +1,16 @@
 /** The keys file: read and checked whole, changed by one writer at a time, replaced by a rename. */
-import { closeSync, fsyncSync, openSync, readFileSync, renameSync, rmSync, statSync, writeSync } from 'node:fs';
+import {
+  closeSync,
+  fchmodSync,
+  fchownSync,
+  fsyncSync,
+  openSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  statSync,
+  writeSync,
+} from 'node:fs';
 import { Value } from 'typebox/value';
 import { explain, type SchemaError } from '../config/explain.js';
 import { BelfryError } from '../errors.js';
@@ -63,8 +74,13 @@ export function changeKeys(path: string, change: (keys: readonly KeyRecord[]) =>
     });
   }
   try {
-    const isNew = statSync(path, { throwIfNoEntry: false }) === undefined;
-    const content: KeysFile = { version: 1, keys: [...change(isNew ? [] : readKeys(path))] };
+    const before = statSync(path, { throwIfNoEntry: false });
+    const content: KeysFile = { version: 1, keys: [...change(before === undefined ? [] : readKeys(path))] };
+    if (before !== undefined) {
+      // The server may run as another user, to whom the file was given.
+      if (process.getuid?.() === 0) fchownSync(file, before.uid, before.gid);
+      fchmodSync(file, before.mode & 0o777);
+    }
     writeSync(file, `${JSON.stringify(content, null, 2)}\n`);
     fsyncSync(file);
     renameSync(next, path);

@@ -1,4 +1,5 @@
 /** What stands between a server and its callers: keys, certificates, the administrators' listener; and what is said about them. */
+import cluster from 'node:cluster';
 import { Server as SecureServer } from 'node:tls';
 import type { FastifyInstance } from 'fastify';
 import type { Logger } from 'pino';
@@ -29,7 +30,8 @@ export class ServerAccess {
     const tls = readTls(settings);
     const door = AdminDoor.of(settings, tls);
     const { admin_host: host, admin_port: port } = settings;
-    if (door !== undefined && port !== undefined) await assertPortFree({ host, port }, 'admin');
+    // The port of a worker is shared by all of them.
+    if (door !== undefined && port !== undefined && !cluster.isWorker) await assertPortFree({ host, port }, 'admin');
     const keys =
       settings.keys === undefined
         ? undefined

@@ -48,19 +48,19 @@ function get(url: string, options: RequestOptions & { body?: object } = {}): Pro
   });
 }
 
-describe('API5: administration', () => {
-  let service: Secured;
-  let address: string;
-  let admin: string;
-  beforeAll(async () => {
-    const adminDoor = AdminDoor.of(local)!;
-    service = await startSecured(undefined, { parts: { adminDoor } });
-    await service.app.ready();
-    admin = await adminDoor.listen(service.app);
-    address = await listen(service.app, local);
-  });
-  afterAll(() => service.close());
+let service: Secured;
+let address: string;
+let admin: string;
+beforeAll(async () => {
+  const adminDoor = AdminDoor.of(local)!;
+  service = await startSecured(undefined, { parts: { adminDoor } });
+  await service.app.ready();
+  admin = await adminDoor.listen(service.app);
+  address = await listen(service.app, local);
+});
+afterAll(() => service.close());
 
+describe('API5: administration', () => {
   it('has an address of its own, on loopback', async () => {
     expect(admin).toMatch(/^http:\/\/127\.0\.0\.1:\d+$/);
     expect(admin).not.toBe(address);
@@ -112,8 +112,6 @@ describe('the port of administrators', () => {
   };
 
   it('is 10,000 further, a free one where that is taken, an error where it was asked for', async () => {
-    const service = await startSecured(undefined);
-    await service.app.ready();
     const taken = await free();
     const near = taken.port > 10_000 ? taken.port - 10_000 : taken.port + 10_000;
     const settings = { ...local, port: near };
@@ -132,7 +130,6 @@ describe('the port of administrators', () => {
     await again.close();
     expect(AdminDoor.of({ ...settings, admin_port: near })).toBeUndefined();
     expect(AdminDoor.of({ ...settings, admin: false })).toBeUndefined();
-    await service.close();
   });
 });
 
@@ -205,10 +202,8 @@ describe('API8: pages of other origins', () => {
   });
 
   it('may not call', async () => {
-    const service = await startSecured(undefined);
     const asked = await service.app.inject(preflight('/retrieve', 'https://shop.example'));
     expect([asked.statusCode, asked.headers['access-control-allow-origin']]).toEqual([405, undefined]);
-    await service.close();
   });
 
   it('may where they are allowed to, and never administer', async () => {
@@ -229,12 +224,10 @@ describe('API8: pages of other origins', () => {
 });
 
 it('API8: answers carry the headers of a careful server', async () => {
-  const service = await startSecured(undefined);
   for (const url of ['/healthz', '/nowhere', '/openapi.json']) {
     const { headers } = await service.app.inject(url);
     expect(headers['x-content-type-options']).toBe('nosniff');
     expect(headers['content-security-policy']).toContain("default-src 'self'");
     expect(headers['x-powered-by'] ?? headers.server).toBeUndefined();
   }
-  await service.close();
 });

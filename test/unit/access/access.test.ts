@@ -65,6 +65,9 @@ describe('the keys file', () => {
     expect(statSync(path).mode & 0o777).toBe(0o600);
     expect(readKeys(path)).toEqual([record]);
     expect(permissionProblem(path)).toBeUndefined();
+    chmodSync(path, 0o640); // given to the group of the server
+    changeKeys(path, (keys) => keys);
+    expect(statSync(path).mode & 0o777).toBe(0o640);
     expect(() =>
       changeKeys(path, () => {
         throw new Error('in the middle');

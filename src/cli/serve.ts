@@ -12,6 +12,7 @@ import { assertPortFree, listen } from '../http/server.js';
 import { Retriever } from '../retrieval/retriever.js';
 import { openUserStores } from '../retrieval/user-stores.js';
 import { Metrics } from '../telemetry/metrics.js';
+import { openLogSink } from '../telemetry/log-sink.js';
 import { enableTracing } from '../telemetry/tracing.js';
 import { VERSION } from '../version.js';
 import { ServerAccess } from './access.js';
@@ -107,7 +108,8 @@ async function serve(flags: ServeFlags): Promise<void> {
       log_level: flags.logLevel,
     }),
   );
-  const logger = pino({ level: settings.log_level }, pino.destination({ dest: 2, sync: false }));
+  const sink = openLogSink(2);
+  const logger = pino({ level: settings.log_level }, sink.stream);
   const progress = new ProgressLine();
   const stop = stopSignal();
   const link = await PrimaryLink.open();
@@ -127,6 +129,7 @@ async function serve(flags: ServeFlags): Promise<void> {
   }
   if (settings.traces) await enableTracing();
   const metrics = new Metrics();
+  sink.onDrop((lines) => metrics.overload.logDropped.inc(lines));
   const store = new GenerationStore();
   const upserts = await openUpserts(settings, store, metrics, (message) => logger.warn(message));
   const userFeatures = await openUserStores(settings, metrics, (name, reason) =>

@@ -269,6 +269,39 @@ export type PutItemsAnswer = {
   readonly generation: string;
 };
 
+export type ModelsAnswer = {
+  readonly generation: string;
+  readonly models: readonly {
+    readonly model: string;
+    readonly name: string;
+    readonly version: string;
+    readonly format: string;
+    readonly bytes: number;
+    readonly stage: string;
+    readonly role: string;
+    readonly sha256: string;
+    readonly path: string;
+    readonly runs: 'in process' | 'model server' | 'not run';
+    /** Name of the model server in the settings. */
+    readonly server?: string | undefined;
+    /** The version of the MLflow registry that it is. */
+    readonly mlflow?: string | undefined;
+    /** Of the users whose requests are re-ranked. */
+    readonly share?: number | undefined;
+    /** Of its circuit breaker: closed, open or half-open. */
+    readonly state?: string | undefined;
+    readonly problem?: string | undefined;
+    readonly latency_ms?:
+      | {
+          readonly p50: number;
+          readonly p99: number;
+          /** That this is of. */
+          readonly runs: number;
+        }
+      | undefined;
+  }[];
+};
+
 export type AdminGenerationsReportAnswer = {
   readonly version: 1;
   readonly generation: string;
@@ -603,6 +636,7 @@ export interface Operations {
   'GET /healthz': { body: undefined; answer: unknown };
   'GET /readyz': { body: undefined; answer: unknown };
   'GET /metrics': { body: undefined; answer: unknown };
+  'GET /models': { body: undefined; answer: ModelsAnswer };
   'GET /admin/generations/{id}/report': { body: undefined; answer: AdminGenerationsReportAnswer };
   'GET /admin/generations/{id}/report.svg': { body: undefined; answer: unknown };
   'POST /admin/rebuild': { body: PostAdminRebuildBody; answer: PostAdminRebuildAnswer };

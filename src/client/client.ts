@@ -10,6 +10,7 @@ export type SimilarUsersRequest = Operations['POST /similar/users']['body'];
 export type SimilarAnswer = Operations['POST /similar/items']['answer'];
 export type Item = Operations['PUT /items/{id}']['body'];
 export type ItemAnswer = Operations['PUT /items/{id}']['answer'];
+export type ModelsAnswer = Operations['GET /models']['answer'];
 export type RebuildRequest = Operations['POST /admin/rebuild']['body'];
 export type RebuildAnswer = Operations['POST /admin/rebuild']['answer'];
 export type BuildRecord = Operations['DELETE /admin/rebuild']['answer'];
@@ -113,6 +114,11 @@ export class BelfryClient {
   /** Whether it answers requests; `ready: false` is an answer, no error. */
   ready(options?: CallOptions): Promise<Readiness> {
     return this.call('GET', '/readyz', undefined, true, options, [503]);
+  }
+
+  /** The model registry of what serves. */
+  models(options?: CallOptions): Promise<ModelsAnswer> {
+    return this.call('GET', '/models', undefined, true, options);
   }
 
   /** Starts a build; `rebuildStatus` tells how far it is. */

@@ -36,7 +36,7 @@ const RequestSchema = Type.Object({
   inputs: Type.Optional(Type.Record(Type.String(), Tensor)),
   scores: Type.Array(Type.Number()),
 });
-const GoldenSchema = Type.Object({
+export const GoldenSchema = Type.Object({
   model: Type.Optional(Type.String()),
   tolerance: Type.Optional(Type.Number({ exclusiveMinimum: 0 })),
   requests: Type.Array(RequestSchema, { minItems: 1, maxItems: 256 }),

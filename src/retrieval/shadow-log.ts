@@ -53,9 +53,10 @@ export class ShadowLog {
   async #write(): Promise<void> {
     while (this.#waiting.length > 0) {
       const lines = this.#takeForOneFile();
+      const bytes = Buffer.concat(lines);
       try {
+        if (this.#fileBytes > 0 && this.#fileBytes + bytes.length > this.options.fileBytes) await this.#end();
         if (this.#file === undefined) await this.#begin();
-        const bytes = Buffer.concat(lines);
         await this.#file!.write(bytes);
         this.#fileBytes += bytes.length;
         this.options.metrics.shadowLogBytes.inc(bytes.length);
@@ -66,6 +67,7 @@ export class ShadowLog {
         this.options.onProblem(asBelfryError(error, 'BELFRY_FILE_UNREADABLE'));
         await this.#end().catch(() => undefined); // the write has been told of already
       }
+      this.#waitingBytes -= bytes.length;
     }
     this.#writing = undefined;
   }
@@ -76,7 +78,6 @@ export class ShadowLog {
     let [count, bytes] = [0, 0];
     while (count < this.#waiting.length && (count === 0 || bytes + this.#waiting[count]!.length <= room))
       bytes += this.#waiting[count++]!.length;
-    this.#waitingBytes -= bytes;
     return this.#waiting.splice(0, count);
   }
 

@@ -2,7 +2,6 @@
 import { setTimeout } from 'node:timers/promises';
 import closeWithGrace from 'close-with-grace';
 import type { Command } from 'commander';
-import { pino } from 'pino';
 import { dataFolder, loadSettings } from '../config/load.js';
 import type { BelfryError } from '../errors.js';
 import { DataFolder } from '../generation/data-folder.js';
@@ -23,6 +22,7 @@ import { addExportOptions, type ExportFlags, exportSettings } from './export-opt
 import { followerOf } from './follow.js';
 import { observeServer } from './observe.js';
 import { openUpserts } from './open-upserts.js';
+import { makeLogger } from './logger.js';
 import { openTraffic } from './open-traffic.js';
 import { firstBuild, ServerRebuilds } from './rebuild.js';
 import { numberOf, ProgressLine, stopSignal } from './terminal.js';
@@ -109,7 +109,7 @@ async function serve(flags: ServeFlags): Promise<void> {
     }),
   );
   const sink = openLogSink(2);
-  const logger = pino({ level: settings.log_level }, sink.stream);
+  const logger = makeLogger(settings.log_level, sink.stream);
   const progress = new ProgressLine();
   const stop = stopSignal();
   const link = await PrimaryLink.open();

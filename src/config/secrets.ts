@@ -16,7 +16,7 @@ export function withoutSecrets<T>(value: T, hide: (secret: unknown) => string = 
   if (SECRET.test(name) && !NAMES_A_FILE.test(name)) return hide(value) as T;
   if (typeof value === 'string') return redacted(value) as T;
   if (Array.isArray(value)) return value.map((one) => withoutSecrets<unknown>(one, hide)) as T;
-  if (typeof value !== 'object') return value;
+  if (typeof value !== 'object' || value instanceof Error) return value; // an error is written by its serializer
   const entries = Object.entries(value).map(([key, one]) => [key, withoutSecrets<unknown>(one, hide, key)] as const);
   return Object.fromEntries(entries) as T;
 }

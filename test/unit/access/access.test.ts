@@ -6,6 +6,7 @@ import { KeyRing } from '../../../src/access/key-ring.js';
 import { changeKeys, permissionProblem, readKeys } from '../../../src/access/keys-file.js';
 import { digestOf, idOfKey, KEY_PATTERN, makeKey } from '../../../src/access/keys.js';
 import { Allowance } from '../../../src/access/limits.js';
+import { makeLogger } from '../../../src/cli/logger.js';
 import { redacted, withoutFolders, withoutSecrets } from '../../../src/config/secrets.js';
 import { expectError } from '../../support/expect-error.js';
 import { temporaryFolder } from '../../support/folders.js';
@@ -235,4 +236,24 @@ it('API8: files are named without their folders', () => {
     a: 'items.npy: its checksum does not fit',
     b: ['POST /admin/rebuild, "registry.yaml" (dlrm.onnx)', 3, null],
   });
+});
+
+it('A1: a log holds no secret, wherever it stands in a line', () => {
+  const { key } = makeKey();
+  let log = '';
+  const logger = makeLogger('info', { write: (line: string) => (log += line) });
+  const error = new Error(`redis://belfry:hunter2@cache:6379 refused ${key}`);
+  logger.warn({ err: error, key: 'k', headers: { authorization: `Bearer ${key}` } }, `asked with ${key}`);
+  logger.child({ reqId: 'r-1' }).error({ password: 'hunter2', nested: [{ token: 'hunter2' }] }, 'failed');
+  const lines = log
+    .trim()
+    .split('\n')
+    .map((line) => JSON.parse(line));
+  expect(lines).toMatchObject([
+    { msg: `asked with ${key.slice(0, 18)}…`, key: '(not shown)', err: { type: 'Error', stack: expect.any(String) } },
+    { msg: 'failed', reqId: 'r-1', password: '(not shown)', nested: [{ token: '(not shown)' }] },
+  ]);
+  expect(lines[0].err.message).toBe(`redis://…@cache:6379 refused ${key.slice(0, 18)}…`);
+  expect(log).not.toContain('hunter2');
+  expect(log).not.toContain(key);
 });

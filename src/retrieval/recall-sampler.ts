@@ -81,13 +81,16 @@ export class RecallSampler {
     private readonly metrics: SearchMetrics,
   ) {}
 
-  /** Off the path of the request, which goes on at once. */
-  offer(sampled: Sampled): void {
-    const { share, gapMs, random = Math.random } = this.options;
-    if (random() >= share || this.running !== undefined || this.isClosed) return;
-    const now = performance.now();
-    if (now < this.nextAt || sampled.hits.plan.effort.mode === 'exact') return;
-    this.nextAt = now + gapMs;
+  /** Whether the search of this moment is to be a sample; asked once for each. */
+  get isDue(): boolean {
+    const { share, random = Math.random } = this.options;
+    return random() < share && this.running === undefined && !this.isClosed && performance.now() >= this.nextAt;
+  }
+
+  /** Off the path of the request, which goes on at once. An exact search tells nothing. */
+  take(sampled: Sampled): void {
+    if (sampled.hits.plan.effort.mode === 'exact') return;
+    this.nextAt = performance.now() + this.options.gapMs;
     // The items stay open until the sample is done: a lease and a hold of its own.
     const view = sampled.view.retain();
     this.running = this.store

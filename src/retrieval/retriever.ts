@@ -8,7 +8,7 @@ import type { Generation } from '../generation/generation.js';
 import { UserFeatures } from '../features/stores/user-features.js';
 import type { GenerationStore } from '../generation/store.js';
 import type { Metrics } from '../telemetry/metrics.js';
-import { traceStages } from '../telemetry/tracing.js';
+import { isTracing, traceStages } from '../telemetry/tracing.js';
 import type { Id } from '../types.js';
 import { type ItemViews, PlainViews } from '../upserts/item-upserts.js';
 import type { ItemView, ViewFound } from '../upserts/item-view.js';
@@ -89,24 +89,22 @@ export class Retriever {
     const selected = await selectItems(pass, query);
     const depth = depthOf(request, reranking !== undefined || this.hasShadow(choice));
     const hits = await searchItems(pass, query, selected, depth);
-    this.sampler?.offer({ view, query, selected, depth, hits });
+    if (this.sampler?.isDue === true) this.sampler.take({ view, query, selected, depth, hits });
     const rank = (some: ViewFound) => rankItems(pass, reranking, query, some);
     const ranked = await rank(hits);
     const isReranked = reranking !== undefined;
     const arranged = await arrangeItems(pass, { query, selected, ranked, isReranked, rank });
     const answer = answerOf(pass, { query, selected, depth, ranked, arranged, columns, exposure: choice.exposure });
     observeAnswer(this.metrics, pass.timer.stages, pass.degraded);
-    traceStages(
-      () => pass.timer.spans(),
-      () => ({
+    if (isTracing())
+      traceStages(pass.timer.spans(), {
         'belfry.generation': answer.generation,
         'belfry.k': request.k,
         'belfry.depth': depth,
         'belfry.path': hits.path,
         'belfry.returned': answer.returned,
         'belfry.degraded': [...pass.degraded],
-      }),
-    );
+      });
     observeExposure(this.metrics.traffic, answer);
     const { exposure, shadows } = choice;
     if (exposure !== undefined)

@@ -73,18 +73,18 @@ export class ServerSpan {
   }
 }
 
-/** The stages of the request that runs, below its span; `attributes` of the answer go to the span of the request. */
-export function traceStages(stages: () => readonly StageSpan[], attributes: () => Otel.Attributes): void {
+/** The stages of the request that runs, below its span, which gets the attributes. */
+export function traceStages(stages: readonly StageSpan[], attributes: Otel.Attributes): void {
   if (api === undefined) return;
   const context = api.context.active();
   const request = api.trace.getSpan(context);
   if (request === undefined || !request.isRecording()) return;
-  request.setAttributes(attributes());
+  request.setAttributes(attributes);
   const tracer = tracerOf(api);
-  for (const { name, startMs, endMs } of stages())
-    tracer
-      .startSpan(`belfry.${name}`, { startTime: performance.timeOrigin + startMs }, context)
-      .end(performance.timeOrigin + endMs);
+  for (const { name, startMs, endMs } of stages) {
+    const startTime = performance.timeOrigin + startMs;
+    tracer.startSpan(`belfry.${name}`, { startTime }, context).end(performance.timeOrigin + endMs);
+  }
 }
 
 /** Headers that put a call to another service into the trace of the request that makes it. */

@@ -47,6 +47,8 @@ const target = Target.at(server.address, 10_000);
 const admin = Target.at(server.admin ?? server.address, 60_000);
 const state = { stopped: false, swaps: 0, rebuilds: 0, upserts: 0, refused: [] };
 const samples = [];
+let upserted = 0;
+let known;
 try {
   const started = performance.now();
   const watch = setInterval(() => {
@@ -126,22 +128,19 @@ async function rebuild() {
   else state.refused.push(body.toString());
 }
 
-let next = 0;
 async function upsert() {
-  const { user_id } = served.rerank[0];
-  const id = `soak-${next++ % UPSERTED}`;
-  const vector = Array.from({ length: 64 }, (_, d) => Math.sin(next * 0.37 + d));
+  const id = `soak-${upserted++ % UPSERTED}`;
+  const vector = Array.from({ length: dims() }, (_, d) => Math.sin(upserted * 0.37 + d));
   const { status, body } = await target.ask({
     path: `/items/${id}`,
     method: 'PUT',
     headers: ['content-type', 'application/json'],
-    body: JSON.stringify({ embedding: vector.slice(0, dims()) }),
+    body: JSON.stringify({ embedding: vector }),
   });
   if (status < 300) state.upserts++;
-  else state.refused.push(`${user_id} ${body}`);
+  else state.refused.push(`${id} ${body}`);
 }
 
-let known;
 function dims() {
   known ??= JSON.parse(
     readFileSync(

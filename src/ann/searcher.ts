@@ -2,6 +2,7 @@
  * One query, the cheapest way: planned, then walked on the calling thread when that takes a moment, scanned together with
  * other queries when all rows must be read, handed to the pool otherwise.
  */
+import { tellWait } from '../telemetry/batches.js';
 import type { NativeFilter, NativeHits, NativeIndex } from './addon.js';
 import { GatheredScans } from './gathered-scans.js';
 import { type Calibration, type Plan, SearchPlanner, type Wanted } from './planner.js';
@@ -55,7 +56,7 @@ export class Searcher {
     const share = filter === undefined ? undefined : filter.count / this.index.info.rows;
     const plan = this.planner.plan({ k, recall, exact, ef, share });
     const hits = this.run(plan, search);
-    return hits instanceof Promise ? hits.then((late) => foundOf(late, plan)) : foundOf(hits, plan);
+    return hits instanceof Promise ? hits.then((late) => foundLate(late, plan)) : foundOf(hits, plan);
   }
 
   private run(
@@ -76,6 +77,12 @@ export class Searcher {
     const isShort = mode === 'walk' && effort.ef! <= SHORT_WALK_EF && expectedMicroseconds <= SHORT_WALK_US;
     return (isShort ? this.index.searchSync(call) : undefined) ?? this.index.search(call);
   }
+}
+
+/** Of a search on the pool, which may have waited for a thread. */
+function foundLate(hits: NativeHits, plan: Plan): Found {
+  tellWait('pool', hits.queueMs);
+  return foundOf(hits, plan);
 }
 
 function foundOf({ rows, scores, counts, path, scored }: NativeHits, plan: Plan): Found {

@@ -5,9 +5,9 @@
 import { channel } from 'node:diagnostics_channel';
 
 export interface Batch {
-  /** `scan`, or the name of a model. */
+  /** `scan`, `pool` (threads of the core), or the name of a model. */
   readonly queue: string;
-  /** Queries or rows that share the run. */
+  /** Queries or rows that share the run; 0 where nothing is shared. */
   readonly size: number;
   /** How long the first of them waited. */
   readonly waitMs: number;
@@ -17,6 +17,11 @@ const batches = channel('belfry:batch');
 
 export function tellBatch(queue: string, size: number, since: number): void {
   if (batches.hasSubscribers) batches.publish({ queue, size, waitMs: performance.now() - since } satisfies Batch);
+}
+
+/** A wait for something that is not shared. */
+export function tellWait(queue: string, waitMs: number): void {
+  if (batches.hasSubscribers) batches.publish({ queue, size: 0, waitMs } satisfies Batch);
 }
 
 /** Of the whole process. Returns what ends it. */

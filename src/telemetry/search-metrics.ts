@@ -39,7 +39,7 @@ export class SearchMetrics {
     });
     this.queueWaitSeconds = new Histogram({
       name: 'belfry_queue_wait_seconds',
-      help: 'How long the first request of a batch waited for the run before it, by queue: scan, or a model.',
+      help: 'How long the first request of a batch waited, by queue: scan (for the scan before it), pool (for a thread), or a model.',
       labelNames: ['queue'] as const,
       buckets: SECONDS,
       registers,
@@ -107,7 +107,7 @@ export class SearchMetrics {
   /** Takes the batches of this process as those of this server. Returns what ends it. */
   watchBatches(): () => void {
     return onBatch(({ queue, size, waitMs }) => {
-      this.batchSize.observe({ queue }, size);
+      if (size > 0) this.batchSize.observe({ queue }, size);
       this.queueWaitSeconds.observe({ queue }, waitMs / 1000);
     });
   }

@@ -13,6 +13,7 @@
 import { existsSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { BelfryError } from '../errors.js';
+import { Breaker } from '../resilience/breaker.js';
 import type { TensorData, TensorSpec } from '../types.js';
 import { ModelWorkers } from './model-workers.js';
 import { loadOnnx } from './onnx-file.js';
@@ -49,9 +50,13 @@ export interface RunOptions {
   readonly remake?: () => Readonly<Record<string, TensorData>>;
 }
 
+/** Runs whose worker died, and died again. */
+const CRASHES_IN_A_ROW = 3;
+
 interface Waiting {
   readonly task: RunTask;
   readonly remake: RunOptions['remake'];
+  readonly signal: AbortSignal | undefined;
   readonly sentNs: bigint;
   readonly resolve: (run: OnnxRun) => void;
   readonly reject: (error: unknown) => void;
@@ -64,6 +69,8 @@ export class OnnxModel {
   readonly workers: number;
   readonly #pool: ModelWorkers;
   readonly #queueMax: number;
+  /** Workers that die one after the other would be started for ever, and each start costs more than a run. */
+  readonly #crashLoop: Breaker;
   readonly #onRun: OnnxModelOptions['onRun'];
   readonly #queue: Waiting[] = [];
   #running = 0;
@@ -75,6 +82,11 @@ export class OnnxModel {
     this.info = { inputs: model.graph.inputs.map(specOf), outputs: model.graph.outputs.map(specOf) };
     this.workers = options.workers ?? ONNX_MODEL_DEFAULTS.workers;
     this.#pool = pool;
+    this.#crashLoop = new Breaker({
+      name: `the worker of model ${options.name}`,
+      failuresInARow: CRASHES_IN_A_ROW,
+      failureShare: Infinity,
+    });
     this.#queueMax = options.maxQueue ?? ONNX_MODEL_DEFAULTS.maxQueue;
     this.#onRun = options.onRun;
   }
@@ -120,6 +132,7 @@ export class OnnxModel {
       const waiting: Waiting = {
         task: { feeds, fetches: options.fetches ?? null },
         remake: options.remake,
+        signal: options.signal,
         sentNs: process.hrtime.bigint(),
         resolve,
         reject,
@@ -143,6 +156,7 @@ export class OnnxModel {
         this.#drained = resolve;
       });
     }
+    this.#crashLoop.close();
     await this.#pool.close();
   }
 
@@ -181,11 +195,13 @@ export class OnnxModel {
     if (this.pending === 0) this.#drained?.();
   }
 
-  async #submit({ task, sentNs, remake }: Waiting): Promise<OnnxRun> {
+  async #submit(waiting: Waiting): Promise<OnnxRun> {
+    const { sentNs } = waiting;
     let reply: RunReply;
     try {
-      reply = await this.#post(task, remake);
+      reply = await this.#crashLoop.run(() => this.#post(waiting));
     } catch (error) {
+      if (error instanceof BelfryError) throw error; // left alone for a moment
       throw new BelfryError(
         'BELFRY_MODEL_FAILED',
         `model ${this.name}: its worker ended: ${(error as Error).message}`,
@@ -198,13 +214,17 @@ export class OnnxModel {
     return { outputs: reply.outputs, ...timing };
   }
 
-  /** Fault W1: a worker out of memory dies alone and the pool replaces it; a run has no side effects, so one retry is safe. */
-  async #post(task: RunTask, remake: RunOptions['remake']): Promise<RunReply> {
+  /**
+   * Fault W1: a worker out of memory dies alone and the pool replaces it; a run has no side effects, so one retry is safe,
+   * for whoever still waits.
+   */
+  async #post({ task, remake, signal }: Waiting): Promise<RunReply> {
     const send = (one: RunTask): Promise<unknown> =>
       this.#pool.run(one, 'runModel', remake === undefined ? [] : buffersOf(one.feeds));
     try {
       return (await send(task)) as RunReply;
-    } catch {
+    } catch (error) {
+      if (signal?.aborted) throw error;
       return (await send(remake === undefined ? task : { ...task, feeds: remake() })) as RunReply;
     }
   }

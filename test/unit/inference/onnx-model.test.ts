@@ -2,7 +2,7 @@ import { randomBytes } from 'node:crypto';
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
-import { afterEach, describe, expect, it } from 'vitest';
+import { afterEach, describe, expect, it, vi } from 'vitest';
 import { OnnxModel, type OnnxModelOptions, workerFile } from '../../../src/inference/onnx-model.js';
 import { expectError } from '../../support/expect-error.js';
 import { expectClose, expected, feedsOf, fileWith, modelPath, tensor } from '../../support/model-fixtures.js';
@@ -91,6 +91,35 @@ describe('running a model in a worker', () => {
     expect(feeds.user_features.data.length).toBe(0); // moved, not copied
     // A task that never reaches the model: its buffers may be gone already.
     expect(await model.run(feeds, { remake: make })).toMatchObject({ outputs: wanted.outputs });
+  });
+
+  it('W1: workers that die again and again are left alone for a moment, and tried again', async () => {
+    const model = await open('user_tower.onnx');
+    const uncloneable = { dtype: 'float32', dims: [1, 5], data: Object.assign([], { toString: () => '' }) } as never;
+    for (let crash = 0; crash < 3; crash++)
+      await expectError(model.run({ user_features: uncloneable }), 'BELFRY_MODEL_FAILED', 'its worker ended');
+    const good = { user_features: tensor('float32', [1, 5], [1, 2, 3, 1, 0.5]) };
+    await expectError(
+      model.run(good),
+      'BELFRY_CIRCUIT_OPEN',
+      /^the worker of model m failed .*; it is tried again in \d+ ms$/,
+    );
+    await vi.waitFor(async () => expect((await model.run(good)).outputs.user_embedding!.dims).toEqual([1, 4]), 3000);
+  });
+
+  it('W1: is not run again for a caller who has gone', async () => {
+    const model = await open('user_tower.onnx');
+    const uncloneable = { dtype: 'float32', dims: [1, 5], data: Object.assign([], { toString: () => '' }) } as never;
+    let made = 0;
+    const gone = new AbortController();
+    const running = model.run(
+      { user_features: uncloneable },
+      { signal: gone.signal, remake: () => (made++, { user_features: uncloneable }) },
+    );
+    gone.abort();
+    await expectError(running, 'BELFRY_DEADLINE_EXCEEDED', 'the deadline passed');
+    await vi.waitFor(() => expect(model.pending).toBe(0));
+    expect(made).toBe(0);
   });
 
   it('works with several workers', async () => {

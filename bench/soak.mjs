@@ -10,6 +10,7 @@ import { runLoad } from '../dist/bench/load/run-load.js';
 import { Target } from '../dist/bench/load/target.js';
 import { machineFacts } from '../dist/bench/report/facts.js';
 import { buildGeneration } from '../dist/generation/build.js';
+import { npyHeader } from './datasets/npy.mjs';
 import { prepareSample } from './http/prepare.mjs';
 import { Server } from './http/processes.mjs';
 
@@ -47,8 +48,8 @@ const target = Target.at(server.address, 10_000);
 const admin = Target.at(server.admin ?? server.address, 60_000);
 const state = { stopped: false, swaps: 0, rebuilds: 0, upserts: 0, refused: [] };
 const samples = [];
+const { dims } = npyHeader(join(served.models, 'embeddings', 'item_embeddings.npy'));
 let upserted = 0;
-let known;
 try {
   const started = performance.now();
   const watch = setInterval(() => {
@@ -130,7 +131,7 @@ async function rebuild() {
 
 async function upsert() {
   const id = `soak-${upserted++ % UPSERTED}`;
-  const vector = Array.from({ length: dims() }, (_, d) => Math.sin(upserted * 0.37 + d));
+  const vector = Array.from({ length: dims }, (_, d) => Math.sin(upserted * 0.37 + d));
   const { status, body } = await target.ask({
     path: `/items/${id}`,
     method: 'PUT',
@@ -139,19 +140,6 @@ async function upsert() {
   });
   if (status < 300) state.upserts++;
   else state.refused.push(`${id} ${body}`);
-}
-
-function dims() {
-  known ??= JSON.parse(
-    readFileSync(
-      join(
-        data,
-        readdirSync(data).find((name) => name.startsWith('gen-')),
-        'manifest.json',
-      ),
-    ),
-  ).items.dims;
-  return known;
 }
 
 function processOf(pid) {

@@ -60,7 +60,12 @@ export const SettingsSchema = Type.Object(
       maximum: 256,
       description: 'processes that answer requests, over one data folder; beyond 1 another one starts and watches them',
     }),
-    model_workers: Type.Integer({ minimum: 1, maximum: 64, description: 'worker threads per model' }),
+    model_workers: Type.Integer({
+      minimum: 1,
+      maximum: 64,
+      description:
+        'worker threads per model; default 1 for a tower, for a reranker one per CPU of the process, at most 4',
+    }),
     rerank_module: Type.String({
       minLength: 1,
       description: 'JavaScript module that exports rerank(request, candidates, signal)',
@@ -258,6 +263,7 @@ export const SettingsSchema = Type.Object(
 type All = Static<typeof SettingsSchema>;
 /** Settings that are found from the models folder or the machine when nobody sets them. */
 type Derived =
+  | 'model_workers'
   | 'traffic'
   | 'data'
   | 'metric'
@@ -297,7 +303,6 @@ export const DEFAULTS: Omit<Settings, 'models'> = {
   host: '127.0.0.1',
   port: 8080,
   workers: 1,
-  model_workers: 1,
   on_bad_vector: 'reject',
   swap: 'beside',
   upserts: true,

@@ -24,6 +24,8 @@ export interface LoadOptions {
   readonly threads?: number | undefined;
   readonly kernel?: KernelName | undefined;
   readonly modelWorkers?: number | undefined;
+  /** Of each reranker; default as for other models. */
+  readonly scorerWorkers?: number | undefined;
   readonly rerankModule?: string | undefined;
   readonly modelServers?: readonly ModelServerSettings[] | undefined;
   readonly onRerankerState?: OnRerankerState | undefined;
@@ -98,6 +100,7 @@ export class Generation {
         itemIds: exportedIds(itemIds, manifest),
         userIds: () => userIds?.all() ?? userTable.ids,
         workers: options.modelWorkers,
+        scorerWorkers: options.scorerWorkers,
         hasChangedItems: manifest.upserts !== undefined,
         rerankModule: options.rerankModule,
         modelServers: options.modelServers,

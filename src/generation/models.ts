@@ -46,6 +46,7 @@ export interface ModelContext {
   /** Upserts were folded into the items. */
   readonly hasChangedItems?: boolean | undefined;
   readonly workers?: number | undefined;
+  readonly scorerWorkers?: number | undefined;
   /** A reranker in code, from the settings (never from data). */
   readonly rerankModule?: string | undefined;
   /** Where rerankers run that do not run in process; from the settings (never from data). */
@@ -222,11 +223,12 @@ async function openReranker(
     const address = { model: row.server?.model ?? row.name, version: row.server?.version };
     return KserveReranker.open({ ...bound, server, address, onState: context.onRerankerState });
   }
+  const scorerWorkers = context.scorerWorkers ?? context.workers;
   const reranker = await openOnnxReranker({
     ...bound,
     modelPath: placeOf(row.path, context),
     ...(row.sha256 === undefined ? {} : { sha256: row.sha256 }),
-    ...(context.workers === undefined ? {} : { workers: context.workers }),
+    ...(scorerWorkers === undefined ? {} : { workers: scorerWorkers }),
   });
   const golden = goldenPath(row.path);
   try {

@@ -11,8 +11,7 @@ import type { Placement } from './arrange/listing.js';
 import type { Pass } from './pass.js';
 import type { Query } from './query-vector.js';
 import type { Ranked } from './rerank-stage.js';
-import type { Exposure } from './traffic.js';
-import type { Explanation, RetrievedItem, RetrieveRequest, RetrieveResponse } from './request.js';
+import type { Explanation, Exposure, RetrievedItem, RetrieveRequest, RetrieveResponse } from './request.js';
 
 export function rowsOf(ids: readonly Id[], view: ItemView): number[] {
   const rows: number[] = [];

@@ -5,7 +5,6 @@ import type { Priority } from './admission.js';
 import type { RuleFacts } from './arrange/facts.js';
 import type { Rules } from './arrange/rules.js';
 import type { Degradation, Features, Id } from '../types.js';
-import type { Exposure } from './traffic.js';
 
 /** Where the query vector comes from. */
 export type QuerySource =
@@ -91,6 +90,15 @@ export interface Explanation {
   readonly reranked: number;
   /** What the rules did. */
   readonly rules?: RuleFacts;
+}
+
+/** In the answer: what an experiment is evaluated by. */
+export interface Exposure {
+  /** `name@version` of the reranker; `control` where retrieval order stands. */
+  readonly variant: string;
+  /** Where the user falls in [0, 1); absent where that did not decide. */
+  readonly bucket?: number;
+  readonly reason: 'production' | 'ab-test' | 'control' | 'no_user' | 'named' | 'override';
 }
 
 export interface RetrieveResponse {

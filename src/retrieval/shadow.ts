@@ -90,7 +90,8 @@ export class ShadowLane {
         const error = asBelfryError(thrown);
         const isLate = error.code === 'BELFRY_DEADLINE_EXCEEDED';
         metrics.shadows.inc({ reranker: label, result: isLate ? 'late' : 'failed' });
-        if (!isLate) onProblem(label, error);
+        // What the breaker keeps away was told when it opened.
+        if (!isLate && error.code !== 'BELFRY_CIRCUIT_OPEN') onProblem(label, error);
       } finally {
         job.done();
       }

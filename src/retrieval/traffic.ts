@@ -9,16 +9,7 @@ import type { Generation } from '../generation/generation.js';
 import type { Reranker } from '../rerank/reranker.js';
 import type { TrafficMetrics } from '../telemetry/traffic-metrics.js';
 import type { Id } from '../types.js';
-import type { RetrieveRequest, RetrieveResponse } from './request.js';
-
-/** In the answer: what an experiment is evaluated by. */
-export interface Exposure {
-  /** `name@version` of the reranker; `control` where retrieval order stands. */
-  readonly variant: string;
-  /** Where the user falls in [0, 1); absent where that did not decide. */
-  readonly bucket?: number;
-  readonly reason: 'production' | 'ab-test' | 'control' | 'no_user' | 'named' | 'override';
-}
+import type { Exposure, RetrieveRequest, RetrieveResponse } from './request.js';
 
 export interface Choice {
   /** Undefined: retrieval order stands. */

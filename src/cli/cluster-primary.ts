@@ -76,6 +76,9 @@ export class Primary {
       await this.stop();
     });
     await this.#builds.open();
+    // Workers accept from one shared socket. When the primary accepts and hands over, what is on its way to a worker that dies
+    // at this moment is lost, and its client waits for ever.
+    cluster.schedulingPolicy = cluster.SCHED_NONE;
     for (const place of this.#places) this.#fork(place);
     setInterval(() => this.#tellState(), STATE_MS).unref();
   }

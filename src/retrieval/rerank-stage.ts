@@ -149,7 +149,10 @@ export async function scoreHits(
     { ...asked, userEmbedding: query.vector },
     {
       ...view.tableRows(hits.rows),
-      ids: Array.from(hits.rows, (row) => view.idOf(row)),
+      // Only code of the operator reads them, and 500 look-ups take longer than many a search.
+      get ids() {
+        return Array.from(hits.rows, (row) => view.idOf(row));
+      },
       scores: hits.scores,
       ...(reranker.needs.itemEmbedding ? { embeddings: await view.readVectors(hits.rows) } : {}),
     },

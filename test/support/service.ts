@@ -48,7 +48,7 @@ export async function startService(
   const store = new GenerationStore(generation);
   const metrics = new Metrics();
   // Tests assert what is answered, not how fast: a busy machine must not turn an answer into a 504.
-  const settings = { ...DEFAULTS, timeout_ms: 1000, ...options.settings };
+  const settings = { ...DEFAULTS, timeout_ms: 1000, loop_delay_max_ms: 60_000, ...options.settings };
   const upserts =
     options.upserts === undefined
       ? undefined

@@ -24,7 +24,6 @@ export class SearchMetrics {
   inFlight = 0;
   private recall = Number.NaN;
   private readonly filterLookups;
-  private readonly filterCacheBytes;
   private filterCache: () => CacheFacts | undefined = () => undefined;
   private counted: { hits: number; misses: number } = { hits: 0, misses: 0 };
 
@@ -85,12 +84,13 @@ export class SearchMetrics {
       help: 'Filters of requests, by whether their bitmap was in the cache: hit or miss.',
       labelNames: ['result'] as const,
       registers,
+      collect: () => this.collectFilterLookups(),
     });
-    this.filterCacheBytes = new Gauge({
+    new Gauge({
       name: 'belfry_filter_cache_bytes',
       help: 'Bytes of cached bitmaps of the serving generation.',
       registers,
-      collect: () => this.collectFilterCache(),
+      collect: this.collector((gauge) => gauge.set(this.filterCache()?.bytes ?? 0)),
     });
   }
 
@@ -119,9 +119,8 @@ export class SearchMetrics {
     };
   }
 
-  private collectFilterCache(): void {
+  private collectFilterLookups(): void {
     const facts = this.filterCache();
-    this.filterCacheBytes.set(facts?.bytes ?? 0);
     if (facts === undefined) return;
     // Each generation has a cache of its own, which begins at 0; a counter must not fall.
     if (facts.hits < this.counted.hits || facts.misses < this.counted.misses) this.counted = { hits: 0, misses: 0 };

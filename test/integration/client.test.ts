@@ -21,7 +21,7 @@ beforeAll(async () => {
   });
   service = await startService(folder, { upserts: {} });
   url = await service.app.listen({ port: 0, host: '127.0.0.1' });
-  client = new BelfryClient({ url });
+  client = new BelfryClient({ url, timeoutMs: 10_000 });
 });
 afterAll(async () => {
   await client.close();
@@ -40,7 +40,7 @@ async function errorOf(call: Promise<unknown>): Promise<BelfryClientError> {
 
 describe('calls', () => {
   it('retrieve, similar items and users, in the order of the server', async () => {
-    const answer = await client.retrieve({ user_id: 3, k: 4, explain: true }, { timeoutMs: 900 });
+    const answer = await client.retrieve({ user_id: 3, k: 4, explain: true }, { timeoutMs: 9000 });
     expect(answer).toMatchObject({ generation: service.generation.id, returned: 4, degraded: [] });
     const direct = await service.post('/retrieve', { user_id: 3, k: 4 });
     expect(answer.items).toEqual(direct.json().items);

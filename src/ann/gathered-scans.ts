@@ -3,6 +3,7 @@
  * for one (GloVe, 336k x 100: 8 times the queries per second in batches of 32 and more). While one scan runs, those that come in
  * wait and then share the next; an idle index answers at once, so nobody waits for company.
  */
+import { BelfryError } from '../errors.js';
 import { tellBatch } from '../telemetry/batches.js';
 import type { NativeFilter, NativeHits, NativeIndex, NativeSearch } from './addon.js';
 
@@ -15,6 +16,8 @@ export interface Scan {
   readonly rescore?: number | undefined;
   readonly exclude: Uint32Array;
   readonly visible?: NativeFilter | undefined;
+  /** Performance time after which nobody waits for it: it is dropped, unless it runs already. */
+  readonly until?: number | undefined;
 }
 
 interface Waiting {
@@ -37,7 +40,7 @@ export class GatheredScans {
     return this.waiting.length;
   }
 
-  /** Hits of this query alone. Errors: those of NativeIndex.search, which all that share a scan get. */
+  /** Hits of this query alone. Errors: BELFRY_DEADLINE_EXCEEDED; those of NativeIndex.search, which all that share a scan get. */
   search(scan: Scan): Promise<NativeHits> {
     return new Promise((resolve, reject) => {
       this.waiting.push({ scan, since: performance.now(), resolve, reject });
@@ -47,7 +50,7 @@ export class GatheredScans {
 
   private async next(): Promise<void> {
     this.running++;
-    while (this.waiting.length > 0) {
+    for (this.dropLate(); this.waiting.length > 0; this.dropLate()) {
       const batch = this.takeBatch();
       tellBatch('scan', batch.length, batch[0]!.since);
       try {
@@ -59,6 +62,16 @@ export class GatheredScans {
       }
     }
     this.running--;
+  }
+
+  private dropLate(): void {
+    const now = performance.now();
+    const isLate = ({ scan: { until = Infinity } }: Waiting) => until <= now;
+    if (!this.waiting.some(isLate)) return;
+    const late = this.waiting.filter(isLate);
+    this.waiting = this.waiting.filter((one) => !isLate(one));
+    for (const { reject } of late)
+      reject(new BelfryError('BELFRY_DEADLINE_EXCEEDED', 'the deadline passed while the search waited for another'));
   }
 
   /** The scans like the first one, in the order of their arrival; others stay for the next turn. */

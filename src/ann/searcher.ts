@@ -15,6 +15,8 @@ export interface Search extends Pick<Wanted, 'k' | 'recall' | 'exact' | 'ef'> {
   readonly exclude: Uint32Array;
   /** Rows outside of it are not answered either. */
   readonly visible?: NativeFilter | undefined;
+  /** Performance time after which nobody waits for the answer. */
+  readonly until?: number | undefined;
 }
 
 /** Rows in the order of their scores, best first, and how they were found. */
@@ -61,11 +63,11 @@ export class Searcher {
 
   private run(
     { effort, expectedMicroseconds = Infinity }: Plan,
-    { query, k, filter, exclude, visible }: Search,
+    { query, k, filter, exclude, visible, until }: Search,
   ): Promise<NativeHits> | NativeHits {
     const { mode, rescore } = effort;
     if (filter === undefined && (mode === 'codes' || mode === 'exact'))
-      return this.scans.search({ query, k, mode, rescore, exclude, visible });
+      return this.scans.search({ query, k, mode, rescore, exclude, visible, until });
     const call = {
       queries: query,
       k,

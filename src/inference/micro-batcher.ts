@@ -30,6 +30,7 @@ interface Waiting {
   readonly feeds: Feeds;
   readonly rows: number;
   readonly since: number;
+  readonly until: number;
   readonly resolve: (run: BatchRun) => void;
   readonly reject: (error: unknown) => void;
 }
@@ -45,8 +46,11 @@ export class MicroBatcher {
     this.#options = options;
   }
 
-  /** `feeds` hold one or more rows each; the outputs come back for those rows only. */
-  submit(feeds: Feeds): Promise<BatchRun> {
+  /**
+   * `feeds` hold one or more rows each; the outputs come back for those rows only. What still waits at `until` (performance
+   * time) is dropped with BELFRY_DEADLINE_EXCEEDED.
+   */
+  submit(feeds: Feeds, until = Infinity): Promise<BatchRun> {
     return new Promise((resolve, reject) => {
       const { name, queueMax } = this.#options;
       if (this.#closed) throw new BelfryError('BELFRY_CLOSED', `model ${name} is closed`);
@@ -56,7 +60,7 @@ export class MicroBatcher {
           limit: queueMax,
         });
       }
-      this.#queue.push({ feeds, rows, since: performance.now(), resolve, reject });
+      this.#queue.push({ feeds, rows, since: performance.now(), until, resolve, reject });
       this.#dispatch();
     });
   }
@@ -111,8 +115,20 @@ export class MicroBatcher {
     return rows ?? 0;
   }
 
+  #dropLate(): void {
+    const now = performance.now();
+    if (!this.#queue.some(({ until }) => until <= now)) return;
+    const late = this.#queue.filter(({ until }) => until <= now);
+    this.#queue = this.#queue.filter(({ until }) => until > now);
+    const { name } = this.#options;
+    for (const { reject } of late)
+      reject(new BelfryError('BELFRY_DEADLINE_EXCEEDED', `model ${name}: the deadline passed before it was run`));
+  }
+
   #dispatch(): void {
-    while (this.#queue.length > 0 && this.#running < this.#options.runsMax) {
+    while (this.#running < this.#options.runsMax) {
+      this.#dropLate();
+      if (this.#queue.length === 0) return;
       const batch = this.#take();
       tellBatch(
         this.#options.name,

@@ -6,7 +6,8 @@ import type { StageSpan } from '../telemetry/tracing.js';
 export const RESERVE_MS = 3;
 
 export class Deadline {
-  private readonly end: number;
+  /** Performance time. */
+  readonly end: number;
 
   /** `startedAt` is of the monotonic clock: a clock that is set moves no deadline. */
   constructor(

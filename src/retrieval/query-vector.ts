@@ -40,7 +40,7 @@ export async function resolveQuery(pass: Asking): Promise<Query> {
     case 'user':
       return ofUser(source.id, pass);
     case 'features':
-      return ofFeatures(source.features, view);
+      return ofFeatures(source.features, pass);
     case 'embedding':
       return {
         vector: checkVector(source.vector, view.generation),
@@ -66,7 +66,7 @@ async function ofUser(id: Id, pass: Asking): Promise<Query> {
   const user = { userId: id, features, seen: historyOf(features, pass.view).seen };
   if (running?.ownFeatures.some((name) => known.has(name)) === true) {
     const read = Object.entries(features).filter(([name]) => running.ownFeatures.includes(name));
-    return { ...user, vector: await embed(Object.fromEntries(read), generation), how: 'user tower', degraded };
+    return { ...user, vector: await embed(Object.fromEntries(read), pass), how: 'user tower', degraded };
   }
   if (vector !== undefined) {
     const reasons = isFresh && degraded.length === 0 ? (['features_default'] as const) : degraded;
@@ -97,12 +97,13 @@ function noTower(field: 'features' | 'fresh', { towerProblem }: Generation): Bel
   );
 }
 
-async function ofFeatures(features: Features, view: ItemView): Promise<Query> {
+async function ofFeatures(features: Features, pass: Asking): Promise<Query> {
+  const { view } = pass;
   const { generation } = view;
   if (generation.tower === undefined) throw noTower('features', generation);
   const { seen, hasUnknown } = historyOf(features, view);
   return {
-    vector: await embed(features, generation),
+    vector: await embed(features, pass),
     how: 'user tower',
     degraded: hasUnknown ? ['unknown_items_ignored'] : [],
     features,
@@ -110,8 +111,8 @@ async function ofFeatures(features: Features, view: ItemView): Promise<Query> {
   };
 }
 
-async function embed(features: Features, generation: Generation): Promise<Float32Array> {
-  const { vector } = await generation.tower!.embed(features);
+async function embed(features: Features, { view, deadline }: Pick<Asking, 'view' | 'deadline'>): Promise<Float32Array> {
+  const { vector } = await view.generation.tower!.embed(features, deadline.end);
   return vector;
 }
 

@@ -150,7 +150,8 @@ export class UserTower {
     this.#bound.checkFeatures(features);
   }
 
-  async embed(features: Features): Promise<Embedded> {
+  /** Dropped where it still waits at `until`, performance time. */
+  async embed(features: Features, until?: number): Promise<Embedded> {
     this.checkFeatures(features);
     if (!this.ownFeatures.some((name) => Object.hasOwn(features, name) && features[name] !== null)) {
       throw new BelfryError(
@@ -159,7 +160,8 @@ export class UserTower {
         { field: 'features' },
       );
     }
-    const { outputs, queueMs, runMs } = await this.#batcher.submit(this.#bound.fill({ rows: 1, user: features }));
+    const feeds = this.#bound.fill({ rows: 1, user: features });
+    const { outputs, queueMs, runMs } = await this.#batcher.submit(feeds, until);
     const vector = this.#vectors(outputs[this.output], 1);
     this.#checkVector(vector, 'the features of the request');
     this.latency.record(queueMs + runMs);

@@ -118,3 +118,19 @@ describe('gathered scans', () => {
     expect([...(await second).rows]).toEqual([20, 21, 22]);
   });
 });
+
+it('drops what is past its deadline while another scan runs, and scans the rest', async () => {
+  const { calls, index } = slowIndex();
+  const scans = new GatheredScans(index);
+  const first = scans.search(scan(1));
+  const late = scans.search(scan(2, { until: performance.now() - 1 }));
+  const inTime = scans.search(scan(3, { until: performance.now() + 60_000 }));
+  const dropped = expect(late).rejects.toMatchObject({ code: 'BELFRY_DEADLINE_EXCEEDED' });
+  calls[0]!.finish();
+  await first;
+  await dropped;
+  await settle();
+  expect(calls).toHaveLength(2);
+  calls[1]!.finish();
+  expect([...(await inTime).rows]).toEqual([30, 31, 32]);
+});

@@ -178,3 +178,18 @@ describe('failures', () => {
     await Promise.all([...answers, closing]);
   });
 });
+
+it('drops what is past its deadline when its turn comes, and runs the rest', async () => {
+  const { model, batcher, batches } = setUp();
+  const first = batcher.submit(row(1, 1));
+  const late = batcher.submit(row(2, 2), performance.now() - 1);
+  const inTime = batcher.submit(row(3, 3), performance.now() + 60_000);
+  const dropped = expectError(late, 'BELFRY_DEADLINE_EXCEEDED', 'model m: the deadline passed before it was run');
+  model.runs[0]!.finish();
+  await dropped;
+  await first;
+  await turn();
+  model.runs[1]!.finish();
+  expect((await inTime).outputs.y!.data).toEqual(Float32Array.of(6, 6));
+  expect(batches).toEqual([1, 1]);
+});

@@ -1,0 +1,58 @@
+/** W3: what is read late in a long turn of the event loop is refused before it is parsed. */
+import { connect, type Socket } from 'node:net';
+import { setTimeout as sleep } from 'node:timers/promises';
+import Fastify from 'fastify';
+import { expect, it, onTestFinished } from 'vitest';
+import { shedEarly } from '../../../src/http/shed-early.js';
+import { Metrics } from '../../../src/telemetry/metrics.js';
+
+const BLOCK_MS = 60;
+
+function block(): void {
+  for (const end = performance.now() + BLOCK_MS; performance.now() < end;);
+}
+
+async function ask(socket: Socket, path: string): Promise<string> {
+  socket.write(`POST ${path} HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n{}`);
+  return new Promise((resolve) => socket.once('data', (chunk) => resolve(chunk.toString())));
+}
+
+it('W3: in a turn that blocks, later requests to retrieve are refused at once, others are not', async () => {
+  const metrics = new Metrics();
+  const app = Fastify();
+  shedEarly(app, 100, metrics);
+  for (const path of ['/retrieve', '/healthz'])
+    app.post(path, (_request, reply) => {
+      block();
+      void reply.send({ answered: path });
+    });
+  await app.listen({ port: 0 });
+  onTestFinished(() => app.close());
+  const { port } = app.server.address() as { port: number };
+  const sockets = await Promise.all(
+    Array.from({ length: 4 }, async () => {
+      const socket = connect(port, '127.0.0.1');
+      await new Promise((resolve) => socket.once('connect', resolve));
+      return socket;
+    }),
+  );
+  onTestFinished(() => sockets.forEach((socket) => socket.destroy()));
+  await sleep(20);
+  const paths = ['/retrieve', '/retrieve', '/healthz', '/retrieve/batch'];
+  const answers = Promise.all(sockets.map((socket, i) => ask(socket, paths[i]!)));
+  block(); // until all four are there to be read in one turn
+  const [first, second, health, batch] = await answers;
+  expect(first).toMatch(/^HTTP\/1\.1 200 /);
+  expect(health).toMatch(/^HTTP\/1\.1 200 /);
+  for (const refused of [second!, batch!]) {
+    expect(refused).toMatch(/^HTTP\/1\.1 503 .*\r\n/);
+    expect(refused).toMatch(/\r\nretry-after: 1\r\n/);
+    expect(JSON.parse(refused.slice(refused.indexOf('\r\n\r\n')))).toMatchObject({ code: 'BELFRY_OVERLOADED' });
+  }
+  expect(await ask(sockets[1]!, '/retrieve')).toMatch(/^HTTP\/1\.1 200 /); // the socket lives on, the next turn is new
+  const { values } = await metrics.overload.shed.get();
+  expect(values.map(({ labels, value }) => [labels.priority, labels.reason, value])).toEqual([
+    ['online', 'turn', 1],
+    ['batch', 'turn', 1],
+  ]);
+});

@@ -1,6 +1,7 @@
 // `npm run bench`: everything about the sample in under three minutes, by the tool that users have: recall, quality, load
-// at a fixed rate, a ramp, and a load during swaps. `npm run bench:full` measures longer, and the peers as well.
-// Writes one report with all plots, and the report of each part beside it.
+// at a fixed rate, a ramp, and a load during swaps. `npm run bench:full` measures longer, and runs the other benches of this
+// folder and the peers that are installed; `-- --small` only shows that all of it works. Writes one report with all plots,
+// and the report of each part beside it. `--readme` puts the headline into README.md and docs/bench.
 import { spawn } from 'node:child_process';
 import { mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -10,6 +11,8 @@ import { parseArgs } from 'node:util';
 import { parseReport } from '../dist/bench/report/schema.js';
 import { writeReport } from '../dist/bench/report/write.js';
 import { suiteReport } from './suite/merge.mjs';
+import { runOthers } from './suite/others.mjs';
+import { writeReadme } from './suite/readme.mjs';
 
 const ROOT = join(dirname(fileURLToPath(import.meta.url)), '..');
 const MAIN = join(ROOT, 'dist', 'cli', 'main.js');
@@ -17,6 +20,8 @@ const { values: flags } = parseArgs({
   options: {
     out: { type: 'string', default: join(ROOT, 'bench', 'results', 'local') },
     full: { type: 'boolean', default: false },
+    small: { type: 'boolean', default: false },
+    readme: { type: 'boolean', default: false },
     json: { type: 'boolean', default: false },
   },
 });
@@ -72,7 +77,7 @@ function startServer() {
 /** Name and title of each part, and its command without --out. */
 function partsOf(url) {
   const load = ['bench', 'load', '--url', url, '--data', data];
-  const longer = (short, long) => String(flags.full ? long : short);
+  const longer = (short, long) => String(flags.full && !flags.small ? long : short);
   const sample = ['--sample', '--data', data];
   return [
     ['recall', 'Recall', ['bench', 'recall', ...sample, '--repeats', longer(3, 7), '--queries', longer(1000, 5000)]],
@@ -103,18 +108,20 @@ try {
   } finally {
     await server.stop();
   }
-  const command = flags.full ? 'npm run bench:full' : 'npm run bench';
-  const report = suiteReport(reports, { started, command });
+  const others = flags.full ? await runOthers({ out, small: flags.small, say }) : [];
+  const command = `npm run ${flags.full ? 'bench:full' : 'bench'}${flags.small ? ' -- --small' : ''}`;
+  const report = suiteReport(reports, { started, command, others });
   const files = await writeReport(report, out);
-  if (flags.full)
-    await run([process.execPath, join(ROOT, 'bench', 'index.mjs'), '--engines', 'all', '--out', join(out, 'peers')]);
+  if (flags.readme) files.unshift(...writeReadme(report, ROOT));
   if (flags.json) process.stdout.write(`${JSON.stringify(report, undefined, 1)}\n`);
   else {
     const { formatValue } = await import('../dist/bench/report/format.js');
     const width = Math.max(...report.summary.map(({ label }) => label.length));
     for (const { label, value, unit } of report.summary)
       process.stdout.write(`${label.padEnd(width)}  ${formatValue(value, unit)}\n`);
-    process.stdout.write(`\n${report.seconds.toFixed(0)} s; ${files.slice(0, 3).join(', ')}\n`);
+    for (const { name, seconds, result } of others)
+      process.stdout.write(`${name.padEnd(width)}  ${result}${seconds > 0 ? ` (${seconds} s)` : ''}\n`);
+    process.stdout.write(`\n${report.seconds.toFixed(0)} s in total; ${files.slice(0, 3).join(', ')}\n`);
   }
 } finally {
   rmSync(data, { recursive: true, force: true });

@@ -12,7 +12,7 @@ const HEADLINE = {
 const METRICS_MAX = 6;
 
 /** @returns {import('../../dist/bench/report/schema.js').BenchReport} */
-export function suiteReport(parts, { started, command }) {
+export function suiteReport(parts, { started, command, others }) {
   const [first] = parts;
   const kernels = parts.map(({ report }) => report.machine.kernels).find((list) => list.length > 0) ?? [];
   return {
@@ -34,7 +34,17 @@ export function suiteReport(parts, { started, command }) {
         .map((metric) => ({ ...metric, name: `${name}.${metric.name}`, label: `${title}: ${lowered(metric.label)}` })),
     ),
     gates: parts.flatMap(({ name, report }) => report.gates.map((gate) => ({ ...gate, name: `${name} ${gate.name}` }))),
-    tables: [],
+    tables:
+      others.length === 0
+        ? []
+        : [
+            {
+              id: 'others',
+              title: 'Other benches, and peers that are not here',
+              columns: [{ label: 'bench' }, { label: 'time', unit: 'seconds' }, { label: 'result' }],
+              rows: others.map(({ name, seconds, result }) => [name, seconds, result]),
+            },
+          ],
     plots: parts.flatMap(({ name, title, report }) =>
       report.plots.map((plot) => ({ ...plot, id: `${name}-${plot.id}`, title: `${title}: ${lowered(plot.title)}` })),
     ),

@@ -139,6 +139,7 @@ class IndexHandle : public Handle<IndexHandle, const ExactIndex> {
   Napi::Value search(const Napi::CallbackInfo& call);
   Napi::Value search_sync(const Napi::CallbackInfo& call);
   Napi::Value score_rows(const Napi::CallbackInfo& call);
+  Napi::Value unreachable(const Napi::CallbackInfo& call);
   Napi::Value close(const Napi::CallbackInfo& call);
 };
 

@@ -195,6 +195,24 @@ class SearchWorker final : public PromiseWorker {
   Hits hits_;
 };
 
+class ReachWorker final : public PromiseWorker {
+ public:
+  ReachWorker(Napi::Env env, std::shared_ptr<const ExactIndex> index) : PromiseWorker(env), index_(std::move(index)) {}
+
+ protected:
+  void execute() override {
+    if (index_->graph() == nullptr) return;
+    rows_ = unreachable_rows(index_->graph()->graph());
+    for (uint32_t& row : rows_) row = index_->row_order().external(row);
+    std::sort(rows_.begin(), rows_.end());
+  }
+  Napi::Value result(Napi::Env env) override { return hand_over<Napi::Uint32Array>(env, std::move(rows_)); }
+
+ private:
+  std::shared_ptr<const ExactIndex> index_;
+  std::vector<uint32_t> rows_;
+};
+
 }  // namespace
 
 Napi::Function IndexHandle::define(Napi::Env env) {
@@ -202,7 +220,7 @@ Napi::Function IndexHandle::define(Napi::Env env) {
       env, kName,
       {InstanceAccessor<&IndexHandle::info>("info"), InstanceMethod<&IndexHandle::search>("search"),
        InstanceMethod<&IndexHandle::search_sync>("searchSync"), InstanceMethod<&IndexHandle::score_rows>("scoreRows"),
-       InstanceMethod<&IndexHandle::close>("close")});
+       InstanceMethod<&IndexHandle::unreachable>("unreachable"), InstanceMethod<&IndexHandle::close>("close")});
 }
 
 Napi::Value IndexHandle::info(const Napi::CallbackInfo& call) {
@@ -233,6 +251,10 @@ Napi::Value IndexHandle::search(const Napi::CallbackInfo& call) {
     const std::shared_ptr<const ExactIndex> index = held();  // an option's getter may close the handle
     return std::make_shared<SearchWorker>(call.Env(), index, read_request(read_object(call, 0, "options"), *index));
   });
+}
+
+Napi::Value IndexHandle::unreachable(const Napi::CallbackInfo& call) {
+  return promise(call.Env(), [&] { return std::make_shared<ReachWorker>(call.Env(), held()); });
 }
 
 Napi::Value IndexHandle::search_sync(const Napi::CallbackInfo& call) {

@@ -65,6 +65,9 @@ struct BuildProgress {
 Graph build_graph(const VectorSource& vectors, Metric metric, const KernelTable& kernel,
                   const GraphBuildOptions& options, BuildProgress& progress);
 
+// Internal rows that no path of edges from an entry leads to: no walk can ever return them.
+std::vector<uint32_t> unreachable_rows(const Graph& graph);
+
 // An upper bound of the bytes that build_graph allocates at any one time, the graph itself included.
 size_t graph_build_memory(uint32_t rows, uint32_t dims, const GraphBuildOptions& options);
 

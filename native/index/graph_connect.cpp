@@ -83,3 +83,16 @@ void connect(const Context& context, Graph& graph) {
 }
 
 }  // namespace belfry::graph_build
+
+namespace belfry {
+
+std::vector<uint32_t> unreachable_rows(const Graph& graph) {
+  const graph_build::Reach reach(graph);
+  std::vector<uint32_t> rows;
+  for (uint32_t row = 0; row < graph.rows; ++row) {
+    if (!reach.reached(row)) rows.push_back(row);
+  }
+  return rows;
+}
+
+}  // namespace belfry

@@ -235,6 +235,8 @@ export interface NativeIndex {
   searchSync(options: NativeSearch): NativeHits | undefined;
   /** Scores of given rows for one query, f32, in the order of `rows`. At most 16,384 rows and 2,097,152 values. */
   scoreRows(query: Float32Array, rows: Uint32Array): Float32Array;
+  /** Rows that no path of edges from an entry leads to, ascending: no walk can return them. Empty without a graph. */
+  unreachable(): Promise<Uint32Array>;
   /** Running searches finish and keep the memory alive; later calls reject with BELFRY_CLOSED. Safe to call twice. */
   close(): void;
 }

@@ -9,11 +9,11 @@ import { qualityReport } from '../bench/quality/quality-report.js';
 import { LIMITS } from '../config/schema.js';
 import { BelfryError } from '../errors.js';
 import type { Generation } from '../generation/generation.js';
-import { addBenchOutput, type BenchOutputFlags, finishBench } from './bench-output.js';
-import { openSubject, type SubjectFlags } from './bench-subject.js';
+import { addBenchOutput, type BenchOutputFlags } from './bench-output.js';
+import { runBench, type SubjectFlags } from './bench-subject.js';
 import { checkNumbers, listOf } from './bench-options.js';
 import { addExportOptions } from './export-options.js';
-import { numberOf, ProgressLine, stopSignal } from './terminal.js';
+import { numberOf } from './terminal.js';
 
 interface QualityFlags extends SubjectFlags, BenchOutputFlags {
   interactions?: string;
@@ -62,51 +62,31 @@ async function run(flags: QualityFlags): Promise<void> {
     ['--max-ann-loss', flags.maxAnnLoss ?? 0, 0, 1, false],
   ]);
   const ks = [...new Set(listOf('--k', flags.k, 1, LIMITS.k.max, true))].sort((a, b) => a - b);
-  const progress = new ProgressLine();
-  const stop = stopSignal();
-  try {
-    const subject = await openSubject(flags, progress, stop.signal);
-    try {
-      const { generation } = subject;
-      const interactions = await readInteractions(flags.interactions ?? conventional(generation), generation);
-      const rerankers = rerankersOf(flags.rerank, generation);
-      const result = await benchQuality(generation, interactions, {
-        ks,
-        users: flags.queries,
-        candidates: flags.candidates,
-        recall: flags.recall,
-        rerankers,
-        excludeSeen: flags.includeSeen !== true,
-        popularity: flags.popularity,
-        onProgress: (done, total) => progress.update({ stage: 'lists of users', done, total }),
-        signal: stop.signal,
-      });
-      progress.finish();
-      const report = qualityReport(
-        {
-          generation,
-          name: subject.name,
-          started,
-          settings: {
-            k: ks,
-            users: result.users,
-            candidates: flags.candidates,
-            recall: flags.recall,
-            rerankers,
-            exclude_seen: flags.includeSeen !== true,
-          },
-          gates: { minHitRate: flags.minHitRate, maxAnnLoss: flags.maxAnnLoss },
-        },
-        result,
-      );
-      await finishBench(report, flags, flags.items === undefined ? subject.data : undefined);
-    } finally {
-      await subject.close();
-    }
-  } finally {
-    stop.release();
-    progress.finish();
-  }
+  await runBench(flags, async ({ generation, name }, { onProgress, signal }) => {
+    const interactions = await readInteractions(flags.interactions ?? conventional(generation), generation);
+    const rerankers = rerankersOf(flags.rerank, generation);
+    const result = await benchQuality(generation, interactions, {
+      ks,
+      users: flags.queries,
+      candidates: flags.candidates,
+      recall: flags.recall,
+      rerankers,
+      excludeSeen: flags.includeSeen !== true,
+      popularity: flags.popularity,
+      onProgress: (done, total) => onProgress('lists of users', done, total),
+      signal,
+    });
+    const settings = {
+      k: ks,
+      users: result.users,
+      candidates: flags.candidates,
+      recall: flags.recall,
+      rerankers,
+      exclude_seen: flags.includeSeen !== true,
+    };
+    const gates = { minHitRate: flags.minHitRate, maxAnnLoss: flags.maxAnnLoss };
+    return qualityReport({ generation, name, started, settings, gates }, result);
+  });
 }
 
 function rerankersOf(wanted: readonly string[] | false | undefined, { rerankers }: Generation): readonly string[] {

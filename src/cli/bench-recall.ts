@@ -6,10 +6,10 @@ import { recallReport } from '../bench/recall/recall-report.js';
 import { BelfryError, invalid } from '../errors.js';
 import type { FilterGroup } from '../features/filter.js';
 import { checkNumbers, listOf } from './bench-options.js';
-import { addBenchOutput, type BenchOutputFlags, finishBench } from './bench-output.js';
-import { openSubject, previousOf, type SubjectFlags } from './bench-subject.js';
+import { addBenchOutput, type BenchOutputFlags } from './bench-output.js';
+import { previousOf, runBench, type SubjectFlags } from './bench-subject.js';
 import { addExportOptions } from './export-options.js';
-import { numberOf, ProgressLine, stopSignal } from './terminal.js';
+import { numberOf } from './terminal.js';
 
 interface RecallFlags extends SubjectFlags, BenchOutputFlags {
   k?: string;
@@ -68,60 +68,40 @@ async function run(flags: RecallFlags): Promise<void> {
   const filterShares = listOf('--filters', flags.filters, 0, 1, false).filter((share) => share > 0);
   const given = lengths('--k', flags.k)?.sort((a, b) => a - b);
   const givenSweep = lengths('--sweep', flags.sweep);
-  const progress = new ProgressLine();
-  const stop = stopSignal();
-  try {
-    const subject = await openSubject(flags, progress, stop.signal);
-    try {
-      const { generation } = subject;
-      const servable = generation.items.rows - generation.skippedItems.size;
-      const ks = fit('--k', given, KS, servable);
-      const sweepKs = fit('--sweep', givenSweep, SWEEP_KS, servable);
-      const result = await benchRecall(generation, {
-        ks,
-        sweepKs,
-        recall: flags.recall,
-        queries: flags.queries,
-        queryFile: subject.queryFile,
-        rounds: flags.repeats,
-        timed: flags.timed,
-        filterShares,
-        filter,
-        popularity: flags.popularity,
-        reachRows: flags.reach,
-        previous: await previousOf(subject, flags.previous),
-        temporary: subject.temporary,
-        onProgress: (stage, done, total) => progress.update({ stage, done, total }),
-        signal: stop.signal,
-      });
-      progress.finish();
-      const report = recallReport(
-        {
-          generation,
-          name: subject.name,
-          started,
-          settings: {
-            k: ks,
-            sweep: sweepKs,
-            recall: flags.recall,
-            queries: result.queries.count,
-            query_source: result.queries.source,
-            repeats: flags.repeats,
-            timed: flags.timed,
-            filters: filterShares,
-          },
-          gates: { minRecall: flags.minRecall, maxP99Ms: flags.maxP99 },
-        },
-        result,
-      );
-      await finishBench(report, flags, flags.items === undefined ? subject.data : undefined);
-    } finally {
-      await subject.close();
-    }
-  } finally {
-    stop.release();
-    progress.finish();
-  }
+  await runBench(flags, async (subject, tools) => {
+    const { generation, name } = subject;
+    const servable = generation.items.rows - generation.skippedItems.size;
+    const ks = fit('--k', given, KS, servable);
+    const sweepKs = fit('--sweep', givenSweep, SWEEP_KS, servable);
+    const result = await benchRecall(generation, {
+      ks,
+      sweepKs,
+      recall: flags.recall,
+      queries: flags.queries,
+      queryFile: subject.queryFile,
+      rounds: flags.repeats,
+      timed: flags.timed,
+      filterShares,
+      filter,
+      popularity: flags.popularity,
+      reachRows: flags.reach,
+      previous: await previousOf(subject, flags.previous),
+      temporary: subject.temporary,
+      ...tools,
+    });
+    const settings = {
+      k: ks,
+      sweep: sweepKs,
+      recall: flags.recall,
+      queries: result.queries.count,
+      query_source: result.queries.source,
+      repeats: flags.repeats,
+      timed: flags.timed,
+      filters: filterShares,
+    };
+    const gates = { minRecall: flags.minRecall, maxP99Ms: flags.maxP99 };
+    return recallReport({ generation, name, started, settings, gates }, result);
+  });
 }
 
 function check({

@@ -3,14 +3,16 @@ import { mkdir, mkdtemp, rm, symlink } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { basename, join, resolve } from 'node:path';
 import { loadAddon } from '../ann/addon.js';
+import type { BenchReport } from '../bench/report/schema.js';
 import { dataFolder, loadSettings } from '../config/load.js';
 import { BelfryError } from '../errors.js';
 import { DataFolder, type PublishedGeneration } from '../generation/data-folder.js';
 import { Generation } from '../generation/generation.js';
+import { type BenchOutputFlags, finishBench } from './bench-output.js';
 import { type ExportFlags, exportSettings } from './export-options.js';
 import { currentGeneration } from './current-generation.js';
 import { loadOptions } from './load-options.js';
-import type { ProgressLine } from './terminal.js';
+import { ProgressLine, stopSignal } from './terminal.js';
 
 export interface SubjectFlags extends ExportFlags {
   items?: string;
@@ -31,12 +33,40 @@ export interface BenchSubject {
   close(): Promise<void>;
 }
 
+/** What a bench runs with: it tells how far it is, and stops when it is told to. */
+export interface BenchTools {
+  readonly onProgress: (stage: string, done: number, total: number) => void;
+  readonly signal: AbortSignal;
+}
+
+/**
+ * Opens what is measured, measures it, and ends with the report: written, kept in the data folder (not of a bare pair), its
+ * gates checked. Errors: those of openSubject, of `measure`; BELFRY_BENCH_GATE.
+ */
+export async function runBench(
+  flags: SubjectFlags & BenchOutputFlags,
+  measure: (subject: BenchSubject, tools: BenchTools) => Promise<BenchReport>,
+): Promise<void> {
+  const progress = new ProgressLine();
+  const stop = stopSignal();
+  try {
+    const subject = await openSubject(flags, progress, stop.signal);
+    try {
+      const onProgress: BenchTools['onProgress'] = (stage, done, total) => progress.update({ stage, done, total });
+      const report = await measure(subject, { onProgress, signal: stop.signal });
+      progress.finish();
+      await finishBench(report, flags, flags.items === undefined ? subject.data : undefined);
+    } finally {
+      await subject.close();
+    }
+  } finally {
+    stop.release();
+    progress.finish();
+  }
+}
+
 /** Errors: those of a build; BELFRY_DIMS_MISMATCH for a pair that does not fit together. */
-export async function openSubject(
-  flags: SubjectFlags,
-  progress: ProgressLine,
-  signal: AbortSignal,
-): Promise<BenchSubject> {
+async function openSubject(flags: SubjectFlags, progress: ProgressLine, signal: AbortSignal): Promise<BenchSubject> {
   const temporary = await mkdtemp(join(tmpdir(), 'belfry-bench-'));
   const remove = () => rm(temporary, { recursive: true, force: true });
   try {

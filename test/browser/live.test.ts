@@ -66,7 +66,7 @@ describe.skipIf(chromiumPath === undefined)('the live panel', () => {
       expect(await number('Latency', 'p50')).toBeGreaterThan(0);
       expect(await number('Latency', 'p99')).toBeGreaterThanOrEqual(await number('Latency', 'p50'));
       expect(await number('Event-loop', 'p99')).toBeGreaterThanOrEqual(0);
-      expect(await page.evaluate(() => document.documentElement.scrollWidth)).toBeLessThanOrEqual(width);
+      expect(await page.evaluate<number>('document.documentElement.scrollWidth')).toBeLessThanOrEqual(width);
       await page.screenshot({ path: `${PICTURES}live-${name}.png` });
       expect(problems).toEqual([]);
       // Closed, it asks no more.

@@ -6,9 +6,11 @@ import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { benchRecall, type RecallResult } from '../../src/bench/recall/recall-bench.js';
 import { recallReport } from '../../src/bench/recall/recall-report.js';
+import { warningsOf } from '../../src/bench/recall/recall-warnings.js';
 import { parseReport } from '../../src/bench/report/schema.js';
 import { assertGates } from '../../src/bench/report/write.js';
 import { buildGeneration } from '../../src/generation/build.js';
+import type { PublishedGeneration } from '../../src/generation/data-folder.js';
 import { Generation } from '../../src/generation/generation.js';
 import { cutEdges, recallOptions } from '../support/bench-recall.js';
 import { expectError } from '../support/expect-error.js';
@@ -38,6 +40,7 @@ afterAll(() => rmSync(folder, { recursive: true }));
 describe('a graph with half of its edges cut', () => {
   let healthy: RecallResult;
   let broken: RecallResult;
+  let published: PublishedGeneration;
   let report: ReturnType<typeof recallReport>;
   const options = () => recallOptions(folder, { ks: [10, 100], queries: 1000, reachRows: 3000 });
 
@@ -46,7 +49,7 @@ describe('a graph with half of its edges cut', () => {
       items: { data: data.items, dims: 32 },
       users: { data: data.users, dims: 32 },
     });
-    const published = await buildGeneration({ models, data: join(folder, 'data') });
+    published = await buildGeneration({ models, data: join(folder, 'data') });
     const measure = async (): Promise<RecallResult> => {
       const generation = await Generation.load(published);
       try {
@@ -80,6 +83,20 @@ describe('a graph with half of its edges cut', () => {
   it('loses more items', () => {
     expect(broken.diagnosis.reach!.hard).toBeGreaterThan(2 * healthy.diagnosis.reach!.hard);
     expect(healthy.diagnosis.reach!.unreachable).toBe(0);
+  });
+
+  it('names the items that no path leads to: without an edge, all but the entries', async () => {
+    cutEdges(join(published.folder, published.manifest.graph!.file), 1);
+    const generation = await Generation.load(published);
+    try {
+      const entries = generation.index.info.graph!.entries;
+      const result = await benchRecall(generation, { ...options(), reachRows: 100, queries: 20 });
+      expect(result.diagnosis.reach).toMatchObject({ unreachable: 20_000 - entries });
+      const warning = warningsOf(generation, result).find(({ code }) => code === 'unreachable-items');
+      expect(warning?.message).toMatch(new RegExp(`leads to ${20_000 - entries} of 20000 items \\(first: \\d+, `));
+    } finally {
+      await generation.close();
+    }
   });
 });
 

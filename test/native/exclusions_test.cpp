@@ -51,7 +51,7 @@ TEST(exclusions_refuse_lists_that_do_not_fit) {
 
 // Each query alone with a filter that lacks its rows must get the very hits of the batch with lists.
 TEST(excluded_rows_change_nothing_else) {
-  const uint32_t dims = 16, queries = 40;
+  const uint32_t dims = 16, queries = test::kThreadsWatched ? 8 : 40;
   for (uint32_t rows : {1U, 70U, 5000U, 40'000U}) {
     std::mt19937 random(rows);
     std::normal_distribution<float> normal(0, 1);
@@ -61,7 +61,7 @@ TEST(excluded_rows_change_nothing_else) {
     for (float& value : points) value = normal(random);
     const VectorSource source{
         values, reinterpret_cast<const unsigned char*>(values->data()), dims * size_t{4}, RowFormat::kF32, rows, dims};
-    for (const KernelTable* table : available_kernels()) {
+    for (const KernelTable* table : test::watched(available_kernels())) {
       const ExactIndex index(source, Metric::kIp, *table, 2);
       for (SearchMode mode : {SearchMode::kCodes, SearchMode::kExact, SearchMode::kF32}) {
         SearchParams params;

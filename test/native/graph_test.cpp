@@ -92,6 +92,7 @@ void check_shape(const Graph& graph, uint32_t rows, uint32_t degree) {
     }
   }
   CHECK_MESSAGE(open.size() == rows, std::to_string(open.size()) + " of " + std::to_string(rows) + " rows reachable");
+  CHECK(unreachable_rows(graph).empty());
 }
 
 bool same(const Graph& a, const Graph& b) {
@@ -164,13 +165,13 @@ TEST(graphs_of_awkward_inputs_are_sound) {
 
 TEST(a_graph_is_the_same_on_every_level_and_thread_count) {
   for (Data kind : {Data::kClusters, Data::kDuplicates}) {
-    const VectorSource vectors = make_vectors(kind, 1200, 50, 5);
+    const VectorSource vectors = make_vectors(kind, test::kThreadsWatched ? 600 : 1200, 50, 5);
     GraphBuildOptions options;
     options.degree = 24;
     options.candidates = 32;
     options.pairs_per_row = 280;  // not all pairs
     const Graph judge = build(vectors, Metric::kL2, options);
-    for (const KernelTable* table : all_tables()) {
+    for (const KernelTable* table : test::watched(all_tables())) {
       for (size_t threads : {1U, 2U, 5U}) {
         options.threads = threads;
         CHECK_MESSAGE(same(judge, build(vectors, Metric::kL2, options, *table)), table->name);
@@ -183,13 +184,14 @@ TEST(a_graph_is_the_same_on_every_level_and_thread_count) {
 
 TEST(walks_find_the_nearest_rows) {
   for (Data kind : {Data::kClusters, Data::kNormal, Data::kHeavyTail}) {
-    const VectorSource vectors = make_vectors(kind, 4000, 24, 11);
+    const uint32_t rows = test::kThreadsWatched ? 1000 : 4000;  // one thread builds, and one walks
+    const VectorSource vectors = make_vectors(kind, rows, 24, 11);
     GraphBuildOptions options;
     options.degree = 32;
     for (uint64_t pairs : {uint64_t{100'000}, uint64_t{800}}) {
       options.pairs_per_row = pairs;
       const Graph graph = build(vectors, Metric::kL2, options);
-      check_shape(graph, 4000, 32);
+      check_shape(graph, rows, 32);
       const double recall = walk_recall(vectors, graph, 60);
       CHECK_MESSAGE(recall >= (pairs > 4000 ? 0.98 : 0.9),
                     std::to_string(static_cast<int>(kind)) + ": " + std::to_string(recall));

@@ -55,7 +55,7 @@ TEST(modes_levels_and_threads_give_one_answer) {
         const VectorSource points = make_vectors(Data::kNormal, queries, dims, 99);
         const auto* query = reinterpret_cast<const float*>(points.base);
         std::optional<Hits> judge;
-        for (const KernelTable* table : all_tables()) {
+        for (const KernelTable* table : test::watched(all_tables())) {
           for (size_t threads : {1U, 3U}) {
             const ExactIndex index(vectors, metric, *table, threads);
             for (SearchMode mode : {SearchMode::kF32, SearchMode::kExact}) {

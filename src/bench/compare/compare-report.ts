@@ -1,8 +1,8 @@
 /** The comparison as a report: the table of changes, the settings that differ, and both curves in one plot. */
 import { isDeepStrictEqual } from 'node:util';
 import { formatNumber, formatValue } from '../report/format.js';
-import { commandLine, machineFacts, versionFacts } from '../report/facts.js';
-import { type BenchReport, type Cell, type Plot, REPORT_FORMAT, type Table } from '../report/schema.js';
+import { reportHead } from '../report/facts.js';
+import type { BenchReport, Cell, Plot, Table } from '../report/schema.js';
 import { type Change, type CompareOptions, compareReports } from './compare.js';
 
 export interface Compared {
@@ -22,15 +22,12 @@ export function compareReport(
   const changes = compareReports(a.report, b.report, options);
   const count = (verdict: string) => changes.filter((change) => change.verdict === verdict).length;
   const report: BenchReport = {
-    format: REPORT_FORMAT,
-    bench: 'compare',
-    title: `What changed: ${a.report.title.toLowerCase()}`,
-    subject: `A is ${a.file} (${when(a.report)}), B is ${b.file} (${when(b.report)}). A change is called where its whole interval lies beyond ${formatNumber(options.tolerance * 100)} % (shares: ${formatNumber(options.shareTolerance * 100)} points).`,
-    command: commandLine(),
-    started: started.toISOString(),
-    seconds: 0,
-    machine: machineFacts(),
-    versions: versionFacts(),
+    ...reportHead(
+      'compare',
+      `What changed: ${a.report.title.toLowerCase()}`,
+      `A is ${a.file} (${when(a.report)}), B is ${b.file} (${when(b.report)}). A change is called where its whole interval lies beyond ${formatNumber(options.tolerance * 100)} % (shares: ${formatNumber(options.shareTolerance * 100)} points).`,
+      { started },
+    ),
     settings: { a: a.file, b: b.file, ...options },
     summary: (['worse', 'better', 'unsure', 'same'] as const).map((verdict) => ({
       name: verdict,

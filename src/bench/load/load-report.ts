@@ -1,6 +1,6 @@
 /** The report of `bench load`: what was seen, in the words and plots of the report contract. */
-import { commandLine, machineFacts, versionFacts } from '../report/facts.js';
-import { type BenchReport, type Gate, type MetricValue, REPORT_FORMAT } from '../report/schema.js';
+import { reportHead } from '../report/facts.js';
+import type { BenchReport, Gate, MetricValue } from '../report/schema.js';
 import { mean, median } from '../statistics.js';
 import { loadPlots } from './load-plots.js';
 import { loadTables } from './load-tables.js';
@@ -57,15 +57,13 @@ export function loadReport(subject: LoadSubject, runs: readonly LoadRun[]): Benc
   const summary = summaryOf(subject, runs, shown, steps);
   const gates = gatesOf(subject.gates, summary);
   return {
-    format: REPORT_FORMAT,
-    bench: 'load',
-    title: subject.during === undefined ? 'Load' : `Load during ${subject.during}`,
-    subject: describe(subject, runs.length),
-    command: commandLine(),
-    started: subject.started.toISOString(),
+    ...reportHead(
+      'load',
+      subject.during === undefined ? 'Load' : `Load during ${subject.during}`,
+      describe(subject, runs.length),
+      subject,
+    ),
     seconds: runs.reduce((sum, run) => sum + run.result.seconds, 0),
-    machine: machineFacts(),
-    versions: versionFacts(),
     settings: { ...subject.settings },
     summary,
     gates,

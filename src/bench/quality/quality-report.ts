@@ -1,17 +1,9 @@
 /** The report of `bench quality`, in the words and plots of the report contract. */
 import { loadAddon } from '../../ann/addon.js';
 import type { Generation } from '../../generation/generation.js';
-import { commandLine, machineFacts, versionFacts } from '../report/facts.js';
+import { intervalText, reportHead } from '../report/facts.js';
 import { formatValue } from '../report/format.js';
-import {
-  type BenchReport,
-  type Cell,
-  type Gate,
-  type MetricValue,
-  type Plot,
-  REPORT_FORMAT,
-  type Table,
-} from '../report/schema.js';
+import type { BenchReport, Cell, Gate, MetricValue, Plot, Table } from '../report/schema.js';
 import type { ListQuality, MeasureName, QualityResult } from './quality-bench.js';
 
 export interface QualityGates {
@@ -44,15 +36,12 @@ export function qualityReport(subject: QualitySubject, result: QualityResult): B
   const { generation } = subject;
   const { interactions, users } = result;
   return {
-    format: REPORT_FORMAT,
-    bench: 'quality',
-    title: 'Quality for users',
-    subject: `${subject.name}: ${interactions.pairs.toLocaleString('en-GB')} held-out interactions, ${users.toLocaleString('en-GB')} users asked for.`,
-    command: commandLine(),
-    started: subject.started.toISOString(),
-    seconds: (Date.now() - subject.started.getTime()) / 1000,
-    machine: machineFacts(loadAddon().kernels),
-    versions: versionFacts(),
+    ...reportHead(
+      'quality',
+      'Quality for users',
+      `${subject.name}: ${interactions.pairs.toLocaleString('en-GB')} held-out interactions, ${users.toLocaleString('en-GB')} users asked for.`,
+      { started: subject.started, kernels: loadAddon().kernels },
+    ),
     settings: { ...subject.settings, generation: generation.id, popularity: result.popularitySource ?? 'unknown' },
     summary: summaryOf(result),
     gates: gatesOf(subject.gates, result),
@@ -79,14 +68,11 @@ function summaryOf({ lists }: QualityResult): MetricValue[] {
         unit: 'share',
         better: 'higher',
         samples: [...list.valuesOf(measure)],
-        note: range(interval),
+        note: intervalText(interval),
       } satisfies MetricValue;
     }),
   );
 }
-
-const range = ({ low, high }: { low: number; high: number }): string =>
-  `95 % interval ${formatValue(low, 'share')} to ${formatValue(high, 'share')}`;
 
 function gatesOf({ minHitRate, maxAnnLoss }: QualityGates, { lists }: QualityResult): Gate[] {
   const k = Math.min(...lists.map((list) => list.k));

@@ -1,4 +1,8 @@
-/** Items that the graph has lost: the index holds them, and no walk comes by, not even for the query that is made for them. */
+/**
+ * Items that the graph has lost: no path of edges leads to them. And items that are hard to come by: an ordinary walk does not
+ * return them for the query that is made for them. Under inner product nobody asks such a query, so that these are no fault;
+ * many more of them than before are the sign of a graph that has lost edges.
+ */
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import type { NativeIndex } from '../../ann/addon.js';
 import { spread } from '../../ann/build-graph.js';
@@ -14,14 +18,15 @@ export interface Reach {
   readonly judged: number;
   /** Judged rows that a walk of ef 64 does not return. */
   readonly hard: number;
-  /** Of the hard ones, rows that walks of ef 256 and 960 do not return either, though none of them was given up. */
+  /** Of all rows, those that no path of edges from an entry of the graph leads to. */
   readonly unreachable: number;
+  /** Of these, the first. */
   readonly examples: readonly number[];
 }
 
 const K = 10;
-/** Far more effort than a request for ten items gets, and then more yet. */
-const EFFORTS = [64, 256, 960].map((ef) => ({ mode: 'walk', ef, stop: 1.35, rescore: walkRescore(K) }) as const);
+/** More effort than a request for ten items gets. */
+const EFFORT = { mode: 'walk', ef: 64, stop: 1.35, rescore: walkRescore(K) } as const;
 /** Missed rows that an exact search judges; of more, as many spread over them, and the counts are scaled up. */
 const JUDGED_MAX = 2000;
 /** Rows between two turns of the event loop. */
@@ -48,7 +53,7 @@ export async function reachOf(
     const some = rows.subarray(start, start + STEP);
     const queries = await queriesOf(some);
     for (const [q, row] of some.entries()) {
-      const returned = isReturned(index, queries.subarray(q * dims, (q + 1) * dims), row, EFFORTS[0]!);
+      const returned = isReturned(index, queries.subarray(q * dims, (q + 1) * dims), row);
       if (returned === undefined) scanned++;
       else if (!returned) missed.push(row);
     }
@@ -66,31 +71,20 @@ export async function reachOf(
     const place = exact.rows.subarray(first, first + count).indexOf(row);
     return place >= 0 && (count < K || exact.scores[first + place]! > exact.scores[first + count - 1]!);
   });
-  const lost: number[] = [];
-  for (const q of hard) {
-    const query = own.subarray(q * dims, (q + 1) * dims);
-    if (EFFORTS.slice(1).every((effort) => isReturned(index, query, sample[q]!, effort) === false))
-      lost.push(sample[q]!);
-    if (lost.length % STEP === 0) await nextTurn();
-  }
+  const lost = (await index.unreachable()).filter((row) => !skippedItems.has(row));
   const scaled = (count: number): number =>
     sample.length === 0 ? 0 : Math.round((count * missed.length) / sample.length);
   return {
     rows: rows.length,
     judged: rows.length - scanned - missed.length + scaled(hard.length),
     hard: scaled(hard.length),
-    unreachable: scaled(lost.length),
-    examples: lost.slice(0, 5),
+    unreachable: lost.length,
+    examples: [...lost.subarray(0, 5)],
   };
 }
 
 /** Undefined where the walk got dearer than a scan and was given up, which says nothing of the row. */
-function isReturned(
-  index: NativeIndex,
-  queries: Float32Array,
-  row: number,
-  effort: (typeof EFFORTS)[number],
-): boolean | undefined {
-  const hits = index.searchSync({ queries, k: K, ...effort });
+function isReturned(index: NativeIndex, queries: Float32Array, row: number): boolean | undefined {
+  const hits = index.searchSync({ queries, k: K, ...EFFORT });
   return hits?.rows.subarray(0, hits.counts[0]).includes(row);
 }

@@ -1,17 +1,9 @@
 /** The report of `bench recall`, in the words and plots of the report contract. */
 import { loadAddon } from '../../ann/addon.js';
 import type { Generation } from '../../generation/generation.js';
-import { commandLine, machineFacts, versionFacts } from '../report/facts.js';
+import { intervalText, reportHead } from '../report/facts.js';
 import { formatValue } from '../report/format.js';
-import {
-  type BenchReport,
-  type Cell,
-  type Gate,
-  type MetricValue,
-  type Plot,
-  REPORT_FORMAT,
-  type Table,
-} from '../report/schema.js';
+import type { BenchReport, Cell, Gate, MetricValue, Plot, Table } from '../report/schema.js';
 import type { Bucket } from './buckets.js';
 import type { RecallResult, Served } from './recall-bench.js';
 import { warningsOf } from './recall-warnings.js';
@@ -36,15 +28,12 @@ export function recallReport(subject: RecallSubject, result: RecallResult): Benc
   const { generation } = subject;
   const { rows, dims, metric, kernel, threads } = generation.index.info;
   return {
-    format: REPORT_FORMAT,
-    bench: 'recall',
-    title: 'Recall',
-    subject: `${subject.name}: ${rows.toLocaleString('en-GB')} items x ${dims}, ${metric}; ${result.queries.note}, one query at a time in process.`,
-    command: commandLine(),
-    started: subject.started.toISOString(),
-    seconds: (Date.now() - subject.started.getTime()) / 1000,
-    machine: machineFacts(loadAddon().kernels),
-    versions: versionFacts(),
+    ...reportHead(
+      'recall',
+      'Recall',
+      `${subject.name}: ${rows.toLocaleString('en-GB')} items x ${dims}, ${metric}; ${result.queries.note}, one query at a time in process.`,
+      { started: subject.started, kernels: loadAddon().kernels },
+    ),
     settings: { ...subject.settings, generation: generation.id, rows, dims, metric, kernel, threads },
     summary: summaryOf(result),
     gates: gatesOf(subject.gates, result.served),
@@ -63,7 +52,7 @@ function summaryOf({ served, exactPerSecond, diagnosis, drift }: RecallResult): 
       unit: 'share',
       better: 'higher',
       samples: Array.from(hits.found, (found, q) => found / hits.wanted[q]!),
-      note: `${range(recall)}; asked for ${plan.target}, ${describeEffort(plan.effort)}`,
+      note: `${intervalText(recall)}; asked for ${plan.target}, ${describeEffort(plan.effort)}`,
     },
     {
       name: `latency_p50_at_${k}`,
@@ -90,11 +79,11 @@ function summaryOf({ served, exactPerSecond, diagnosis, drift }: RecallResult): 
       : [
           {
             name: 'hard_items_share',
-            label: 'Items that a walk of ef 64 misses',
+            label: 'Items that a walk of ef 64 misses for the query made for them',
             value: diagnosis.reach.judged === 0 ? null : diagnosis.reach.hard / diagnosis.reach.judged,
             unit: 'share' as const,
             better: 'lower' as const,
-            note: `${diagnosis.reach.hard} of ${diagnosis.reach.judged}, each for a query that singles it out`,
+            note: `${diagnosis.reach.hard} of ${diagnosis.reach.judged} that are in the exact top 10 of that query, which no user asks; ${diagnosis.reach.unreachable} cannot be reached at all`,
           },
         ]),
     ...(drift?.overlap === undefined
@@ -106,7 +95,7 @@ function summaryOf({ served, exactPerSecond, diagnosis, drift }: RecallResult): 
             value: drift.overlap.value,
             unit: 'share' as const,
             better: 'none' as const,
-            note: range(drift.overlap),
+            note: intervalText(drift.overlap),
           },
         ]),
   ];
@@ -135,9 +124,6 @@ function gatesOf({ minRecall, maxP99Ms }: RecallGates, served: readonly Served[]
       : [{ name: `--max-p99 at k ${k}`, limit: maxP99Ms, value: p99, unit: 'ms' as const, passed: p99 <= maxP99Ms }]),
   ]);
 }
-
-const range = ({ low, high }: { low: number; high: number }): string =>
-  `95 % interval ${formatValue(low, 'share')} to ${formatValue(high, 'share')}`;
 
 function tablesOf(generation: Generation, result: RecallResult): Table[] {
   const { served, points, buckets, diagnosis, drift } = result;
@@ -283,8 +269,11 @@ function factRows(generation: Generation, { items, hubs, reach, outside }: Recal
     ...(reach === undefined
       ? []
       : [
-          ['items that a walk of ef 64 misses', `${reach.hard} of ${reach.judged} judged (${reach.rows} looked for)`],
-          ['of these, items that no walk returns', String(reach.unreachable)],
+          [
+            'items that a walk of ef 64 misses for the query made for them',
+            `${reach.hard} of ${reach.judged} judged (${reach.rows} looked for)`,
+          ],
+          ['items that no path of the graph leads to', String(reach.unreachable)],
         ]),
     ...(outside === undefined
       ? []

@@ -14,7 +14,6 @@ const LIMITS = {
   /** Share of the lists that one item stands in; share of the places that 1 % of the items take. */
   hub: 0.3,
   firstPercent: 0.5,
-  unreachable: 0.01,
   /** A bucket whose recall is so far under the whole's, beyond doubt. */
   bucket: 0.02,
   normDrift: 0.2,
@@ -134,10 +133,10 @@ function aboutItems(generation: Generation, { diagnosis, buckets }: RecallResult
       code: 'popularity-heavy',
       message: `1 % of the items take ${share(hubs.firstPercent)} of all places in the exact top ${buckets.k}`,
     });
-  if (reach !== undefined && reach.unreachable > LIMITS.unreachable * reach.judged)
+  if (reach !== undefined && reach.unreachable > 0)
     warnings.push({
       code: 'unreachable-items',
-      message: `${reach.unreachable} of ${reach.judged} items are returned by no walk, up to ef 960, for the query that singles them out, though they are among its best 10 (first: ${reach.examples.map((row) => String(generation.itemIds.idOf(row))).join(', ')}); rebuild the generation`,
+      message: `no path of the graph leads to ${reach.unreachable} of ${rows} items (first: ${reach.examples.map((row) => String(generation.itemIds.idOf(row))).join(', ')}): walks never return them, only scans do; rebuild the generation`,
     });
   if (outside !== undefined && outside.queryAngle > outside.itemAngleP95) {
     const learnt = generation.manifest.graph?.trainingUsers ?? 0;

@@ -1,7 +1,8 @@
 /** Where and with what a report was made: the facts that every bench states alike. */
 import { cpus, release, totalmem, type } from 'node:os';
 import { VERSION } from '../../version.js';
-import type { BenchReport } from './schema.js';
+import { formatValue } from './format.js';
+import { type BenchReport, REPORT_FORMAT } from './schema.js';
 
 /** `kernels`: those that run here, fastest first; none where the bench opened no index. */
 export function machineFacts(kernels: readonly string[] = []): BenchReport['machine'] {
@@ -26,4 +27,32 @@ export function commandLine(argv: readonly string[] = process.argv.slice(2)): st
 
 function shellQuoted(word: string): string {
   return /^[\w@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", `'\\''`)}'`;
+}
+
+/** What begins every report. */
+export function reportHead(
+  bench: BenchReport['bench'],
+  title: string,
+  subject: string,
+  { started, kernels }: { readonly started: Date; readonly kernels?: readonly string[] },
+): Pick<
+  BenchReport,
+  'format' | 'bench' | 'title' | 'subject' | 'command' | 'started' | 'seconds' | 'machine' | 'versions'
+> {
+  return {
+    format: REPORT_FORMAT,
+    bench,
+    title,
+    subject,
+    command: commandLine(),
+    started: started.toISOString(),
+    seconds: (Date.now() - started.getTime()) / 1000,
+    machine: machineFacts(kernels),
+    versions: versionFacts(),
+  };
+}
+
+/** `95 % interval 98.1 % to 98.9 %`. */
+export function intervalText({ low, high }: { readonly low: number; readonly high: number }): string {
+  return `95 % interval ${formatValue(low, 'share')} to ${formatValue(high, 'share')}`;
 }

@@ -1,5 +1,6 @@
 /** The last reports of `belfry bench`: what each found, and the way to all of it. A modal dialog. */
 import { asEnvelope, getJson } from './api.js';
+import { createDialog } from './dialog.js';
 import { h, replace } from './dom.js';
 
 interface BenchEntry {
@@ -17,22 +18,7 @@ interface BenchEntry {
 const SHOWN = 8;
 
 export function createBenches(): HTMLDialogElement {
-  const body = h('div', { class: 'generations-body' });
-  const close = h(
-    'button',
-    { type: 'button', class: 'quiet close', 'aria-label': 'Close', onclick: () => dialog.close() },
-    '\u00d7',
-  );
-  const dialog = h(
-    'dialog',
-    { class: 'drawer generations benches', 'aria-labelledby': 'benches-title' },
-    h('header', {}, h('h2', { id: 'benches-title', tabindex: -1, autofocus: true }, 'Benches'), close),
-    body,
-  );
-  dialog.addEventListener('click', (event) => {
-    if (event.target === dialog) dialog.close();
-  });
-  return dialog;
+  return createDialog('benches', 'Benches', h('div', { class: 'generations-body' }));
 }
 
 export async function openBenches(dialog: HTMLDialogElement): Promise<void> {

@@ -1,5 +1,6 @@
 /** The generations of the data folder: what each build made and measured, and the way back. A modal dialog. */
 import { asEnvelope } from './api.js';
+import { createDialog } from './dialog.js';
 import { h, hidden, replace } from './dom.js';
 import { count, plural } from './format.js';
 import {
@@ -16,21 +17,7 @@ import { createReport, gateTable } from './generation-report.js';
 export function createGenerations(onActivated: () => void): HTMLDialogElement {
   const body = h('div', { class: 'generations-body' });
   const message = h('p', { role: 'status', class: 'generations-message' });
-  const close = h(
-    'button',
-    { type: 'button', class: 'quiet close', 'aria-label': 'Close', onclick: () => dialog.close() },
-    '\u00d7',
-  );
-  const dialog = h(
-    'dialog',
-    { class: 'drawer generations', 'aria-labelledby': 'generations-title' },
-    h('header', {}, h('h2', { id: 'generations-title', tabindex: -1, autofocus: true }, 'Generations'), close),
-    message,
-    body,
-  );
-  dialog.addEventListener('click', (event) => {
-    if (event.target === dialog) dialog.close();
-  });
+  const dialog = createDialog('generations', 'Generations', message, body);
 
   async function draw(): Promise<void> {
     try {

@@ -16,7 +16,7 @@ export interface PlotOptions {
   readonly length: number;
   /** Seconds between two moments. */
   readonly everySeconds: number;
-  /** Lower end of the axis; default 0. */
+  /** Lower end of the axis unless a value lies below; default 0. */
   readonly from?: number;
   /** The axis reaches this far at least. */
   readonly least: number;
@@ -58,7 +58,8 @@ export function createLivePlot(options: PlotOptions): { element: HTMLElement; dr
 
   function render(): void {
     const known = shown.flatMap(({ values }) => values.filter((value) => value !== undefined));
-    const from = options.from ?? 0;
+    const wanted = options.from ?? 0;
+    const from = known.every((value) => value >= wanted) ? wanted : 0;
     const step = niceStep((Math.min(options.most ?? Infinity, Math.max(options.least, ...known)) - from) / TICKS);
     const to = Math.min(
       options.most ?? Infinity,

@@ -1,5 +1,6 @@
 /** What the server does right now: requests, latency, degraded answers, recall of sampled ones, the event loop. A modal dialog. */
 import { asEnvelope, getText } from './api.js';
+import { createDialog } from './dialog.js';
 import { h, replace } from './dom.js';
 import { createLivePlot, type PlotLine } from './live-plot.js';
 import { type Moment, momentBetween, type Reading, readMetrics } from './live-metrics.js';
@@ -28,21 +29,12 @@ export function createLive(): { readonly dialog: HTMLDialogElement; open(): void
     most: 1,
   });
   const loop = createLivePlot({ ...common, title: 'Event-loop delay', format: ms, least: 1 });
-  const close = h(
-    'button',
-    { type: 'button', class: 'quiet close', 'aria-label': 'Close', onclick: () => dialog.close() },
-    '\u00d7',
-  );
-  const dialog = h(
-    'dialog',
-    { class: 'drawer generations live', 'aria-labelledby': 'live-title' },
-    h('header', {}, h('h2', { id: 'live-title', tabindex: -1, autofocus: true }, 'Live'), close),
+  const dialog = createDialog(
+    'live',
+    'Live',
     status,
     h('div', { class: 'live-plots' }, requests.element, latency.element, recall.element, loop.element),
   );
-  dialog.addEventListener('click', (event) => {
-    if (event.target === dialog) dialog.close();
-  });
 
   const moments: Moment[] = [];
   const line = (name: string, kind: PlotLine['kind'], of: (moment: Moment) => number | undefined): PlotLine => ({

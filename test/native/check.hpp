@@ -12,8 +12,8 @@
 
 namespace belfry::test {
 
-// Where threads are watched, everything is ten times as slow: what runs on one thread is repeated less often, and one level
-// of kernels is enough, since threads share the same data on all of them.
+// Where threads are watched, everything is ten times as slow: what runs on one thread is repeated less often, and one
+// level of kernels is enough, since threads share the same data on all of them.
 #ifdef __SANITIZE_THREAD__
 inline constexpr bool kThreadsWatched = true;
 inline constexpr int kLessOften = 64;

@@ -88,7 +88,7 @@ export function readModelsFolder(path: string, brought?: BroughtModels | 'left o
     ...optional('itemIds', first(path, ['embeddings/item_ids.npy', 'embeddings/item_ids.txt'])),
     ...optional('userIds', first(path, ['embeddings/user_ids.npy', 'embeddings/user_ids.txt'])),
     ...optional('items', first(path, ['features/items.parquet'])),
-    ...optional('users', first(path, ['features/users.parquet'])),
+    ...optional('users', first(path, ['features/users.parquet']) ?? npyTable(path, 'features/users')),
     exclusions: readExclusionFiles(path),
     exportDescription,
     models,
@@ -101,6 +101,18 @@ export function readModelsFolder(path: string, brought?: BroughtModels | 'left o
 export function fileOf({ path: folder, brought }: ModelsFolder, path: string): string {
   const isBrought = Object.values(brought?.models ?? {}).some((model) => dirname(model.path) === dirname(path));
   return isBrought ? join(brought!.folder, path) : join(folder, path);
+}
+
+/** A feature table as a folder of `.npy` files: it has its ids beside it. */
+function npyTable(path: string, folder: string): string | undefined {
+  return first(path, [`${folder}/id.npy`]) === undefined ? undefined : folder;
+}
+
+/** Files of a table: itself, or those of its folder; relative paths. */
+export function tableFiles(folder: string, table: string): string[] {
+  if (!isDirectory(join(folder, table))) return [table];
+  const files = readdirSync(join(folder, table)).filter((file) => file.endsWith('.npy'));
+  return files.sort().map((file) => `${table}/${file}`);
 }
 
 /** Files of other kinds (a note, a checksum) are none of ours. */

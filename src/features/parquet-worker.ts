@@ -1,8 +1,9 @@
-/** Runs in a worker thread: decodes one Parquet file and hands its columns over. */
+/** Runs in a worker thread: decodes one feature table and hands its columns over. */
 import { parentPort, workerData } from 'node:worker_threads';
 import { asBelfryError, type ErrorCode } from '../errors.js';
 import type { FeatureColumn } from './feature-column.js';
-import { type ParquetColumns, readParquet } from './parquet-columns.js';
+import type { ParquetColumns } from './parquet-columns.js';
+import { readTable } from './read-table.js';
 
 export interface ParquetTask {
   readonly path: string;
@@ -15,7 +16,7 @@ export type ParquetReply =
 
 const { path, file } = workerData as ParquetTask;
 try {
-  const table = await readParquet(path, file);
+  const table = await readTable(path, file);
   post({ table }, table.columns.flatMap(buffersOf));
 } catch (error) {
   const { code, message, field } = asBelfryError(error);

@@ -43,7 +43,7 @@ export async function planBuild(folder: ModelsFolder, data: string): Promise<Bui
   for (const file of await filesToCopy(folder)) {
     const { size } = await stat(fileOf(folder, file));
     writeBytes += size;
-    if (file === folder.items || file === folder.users) tableBytes += size;
+    if (file === folder.items || (folder.users !== undefined && file.startsWith(folder.users))) tableBytes += size;
     else modelBytes += size;
   }
   const { bavail, bsize } = await statfs(data);

@@ -21,7 +21,7 @@ const FIXED_BYTES = 64 * 1024 * 1024;
 export function loadMemoryBytes(manifest: Manifest): number {
   const { items, users, graph, files, models } = manifest;
   const sizeOf = (file: string | undefined) => (file === undefined ? 0 : (files[file]?.bytes ?? 0));
-  const tables = sizeOf(manifest.itemFeatures) + sizeOf(manifest.userFeatures);
+  const tables = sizeOf(manifest.itemFeatures) + userTableBytes(manifest);
   const exclusions = (manifest.exclusions ?? []).reduce((sum, { entries }) => sum + 8 * entries, 0);
   return (
     FIXED_BYTES +
@@ -54,4 +54,11 @@ export function assertLoadFits(id: string, bytes: number, memory: MemoryState, i
 function idBytes({ idKind, count }: VectorSection, fileBytes: number): number {
   if (idKind === 'row') return 0;
   return count * ID_ROW_BYTES + (idKind === 'integer' ? count * INTEGER_ID_BYTES : fileBytes);
+}
+
+/** Of the file, or of the files of a folder of columns. */
+function userTableBytes({ userFeatures, files }: Manifest): number {
+  if (userFeatures === undefined) return 0;
+  const own = Object.entries(files).filter(([path]) => path === userFeatures || path.startsWith(`${userFeatures}/`));
+  return own.reduce((sum, [, { bytes }]) => sum + bytes, 0);
 }

@@ -1,7 +1,7 @@
 /** Which files an export consists of, and whether a generation was made from just these. */
 import { stat } from 'node:fs/promises';
 import { join, posix } from 'node:path';
-import { fileOf, insideFolder, type ModelRow, type ModelsFolder } from '../config/models-folder.js';
+import { fileOf, insideFolder, tableFiles, type ModelRow, type ModelsFolder } from '../config/models-folder.js';
 import { BelfryError } from '../errors.js';
 import { loadOnnx } from '../inference/onnx-file.js';
 import { externalTensors } from '../inference/onnx-graph.js';
@@ -16,8 +16,8 @@ const DESCRIPTIONS = ['registry.yaml', 'registry.yml', 'embeddings/export.json',
 /** Everything but vectors that a generation must hold to serve without the models folder; relative paths. */
 export async function filesToCopy(folder: ModelsFolder): Promise<string[]> {
   const files = new Set<string>();
-  for (const file of [folder.itemIds, folder.userIds, folder.items, folder.users])
-    if (file !== undefined) files.add(file);
+  for (const file of [folder.itemIds, folder.userIds, folder.items]) if (file !== undefined) files.add(file);
+  if (folder.users !== undefined) for (const file of tableFiles(folder.path, folder.users)) files.add(file);
   for (const { path } of folder.exclusions) files.add(path);
   for (const row of folder.models) {
     for (const file of [...vocabularyFiles(row.inputs), ...calibrationFiles(row.output)]) files.add(file);

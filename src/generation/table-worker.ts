@@ -5,7 +5,8 @@
 import { IdMap, type IdMapData } from '../ann/ids.js';
 import type { FeatureColumn } from '../features/feature-column.js';
 import { FeatureTable } from '../features/feature-table.js';
-import { type IgnoredColumn, readParquet } from '../features/parquet-columns.js';
+import type { IgnoredColumn } from '../features/parquet-columns.js';
+import { readTable } from '../features/read-table.js';
 import { answerQuestions, answerTask } from './worker-task.js';
 
 export interface TableTask {
@@ -36,7 +37,7 @@ let dictionaries: (readonly string[])[] = [];
 
 await answerTask(
   async ({ path, name, alignTo }: TableTask): Promise<TableReply> => {
-    const read = await readParquet(path, name);
+    const read = await readTable(path, name);
     const table = FeatureTable.fromColumns(read.columns, { name, ignored: read.ignored });
     const columns = alignTo === undefined ? ownColumns(table) : alignedColumns(table, IdMap.of(alignTo));
     dictionaries = columns.map((column) => ('dictionary' in column ? column.dictionary : []));

@@ -70,7 +70,7 @@ async function ready(
   const lines = talks ? createInterface({ input: child.stdout! })[Symbol.asyncIterator]() : undefined;
   if (!talks) child.stdout!.on('data', (chunk: Buffer) => (log = (log + chunk.toString()).slice(-10_000)));
   for (let tries = 0; !(await isReady()); tries++) {
-    if (child.exitCode !== null || tries > 600) {
+    if (child.exitCode !== null || tries > 1200) {
       child.kill('SIGKILL');
       throw new Error(`${url} did not get ready: ${log}`);
     }

@@ -123,6 +123,7 @@ async function measure({ scenario, server, bodies, concurrency }) {
     p99_ms: at(0.99),
     max_ms: at(1),
     failed: ran.failed,
+    codes: ran.codes,
     degraded: ran.degraded,
     server_cores: cpu === undefined ? undefined : (server.cpuSeconds() - cpu) / took,
     generator_cores: ran.cores,
@@ -137,6 +138,7 @@ function reportOf(trials, { recall, facts, tuned }) {
     const names = Object.keys(each[0]);
     const of = (name) => {
       const values = each.map((one) => one[name]);
+      if (name === 'codes') return summed(values);
       return WHOLE.includes(name) ? values.reduce((sum, value) => sum + value, 0) : round(median(values));
     };
     return { scenario, server: server.name, concurrency, ...Object.fromEntries(names.map((name) => [name, of(name)])) };
@@ -185,6 +187,12 @@ function check(name, value, [bound, limit]) {
 
 function raw({ scenario, server, rounds: each }) {
   return { scenario, server: server.name, rounds: each };
+}
+
+function summed(counts) {
+  const all = {};
+  for (const one of counts) for (const [name, count] of Object.entries(one)) all[name] = (all[name] ?? 0) + count;
+  return all;
 }
 
 function median(values) {

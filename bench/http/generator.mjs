@@ -1,7 +1,8 @@
 // The load of the HTTP bench, in a worker thread: connections that each send their next request when the last is answered
 // (a closed loop). It reads of an answer its status, its length and whether it is degraded, so that it costs a few
 // microseconds a request and is not what is measured.
-//   { address, bodies, concurrency, seconds, warmSeconds, keep } -> { seconds, latencies (ms), failed, degraded, answers }
+//   { address, bodies, concurrency, seconds, warmSeconds, keep }
+//   -> { seconds, latencies (ms), failed, codes (of failures), degraded, answers }
 // keep: each body is sent once, and the answers come back in the order of the bodies.
 import { connect } from 'node:net';
 import { parentPort } from 'node:worker_threads';
@@ -63,6 +64,7 @@ async function run({ address, bodies, concurrency, seconds, warmSeconds, keep })
   const requests = bodies.map((body) => requestBytes(url, body));
   const latencies = [];
   const answers = [];
+  const codes = {};
   let [failed, degraded, sent] = [0, 0, 0];
   const begin = performance.now() + warmSeconds * 1000;
   const end = keep ? Infinity : begin + seconds * 1000;
@@ -72,7 +74,11 @@ async function run({ address, bodies, concurrency, seconds, warmSeconds, keep })
     return requests[lane.position];
   };
   const onAnswer = (lane, status, body) => {
-    if (status !== 200) failed++;
+    if (status !== 200) {
+      failed++;
+      const { code = `http ${status}` } = JSON.parse(body.toString());
+      codes[code] = (codes[code] ?? 0) + 1;
+    }
     if (keep) answers[lane.position] = status === 200 ? JSON.parse(body.toString()) : { items: [] };
     const now = performance.now();
     if (now < begin || now > end) return;
@@ -80,7 +86,7 @@ async function run({ address, bodies, concurrency, seconds, warmSeconds, keep })
     if (body.indexOf(PLAIN) < 0 && body.indexOf(DEGRADED) >= 0) degraded++;
   };
   await Promise.all(Array.from({ length: concurrency }, () => new Lane(url, next, onAnswer).done));
-  return { seconds, latencies: Float64Array.from(latencies), failed, degraded, answers };
+  return { seconds, latencies: Float64Array.from(latencies), failed, codes, degraded, answers };
 }
 
 parentPort.on('message', (task) =>

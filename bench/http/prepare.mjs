@@ -69,7 +69,8 @@ export async function prepareGlove() {
     models,
     data,
     naive: naiveServer({ folder, items, vectors, dims, judge, files: { itemIds, userIds, users: queries } }),
-    bodies: (recall) => Array.from({ length: users }, (_, row) => ({ user_id: userId(row), k: K, recall })),
+    bodies: (recall) =>
+      Array.from({ length: users }, (_, row) => ({ user_id: userId(row), k: K, recall, timeout_ms: 1000 })),
     judged: JUDGED,
     judge: (answers) =>
       judge(answers.map(({ items: found }) => found.map(({ id }) => Number(id.slice('item-'.length))))),
@@ -100,7 +101,7 @@ export async function prepareSample() {
   return {
     models: sample,
     data,
-    tower: users.map((id) => ({ features: features(id), k: K })),
+    tower: users.map((id) => ({ features: features(id), k: K, timeout_ms: 1000 })),
     rerank: users.map((id) => ({ user_id: id, k: K, rerank: true, candidates: CANDIDATES, timeout_ms: 1000 })),
   };
 }

@@ -40,7 +40,7 @@ export async function warmUp(generation: Generation): Promise<void> {
   const { tower } = generation;
   if (tower?.ownFeatures.some((name) => features[name] !== undefined)) await tower.embed(features);
   for (const reranker of generation.rerankers) {
-    await reranker.score(
+    const scoring = reranker.score(
       { user: features, userEmbedding: queries[0]! },
       {
         rows: found.rows,
@@ -49,6 +49,10 @@ export async function warmUp(generation: Generation): Promise<void> {
         ...(reranker.needs.itemEmbedding ? { embeddings: await readRows(items, found.rows) } : {}),
       },
     );
+    await scoring.catch((error: unknown) => {
+      // A model server that is down is no fault of this generation, and must not keep it from serving.
+      if (reranker.status.server === undefined) throw error;
+    });
   }
 }
 

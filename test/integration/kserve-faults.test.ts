@@ -1,6 +1,7 @@
 /** S1 and S2 over a model server: whatever it does, requests are answered in time, and it comes back by itself. */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, describe, expect, it } from 'vitest';
+import { warmUp } from '../../src/generation/warm-up.js';
 import type { Fault } from '../support/kserve-fake.js';
 import { type KserveAnswer, type KserveService, startKserveService } from '../support/kserve-service.js';
 
@@ -60,6 +61,7 @@ describe('a reranker on a model server', () => {
       ready: true,
       scorers: [{ name: 'dcn-v2', server: 'default', state: 'open', problem: { code: 'BELFRY_MODEL_SERVER_FAILED' } }],
     });
+    await warmUp(service.generation); // what a follower does before it serves
     expect(await service.ask()).toMatchObject({ status: 200, degraded: ['rerank_skipped'] });
     await service.fake.listen();
     await until(async () => (await service.ask()).degraded.length === 0);

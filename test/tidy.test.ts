@@ -278,7 +278,7 @@ describe('tidy', () => {
       ...walk('bench', /\.(mjs|ts|py)$/).filter(({ path }) => !path.startsWith('bench/data/')),
       ...walk('scripts', /\.mjs$/),
       ...walk('test/crash', /\.mjs$/),
-    ];
+    ].filter(({ path }) => path !== 'src/client/api.ts'); // written by a script
     const long = code.filter(({ text }) => text.split('\n').length > FILE_LINES_MAX).map(({ path }) => path);
     expect(long).toEqual([]);
   });

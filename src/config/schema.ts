@@ -202,7 +202,8 @@ export const SettingsSchema = Type.Object(
       description: 'least time between two such samples',
     }),
     traces: Type.Boolean({
-      description: 'OpenTelemetry traces, by the package @opentelemetry/api and the SDK that the process is started with',
+      description:
+        'OpenTelemetry traces, by the package @opentelemetry/api and the SDK that the process is started with',
     }),
     slow_request_ms: Type.Integer({
       minimum: 0,

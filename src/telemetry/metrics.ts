@@ -94,12 +94,14 @@ export class Metrics {
     help: 'The generation that serves; the value is always 1.',
     labelNames: ['generation', 'metric', 'kernel'] as const,
     registers: [this.registry],
+    aggregator: 'max', // the same in every process
   });
   readonly generationRows = new Gauge({
     name: 'belfry_generation_rows',
     help: 'Rows of the serving generation.',
     labelNames: ['kind'] as const,
     registers: [this.registry],
+    aggregator: 'max', // the same in every process
   });
   readonly swaps = new Counter({
     name: 'belfry_generation_swaps_total',
@@ -140,11 +142,13 @@ export class Metrics {
     help: 'Changes since the serving generation: items that are scanned beside it, and rows of it that are hidden (tombstones).',
     labelNames: ['kind'] as const,
     registers: [this.registry],
+    aggregator: 'max', // the same in every process
   });
   readonly itemLogBytes = new Gauge({
     name: 'belfry_item_log_bytes',
     help: 'Bytes of the item changes that no rebuild has folded in.',
     registers: [this.registry],
+    aggregator: 'max', // the same in every process
   });
   readonly itemLogAppendSeconds = new Histogram({
     name: 'belfry_item_log_append_seconds',
@@ -181,7 +185,15 @@ export class Metrics {
     registers: [this.registry],
   });
 
+  readonly workerDeaths = new Counter({
+    name: 'belfry_worker_deaths_total',
+    help: 'Worker processes that died and were started again.',
+    registers: [this.registry],
+  });
   readonly traffic = new TrafficMetrics(this.registry);
+
+  /** In the text format of Prometheus; of all processes of the server, where there is more than one. */
+  textOfAll: () => Promise<string> = () => this.registry.metrics();
 
   constructor() {
     collectDefaultMetrics({ register: this.registry });

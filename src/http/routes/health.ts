@@ -5,7 +5,7 @@ import type { AppParts } from '../parts.js';
 
 export const healthRoutes: FastifyPluginAsyncTypebox<AppParts> = async (
   app,
-  { retriever, upserts, metrics, rebuilder },
+  { retriever, upserts, metrics, rebuilder, workers },
 ) => {
   app.get('/healthz', { schema: { summary: 'The event loop is alive' }, logLevel: 'warn' }, async () => ({
     status: 'ok',
@@ -21,6 +21,7 @@ export const healthRoutes: FastifyPluginAsyncTypebox<AppParts> = async (
       const answer = {
         ...status,
         ...(build === undefined ? {} : { build }),
+        ...(workers === undefined ? {} : { workers: workers() }),
         ...(problem === undefined ? {} : { upsert_problem: { code: problem.code, message: problem.message } }),
       };
       return reply.code(status.ready ? 200 : 503).send(withoutFolders(answer)); // anybody may ask
@@ -28,6 +29,6 @@ export const healthRoutes: FastifyPluginAsyncTypebox<AppParts> = async (
   );
 
   app.get('/metrics', { schema: { summary: 'Prometheus metrics' }, logLevel: 'warn' }, async (_request, reply) =>
-    reply.type(metrics.registry.contentType).send(await metrics.registry.metrics()),
+    reply.type(metrics.registry.contentType).send(await metrics.textOfAll()),
   );
 };

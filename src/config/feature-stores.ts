@@ -157,6 +157,7 @@ function readStore(
   environment: Environment,
 ): Static<typeof FeastSchema> | Static<typeof RedisSchema> {
   const field = `feature_stores.${name}`;
+  if (!Object.hasOwn(KINDS, written.kind)) throw refuse(`${field}.kind`, `expected ${Object.keys(KINDS).join(' or ')}`);
   const { schema, more } = KINDS[written.kind];
   const filled: Record<string, unknown> = { ...STORE_DEFAULTS, ...more, ...written };
   for (const secret of SECRETS) {

@@ -20,8 +20,8 @@ export function parsedValue(spec: FeatureSpec, text: string): FeatureValue {
     case 'string':
       return bounded(text);
     case 'number':
-      if (text.trim() === '') throw wrong();
-      return typedValue(spec, Number(text));
+      if (text.trim() === '' || !Number.isFinite(Number(text))) throw wrong();
+      return Number(text);
     case 'boolean':
       if (/^(1|true)$/i.test(text)) return true;
       if (/^(0|false)$/i.test(text)) return false;

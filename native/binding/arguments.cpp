@@ -35,11 +35,9 @@ std::string read_string(const Napi::Value& value, const char* field) {
 }
 
 uint64_t read_integer(const Napi::Value& value, const char* field, uint64_t min, uint64_t max) {
-  const std::string expected = "an integer from " + std::to_string(min) + " to " + std::to_string(max);
-  if (!value.IsNumber()) throw invalid_argument(field, expected, show(value));
-  const double number = value.As<Napi::Number>().DoubleValue();
+  const double number = value.IsNumber() ? value.As<Napi::Number>().DoubleValue() : -1;
   if (!(number >= static_cast<double>(min) && number <= static_cast<double>(max)) || number != std::floor(number)) {
-    throw invalid_argument(field, expected, show(value));
+    throw invalid_argument(field, "an integer from " + std::to_string(min) + " to " + std::to_string(max), show(value));
   }
   return static_cast<uint64_t>(number);
 }

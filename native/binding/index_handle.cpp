@@ -154,10 +154,38 @@ Hits run_search(const ExactIndex& index, SearchRequest& request) {
   return index.search(request.queries.data(), request.count, params);
 }
 
+// A short answer's three arrays are views of one buffer: making a buffer, and collecting it, costs more than filling it.
+struct HitArrays {
+  Napi::Uint32Array rows;
+  Napi::Float32Array scores;
+  Napi::Uint32Array counts;
+};
+
+HitArrays hit_arrays(Napi::Env env, Hits&& hits) {
+  constexpr size_t kShort = 4096;
+  const size_t found = hits.rows.size();
+  if (hits.scores.size() != found || found > kShort) {
+    return {hand_over<Napi::Uint32Array>(env, std::move(hits.rows)),
+            hand_over<Napi::Float32Array>(env, std::move(hits.scores)),
+            hand_over<Napi::Uint32Array>(env, std::move(hits.counts))};
+  }
+  const size_t row_bytes = found * sizeof(uint32_t);
+  const size_t score_bytes = found * sizeof(float);
+  const size_t count_bytes = hits.counts.size() * sizeof(uint32_t);
+  Napi::ArrayBuffer buffer = Napi::ArrayBuffer::New(env, row_bytes + score_bytes + count_bytes);
+  auto* data = static_cast<uint8_t*>(buffer.Data());
+  if (row_bytes > 0) std::memcpy(data, hits.rows.data(), row_bytes);
+  if (score_bytes > 0) std::memcpy(data + row_bytes, hits.scores.data(), score_bytes);
+  if (count_bytes > 0) std::memcpy(data + row_bytes + score_bytes, hits.counts.data(), count_bytes);
+  return {Napi::Uint32Array::New(env, found, buffer, 0), Napi::Float32Array::New(env, found, buffer, row_bytes),
+          Napi::Uint32Array::New(env, hits.counts.size(), buffer, row_bytes + score_bytes)};
+}
+
 Napi::Value answer(Napi::Env env, Hits&& hits, double queue_ms, double run_ms) {
-  const Napi::Value values[] = {hand_over<Napi::Uint32Array>(env, std::move(hits.rows)),
-                                hand_over<Napi::Float32Array>(env, std::move(hits.scores)),
-                                hand_over<Napi::Uint32Array>(env, std::move(hits.counts)),
+  const HitArrays arrays = hit_arrays(env, std::move(hits));
+  const Napi::Value values[] = {arrays.rows,
+                                arrays.scores,
+                                arrays.counts,
                                 Napi::Number::New(env, static_cast<double>(hits.path)),
                                 Napi::Number::New(env, static_cast<double>(hits.scored)),
                                 Napi::Number::New(env, static_cast<double>(hits.expanded)),

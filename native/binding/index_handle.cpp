@@ -154,7 +154,8 @@ Hits run_search(const ExactIndex& index, SearchRequest& request) {
   return index.search(request.queries.data(), request.count, params);
 }
 
-// A short answer's three arrays are views of one buffer: making a buffer, and collecting it, costs more than filling it.
+// A short answer's three arrays are views of one buffer: making a buffer, and collecting it, costs more than filling
+// it.
 struct HitArrays {
   Napi::Uint32Array rows;
   Napi::Float32Array scores;

@@ -256,7 +256,7 @@ describe('POST /retrieve/batch', () => {
     expect(responses[2].returned).toBe(2);
     expect(responses[3].error).toMatchObject({
       code: 'BELFRY_UNKNOWN_RERANKER',
-      message: 'rerank: expected true or one of dlrm@1.0, received "nope"',
+      message: expect.stringContaining('rerank: expected true or one of dlrm@1.0, received "nope"'),
     });
   });
 });
@@ -331,6 +331,7 @@ describe('the rest of the API', () => {
     expect(Object.keys(document.paths).sort()).toEqual([
       '/healthz',
       '/metrics',
+      '/models',
       '/readyz',
       '/retrieve',
       '/retrieve/batch',
@@ -351,6 +352,7 @@ describe('the rest of the API', () => {
         'filter',
         'exclude',
         'exclude_seen',
+        'fresh',
         'rerank',
         'candidates',
         'with_metadata',

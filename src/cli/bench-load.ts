@@ -137,7 +137,8 @@ async function run(flags: LoadFlags): Promise<void> {
     const plain = await mixOf(flags, target, plan.seed);
     await target.rehearse(plain.requests);
     const mix = withKey(plain, flags.key);
-    const during = what === undefined ? undefined : await prepareDuring(admin, { ...flags, what, outage });
+    const during =
+      what === undefined ? undefined : await prepareDuring(admin, { ...flags, what, outage, server: target });
     const runs: LoadRun[] = [];
     for (let i = 0; i < flags.repeats; i++) {
       view.begin(flags.repeats === 1 ? 'load' : `load ${i + 1} of ${flags.repeats}`);

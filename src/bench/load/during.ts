@@ -16,6 +16,8 @@ export type Outage =
 export interface DuringOptions {
   readonly what: During;
   readonly outage?: Outage | undefined;
+  /** The server under load, where administrators ask at another address. */
+  readonly server?: Target | undefined;
 }
 
 type Action = NonNullable<LoadHooks['during']>;
@@ -24,9 +26,11 @@ type Action = NonNullable<LoadHooks['during']>;
 const FIRST = 0.35;
 const SECOND = 0.7;
 const POLL_MS = 200;
+/** Twice the longest time between two looks of a server at a scorer that was down. */
+const SCORERS_MS = 12_000;
 
 /** Looks whether it can be done, before the load begins. Errors: BELFRY_BENCH_REFUSED, BELFRY_SERVER_UNREACHABLE. */
-export async function prepareDuring(target: Target, { what, outage }: DuringOptions): Promise<Action> {
+export async function prepareDuring(target: Target, { what, outage, server }: DuringOptions): Promise<Action> {
   if (what === 'scorer-outage') {
     if (outage === undefined)
       throw new BelfryError(
@@ -34,6 +38,7 @@ export async function prepareDuring(target: Target, { what, outage }: DuringOpti
         '--during scorer-outage: expected --outage-proxy PORT=URL, or --outage-begin and --outage-end, the commands that break your scorer and mend it',
         { field: '--outage-begin' },
       );
+    if ('proxy' in outage) await scorersAnswer(server ?? target);
     return outageAction(outage);
   }
   const admin = new Admin(target);
@@ -92,6 +97,25 @@ function rebuildAction(admin: Admin): Action {
       if (elapsedMs() > seconds * 1000) return [{ label: 'rebuild (longer than the run)', from, to: seconds * 1000 }];
     }
   };
+}
+
+/** Through a proxy that was not there before, a server finds its scorers again within seconds. */
+async function scorersAnswer(target: Target): Promise<void> {
+  for (let waited = 0; ; waited += POLL_MS) {
+    const { status, body } = await target.get('/readyz');
+    const { scorers = [] } = (status === 200 ? JSON.parse(body.toString()) : {}) as {
+      scorers?: { name: string; state: string; problem?: { message: string } }[];
+    };
+    const down = scorers.find(({ state }) => state !== 'closed');
+    if (scorers.length > 0 && down === undefined) return;
+    if (waited > SCORERS_MS)
+      throw new BelfryError(
+        'BELFRY_BENCH_REFUSED',
+        `--during scorer-outage: ${down === undefined ? `${target.origin} has no reranker` : `${down.name} does not answer before the outage: ${down.problem?.message}`}`,
+        { field: '--outage-proxy' },
+      );
+    await sleep(POLL_MS);
+  }
 }
 
 function outageAction(outage: Outage): Action {

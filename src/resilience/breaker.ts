@@ -57,6 +57,7 @@ export class Breaker {
   #windowStart = 0;
   #openUntil = 0;
   #openMs = 0;
+  #closedAt = Number.NEGATIVE_INFINITY;
   #hasProbe = false;
   /** Calls that began before the last change are answers about the past. */
   #epoch = 0;
@@ -144,15 +145,24 @@ export class Breaker {
     }
     this.#count(true);
     if (isFair) this.#inARow++;
-    const { failuresInARow, failureShare, callsAtLeast, openMs } = this.#options;
+    const { failuresInARow, failureShare, callsAtLeast } = this.#options;
     const isManyOf = this.#calls >= callsAtLeast && this.#failures / this.#calls >= failureShare;
-    if (this.#inARow >= failuresInARow || isManyOf) this.#open(cause, openMs);
+    if (this.#inARow >= failuresInARow || isManyOf) this.#open(cause, this.#firstWait());
+  }
+
+  /** What passes its probes and fails its calls must not take five of them every half second. */
+  #firstWait(): number {
+    const { now, openMs, openMaxMs } = this.#options;
+    return now() - this.#closedAt < openMaxMs ? Math.min(this.#openMs * 2, openMaxMs) : openMs;
   }
 
   #succeeded(ms: number): void {
     this.#usualMs = this.#usualMs === undefined ? ms : this.#usualMs + SMOOTHING * (ms - this.#usualMs);
     this.#inARow = 0;
-    if (this.#state === 'half-open') return this.#change('closed', undefined);
+    if (this.#state === 'half-open') {
+      this.#closedAt = this.#options.now();
+      return this.#change('closed', undefined);
+    }
     this.#count(false);
   }
 

@@ -99,6 +99,28 @@ describe('a breaker', () => {
     }
   });
 
+  it('waits longer for what passes its probe and fails again at once', async () => {
+    const { breaker, clock, call } = breakerOf({ openMaxMs: 4000 });
+    const fail = async () => {
+      for (let i = 0; i < 5; i++) await call(failure(), 0);
+    };
+    await fail();
+    clock.ms += 610;
+    await call('fine', 0);
+    expect(breaker.state).toBe('closed');
+    await fail();
+    clock.ms += 790; // twice 500 ms now, less a fifth
+    expect(refused(await call('fine', 0))).toBe(true);
+    clock.ms += 420;
+    await call('fine', 0);
+    expect(breaker.state).toBe('closed');
+    clock.ms += 4100; // steady since
+    await fail();
+    clock.ms += 610;
+    await call('fine', 0);
+    expect(breaker.state).toBe('closed');
+  });
+
   it('does not blame what is late for callers who gave it no time', async () => {
     const { breaker, call } = breakerOf();
     for (let i = 0; i < 30; i++) await call('fine', 40);

@@ -6,6 +6,8 @@ import type { MetricValues, ToWorker } from './cluster-messages.js';
 
 /** A worker that does not answer in this time is left out: its event loop is held up, and scrapes must not be. */
 const ANSWER_MS = 1_000;
+/** What the primary measures itself. Of the rest it has the zeros that a registry begins with, and averages must not know them. */
+const OF_PRIMARY = /^(belfry_(build|worker)|process_|nodejs_)/;
 
 interface Round {
   readonly missing: Set<Worker>;
@@ -29,8 +31,8 @@ export class ClusterMetrics {
     const workers = this.workers();
     await this.#ask(workers);
     const values = workers.map((worker) => this.#last.get(worker) ?? []);
-    const all = [await this.own.registry.getMetricsAsJSON(), this.#departed, ...values];
-    return aggregated(all).metrics();
+    const own = (await this.own.registry.getMetricsAsJSON()).filter(({ name }) => OF_PRIMARY.test(name));
+    return aggregated([own, this.#departed, ...values]).metrics();
   }
 
   take(worker: Worker, id: number, values: MetricValues): void {

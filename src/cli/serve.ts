@@ -114,7 +114,9 @@ async function serve(flags: ServeFlags): Promise<void> {
   const stop = stopSignal();
   const link = await PrimaryLink.open();
   if (link === undefined) await assertPortFree(settings);
-  const access = await ServerAccess.open(settings, logger);
+  // What there is to warn of, the primary has said once.
+  const quiet = logger.child({}, { level: logger.isLevelEnabled('warn') ? 'error' : logger.level });
+  const access = await ServerAccess.open(settings, link === undefined ? logger : quiet);
   const data = await DataFolder.open(dataFolder(settings));
   let isReused = true;
   if (link === undefined) {

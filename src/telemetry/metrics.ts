@@ -88,6 +88,7 @@ export class Metrics {
     help: '1 while a feature store is left alone because it failed again and again.',
     labelNames: ['store'] as const,
     registers: [this.registry],
+    aggregator: 'max',
   });
   readonly generation = new Gauge({
     name: 'belfry_generation_info',

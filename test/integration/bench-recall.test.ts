@@ -19,7 +19,8 @@ import { twoTower } from '../support/two-tower.js';
 
 const MAIN = fileURLToPath(new URL('../../dist/cli/main.js', import.meta.url));
 const folder = temporaryFolder({ keep: true });
-const data = twoTower(20_000, 5_000, 32, 7);
+const ITEMS = 12_000;
+const data = twoTower(ITEMS, 4_000, 32, 7);
 const pair = ['--items', join(folder, 'items.npy'), '--users', join(folder, 'users.npy')];
 
 function belfry(...args: string[]): Promise<{ code: number; out: string; err: string }> {
@@ -31,9 +32,9 @@ function belfry(...args: string[]): Promise<{ code: number; out: string; err: st
 }
 
 beforeAll(() => {
-  writeFileSync(join(folder, 'items.npy'), npyFile(data.items, [20_000, 32]));
+  writeFileSync(join(folder, 'items.npy'), npyFile(data.items, [ITEMS, 32]));
   writeFileSync(join(folder, 'few.npy'), npyFile(data.items.slice(0, 30 * 32), [30, 32]));
-  writeFileSync(join(folder, 'users.npy'), npyFile(data.users, [5_000, 32]));
+  writeFileSync(join(folder, 'users.npy'), npyFile(data.users, [4_000, 32]));
 });
 afterAll(() => rmSync(folder, { recursive: true }));
 
@@ -42,7 +43,7 @@ describe('a graph with half of its edges cut', () => {
   let broken: RecallResult;
   let published: PublishedGeneration;
   let report: ReturnType<typeof recallReport>;
-  const options = () => recallOptions(folder, { ks: [10, 100], queries: 1000, reachRows: 3000 });
+  const options = () => recallOptions(folder, { ks: [10, 100], queries: 600, reachRows: 2000 });
 
   beforeAll(async () => {
     const models = makeModelsFolder(join(folder, 'models'), {
@@ -91,9 +92,9 @@ describe('a graph with half of its edges cut', () => {
     try {
       const entries = generation.index.info.graph!.entries;
       const result = await benchRecall(generation, { ...options(), reachRows: 100, queries: 20 });
-      expect(result.diagnosis.reach).toMatchObject({ unreachable: 20_000 - entries });
+      expect(result.diagnosis.reach).toMatchObject({ unreachable: ITEMS - entries });
       const warning = warningsOf(generation, result).find(({ code }) => code === 'unreachable-items');
-      expect(warning?.message).toMatch(new RegExp(`leads to ${20_000 - entries} of 20000 items \\(first: \\d+, `));
+      expect(warning?.message).toMatch(new RegExp(`leads to ${ITEMS - entries} of ${ITEMS} items \\(first: \\d+, `));
     } finally {
       await generation.close();
     }
@@ -121,7 +122,7 @@ describe('belfry bench recall', () => {
     const report = parseReport(result.out, 'stdout');
     expect(parseReport(readFileSync(join(out, 'report.json'), 'utf8'), 'report.json')).toEqual(report);
     expect(readdirSync(out)).toEqual(expect.arrayContaining(['report.json', 'report.md']));
-    expect(report.settings).toMatchObject({ metric: 'ip', rows: 20_000, dims: 32, k: [1, 10, 50, 100, 500] });
+    expect(report.settings).toMatchObject({ metric: 'ip', rows: ITEMS, dims: 32, k: [1, 10, 50, 100, 500] });
     expect(report.summary.filter(({ name }) => name.startsWith('recall_at_'))).toHaveLength(5);
     expect(report.gates.map(({ passed }) => passed)).toEqual([true, true, true, true, true]);
     const rows = report.tables.find(({ id }) => id === 'by-filter')!.rows;

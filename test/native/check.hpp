@@ -22,13 +22,6 @@ inline constexpr bool kThreadsWatched = false;
 inline constexpr int kLessOften = 1;
 #endif
 
-// All of the tables; the first (the fastest) where threads are watched.
-template <class Tables>
-Tables watched(Tables tables) {
-  if (kThreadsWatched) tables.resize(1);
-  return tables;
-}
-
 struct Test {
   const char* name;
   void (*run)();

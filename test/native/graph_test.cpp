@@ -7,10 +7,10 @@
 #include <thread>
 #include <vector>
 
-#include "amx_emulated.hpp"
 #include "check.hpp"
 #include "core/error.hpp"
 #include "index/graph.hpp"
+#include "kernel_tables.hpp"
 #include "kernels/cpu.hpp"
 
 namespace {
@@ -39,12 +39,6 @@ VectorSource make_vectors(Data kind, uint32_t rows, uint32_t dims, uint32_t seed
   }
   return {values, reinterpret_cast<const unsigned char*>(values->data()), size_t{dims} * 4, RowFormat::kF32, rows,
           dims};
-}
-
-std::vector<const KernelTable*> all_tables() {
-  std::vector<const KernelTable*> tables = available_kernels();
-  tables.push_back(&kernels::amx_emulated::table());
-  return tables;
 }
 
 Graph build(const VectorSource& vectors, Metric metric, const GraphBuildOptions& options,
@@ -171,7 +165,7 @@ TEST(a_graph_is_the_same_on_every_level_and_thread_count) {
     options.candidates = 32;
     options.pairs_per_row = 280;  // not all pairs
     const Graph judge = build(vectors, Metric::kL2, options);
-    for (const KernelTable* table : test::watched(all_tables())) {
+    for (const KernelTable* table : test::all_tables()) {
       for (size_t threads : {1U, 2U, 5U}) {
         options.threads = threads;
         CHECK_MESSAGE(same(judge, build(vectors, Metric::kL2, options, *table)), table->name);

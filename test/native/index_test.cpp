@@ -9,20 +9,14 @@
 #include <optional>
 #include <vector>
 
-#include "amx_emulated.hpp"
 #include "check.hpp"
 #include "index/exact_index.hpp"
+#include "kernel_tables.hpp"
 #include "kernels/cpu.hpp"
 
 namespace {
 
 using namespace belfry;
-
-std::vector<const KernelTable*> all_tables() {
-  std::vector<const KernelTable*> tables = available_kernels();
-  tables.push_back(&kernels::amx_emulated::table());
-  return tables;
-}
 
 enum class Data { kNormal, kDuplicates, kHeavyTail, kAllEqual };
 
@@ -55,7 +49,7 @@ TEST(modes_levels_and_threads_give_one_answer) {
         const VectorSource points = make_vectors(Data::kNormal, queries, dims, 99);
         const auto* query = reinterpret_cast<const float*>(points.base);
         std::optional<Hits> judge;
-        for (const KernelTable* table : test::watched(all_tables())) {
+        for (const KernelTable* table : test::all_tables()) {
           for (size_t threads : {1U, 3U}) {
             const ExactIndex index(vectors, metric, *table, threads);
             for (SearchMode mode : {SearchMode::kF32, SearchMode::kExact}) {
@@ -113,7 +107,7 @@ TEST(a_permuted_index_gives_the_same_bits) {
           offsets[q + 1] = static_cast<uint32_t>(excluded.size());
         }
         const Exclusions exclusions({rows / 2}, offsets, excluded, queries, rows);
-        for (const KernelTable* table : all_tables()) {
+        for (const KernelTable* table : test::all_tables()) {
           const ExactIndex plain(vectors, metric, *table, 1), permuted(vectors, metric, *table, 3, order);
           for (SearchMode mode : {SearchMode::kCodes, SearchMode::kExact, SearchMode::kF32}) {
             for (uint32_t variant = 0; variant < 4; ++variant) {

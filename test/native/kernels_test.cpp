@@ -7,20 +7,14 @@
 #include <limits>
 #include <vector>
 
-#include "amx_emulated.hpp"
 #include "check.hpp"
 #include "core/aligned_buffer.hpp"
+#include "kernel_tables.hpp"
 #include "kernels/cpu.hpp"
 
 namespace {
 
 using namespace belfry;
-
-std::vector<const KernelTable*> all_tables() {
-  std::vector<const KernelTable*> tables = available_kernels();
-  tables.push_back(&kernels::amx_emulated::table());
-  return tables;
-}
 
 struct Case {
   uint32_t rows, dims, queries;
@@ -141,7 +135,7 @@ TEST(integer_sums_are_equal_on_every_level) {
   for (uint32_t dims : kDims) {
     for (uint32_t queries : {1U, 2U, 5U, 6U, 7U, 33U}) {
       for (bool extremes : {false, true}) {
-        for (const KernelTable* table : all_tables()) {
+        for (const KernelTable* table : test::all_tables()) {
           Case data(128, dims, queries, extremes, dims * 31 + queries, table->query_window);
           std::vector<int32_t> sums(size_t{128} * queries);
           table->dots(data.job(), sums.data());
@@ -157,7 +151,7 @@ TEST(integer_sums_are_equal_on_every_level) {
 }
 
 TEST(largest_sum_at_the_largest_dims) {
-  for (const KernelTable* table : all_tables()) {
+  for (const KernelTable* table : test::all_tables()) {
     Case data(64, 4096, 2, true, 7, 0);
     for (uint32_t row = 0; row < 64; ++row) {
       for (uint32_t d = 0; d < 4096; ++d) data.at(row, d) = 255;
@@ -180,7 +174,7 @@ TEST(scans_admit_the_same_rows_with_the_same_keys) {
       for (uint32_t kind = 0; kind < kScanKinds; ++kind) {
         const uint64_t allowed[3] = {~uint64_t{0}, 0x00ff00ff12345678ULL, 0};
         for (const uint64_t* filter : {static_cast<const uint64_t*>(nullptr), allowed}) {
-          for (const KernelTable* table : all_tables()) {
+          for (const KernelTable* table : test::all_tables()) {
             Case data(192, dims, queries, false, dims + queries, table->query_window);
             std::vector<float> thresholds(queries), keys(size_t{queries} * 320);
             std::vector<uint32_t> rows(size_t{queries} * 320);
@@ -241,7 +235,7 @@ TEST(row_scores_have_the_same_bits_from_unaligned_memory) {
         ScoreJob job{&bytes[1], row_bytes, format, score, dims, query.data(), 1.5, rows.data(), 0, 6, expected.data()};
         kernels::portable::table().score_rows(job);
         job.out = scores.data();
-        for (const KernelTable* table : all_tables()) {
+        for (const KernelTable* table : test::all_tables()) {
           table->score_rows(job);
           CHECK_MESSAGE(std::memcmp(scores.data(), expected.data(), sizeof(double) * 6) == 0,
                         std::string(table->name) + " dims " + std::to_string(dims));
@@ -265,7 +259,7 @@ TEST(every_half_widens_to_the_same_float) {
     if (exponent == 31) value = mantissa == 0 ? std::numeric_limits<double>::infinity() : std::nan("");
     expected[i] = static_cast<float>((i & 0x8000U) != 0 ? -value : value);
   }
-  for (const KernelTable* table : all_tables()) {
+  for (const KernelTable* table : test::all_tables()) {
     table->widen_f16(&halves[1], widened.data(), 65536);
     bool equal = true;
     for (uint32_t i = 0; i < 65536; ++i) {

@@ -9,10 +9,10 @@
 #include <string>
 #include <vector>
 
-#include "amx_emulated.hpp"
 #include "check.hpp"
 #include "core/exclusions.hpp"
 #include "index/exact_index.hpp"
+#include "kernel_tables.hpp"
 #include "kernels/cpu.hpp"
 
 namespace {
@@ -20,12 +20,6 @@ namespace {
 using namespace belfry;
 
 constexpr Metric kMetrics[] = {Metric::kIp, Metric::kCosine, Metric::kL2};
-
-std::vector<const KernelTable*> all_tables() {
-  std::vector<const KernelTable*> tables = available_kernels();
-  tables.push_back(&kernels::amx_emulated::table());
-  return tables;
-}
 
 // Row r belongs to cluster r % clusters. Spread 0 makes its rows equal.
 VectorSource make_vectors(uint32_t rows, uint32_t dims, uint32_t clusters, float spread, uint32_t seed) {
@@ -98,7 +92,7 @@ TEST(probes_of_all_partitions_give_the_answer_of_codes) {
           for (uint32_t i = 0; i < 5 * q; ++i) own.push_back((i * 7 + q) % rows);
           offsets[q + 1] = static_cast<uint32_t>(own.size());
         }
-        for (const KernelTable* table : all_tables()) {
+        for (const KernelTable* table : test::all_tables()) {
           for (size_t threads : {1U, 3U}) {
             const ExactIndex index(vectors, metric, *table, threads, make_partitions(rows, clusters, 1));
             for (uint32_t count : {1U, 3U, 40U}) {
@@ -133,7 +127,7 @@ TEST(probes_give_one_answer_on_every_level_and_number_of_threads) {
     const VectorSource vectors = make_vectors(rows, dims, clusters, 1, test::seed(1));
     const VectorSource points = make_vectors(queries, dims, clusters, 1, test::seed(2));
     std::optional<Hits> judge;
-    for (const KernelTable* table : all_tables()) {
+    for (const KernelTable* table : test::all_tables()) {
       std::optional<Hits> own;
       for (size_t threads : {1U, 4U}) {
         const ExactIndex index(vectors, metric, *table, threads, make_partitions(rows, clusters, 3));

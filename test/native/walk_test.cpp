@@ -8,10 +8,10 @@
 #include <set>
 #include <vector>
 
-#include "amx_emulated.hpp"
 #include "check.hpp"
 #include "core/exclusions.hpp"
 #include "index/exact_index.hpp"
+#include "kernel_tables.hpp"
 #include "kernels/cpu.hpp"
 
 namespace {
@@ -109,12 +109,6 @@ SearchParams walk_params(uint32_t k, uint32_t ef) {
   return params;
 }
 
-std::vector<const KernelTable*> all_tables() {
-  std::vector<const KernelTable*> tables = available_kernels();
-  tables.push_back(&kernels::amx_emulated::table());
-  return tables;
-}
-
 // Share of the true top k by score, so that ties are no misses.
 double recall(const Hits& hits, const Hits& truth, size_t queries, uint32_t k) {
   double found = 0, wanted = 0;
@@ -138,7 +132,7 @@ TEST(a_walk_gives_one_answer_on_every_level_and_number_of_threads) {
       for (uint32_t row = 0; row < rows; row += 2) half.drop(row);
       for (const RowFilter* filter : {static_cast<const RowFilter*>(nullptr), static_cast<const RowFilter*>(&half)}) {
         std::optional<Hits> judge;
-        for (const KernelTable* table : all_tables()) {
+        for (const KernelTable* table : test::all_tables()) {
           for (size_t threads : {1U, 3U}) {
             const ExactIndex index(vectors, metric, *table, threads, copy_of(graph));
             SearchParams params = walk_params(k, 30);

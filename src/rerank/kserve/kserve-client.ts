@@ -262,11 +262,12 @@ export class KserveClient {
         `model server ${this.name}: no answer to ${path} in the time that was left`,
         { field: this.name },
       );
-    return new BelfryError(
-      'BELFRY_MODEL_SERVER_FAILED',
-      `model server ${this.name}: ${path} failed: ${message || code}`,
-      { field: this.name, cause: error },
-    );
+    // The address is the operator's, and messages are shown at /readyz.
+    const why = CONNECT_ERRORS.has(code ?? '') ? `no connection (${code})` : message || code;
+    return new BelfryError('BELFRY_MODEL_SERVER_FAILED', `model server ${this.name}: ${path} failed: ${why}`, {
+      field: this.name,
+      cause: error,
+    });
   }
 
   async #expectOk({ status, body }: Answer, path: string): Promise<void> {

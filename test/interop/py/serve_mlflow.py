@@ -43,7 +43,8 @@ from mlflow import MlflowClient  # noqa: E402
 
 mlflow.set_tracking_uri(url)
 client = MlflowClient()
-print(json.dumps({"ready": url}), flush=True)
+answers, sys.stdout = sys.stdout, sys.stderr  # MLflow prints, too
+print(json.dumps({"ready": url}), file=answers, flush=True)
 for line in sys.stdin:
     command = json.loads(line)
     answer = {}
@@ -60,5 +61,5 @@ for line in sys.stdin:
         client.set_registered_model_alias(command["alias"], command["is"], command["version"])
     elif "stage" in command:
         client.transition_model_version_stage(command["stage"], command["version"], command["is"])
-    print(json.dumps(answer), flush=True)
+    print(json.dumps(answer), file=answers, flush=True)
 os.killpg(server.pid, signal.SIGKILL)

@@ -31,7 +31,7 @@ export function suiteReport(parts, { started, command, others }) {
       report.summary
         .filter((metric) => HEADLINE[name].some((pattern) => pattern.test(metric.name)))
         .slice(0, METRICS_MAX)
-        .map((metric) => ({ ...metric, name: `${name}.${metric.name}`, label: `${title}: ${lowered(metric.label)}` })),
+        .map((metric) => ({ ...metric, name: `${name}.${metric.name}`, label: named(title, metric.label) })),
     ),
     gates: parts.flatMap(({ name, report }) => report.gates.map((gate) => ({ ...gate, name: `${name} ${gate.name}` }))),
     tables:
@@ -46,12 +46,19 @@ export function suiteReport(parts, { started, command, others }) {
             },
           ],
     plots: parts.flatMap(({ name, title, report }) =>
-      report.plots.map((plot) => ({ ...plot, id: `${name}-${plot.id}`, title: `${title}: ${lowered(plot.title)}` })),
+      report.plots.map((plot) => ({ ...plot, id: `${name}-${plot.id}`, title: named(title, plot.title) })),
     ),
     warnings: parts.flatMap(({ title, report }) =>
       report.warnings.map(({ code, message }) => ({ code, message: `${title}: ${message}` })),
     ),
   };
+}
+
+/** "Load: latency p99"; but "Recall and latency" says itself what it is of. */
+function named(part, text) {
+  const [first, ...rest] = text;
+  if (text.toLowerCase().startsWith(part.toLowerCase())) return first.toUpperCase() + rest.join('');
+  return `${part}: ${lowered(text)}`;
 }
 
 /** "Latency p99" → "latency p99", but not "DCG". */

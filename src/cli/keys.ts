@@ -124,7 +124,7 @@ function rotate(which: string, flags: FileFlags & { overlap: string }): void {
     const ends = old.expires === undefined ? until.getTime() : Math.min(Date.parse(old.expires), until.getTime());
     return [...keys.map((one) => (one === old ? { ...old, expires: new Date(ends).toISOString() } : one)), record];
   });
-  if (!flags.json) print(`the key before is good until ${until.toISOString()}`);
+  if (!flags.json) process.stderr.write(`the key before is good until ${until.toISOString()} at the latest\n`);
   tell(flags, key, record as KeyRecord);
 }
 

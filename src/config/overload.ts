@@ -62,5 +62,5 @@ export const OVERLOAD_DEFAULTS: OverloadSettings = {
   queue_max: 256,
   queue_wait_ms: 5,
   cached_items: 100_000,
-  loop_delay_max_ms: 250,
+  loop_delay_max_ms: 500,
 };

@@ -1,5 +1,5 @@
 /** When the process is too busy to take a request at all: refused unread, but for those who look after it. */
-import underPressure from '@fastify/under-pressure';
+import type underPressure from '@fastify/under-pressure';
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import type { OverloadSettings } from '../config/overload.js';
 import { BelfryError } from '../errors.js';

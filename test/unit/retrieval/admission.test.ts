@@ -2,7 +2,7 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { Registry } from 'prom-client';
 import { seeded } from '../../../src/bench/random.js';
-import { BelfryError } from '../../../src/errors.js';
+import type { BelfryError } from '../../../src/errors.js';
 import { Admission, type Entrant, type Ticket } from '../../../src/retrieval/admission.js';
 import { Deadline } from '../../../src/retrieval/deadline.js';
 import { OverloadMetrics } from '../../../src/telemetry/overload-metrics.js';
@@ -55,7 +55,7 @@ async function simulate(admission: Admission, rate: number, seconds: number, wor
         fail();
       }
     }
-    for (let budget = 1; budget > 0 && lane.length > 0; ) {
+    for (let budget = 1; budget > 0 && lane.length > 0;) {
       const first = lane[0]!;
       const spent = Math.min(budget, first.leftMs);
       budget -= spent;
@@ -79,16 +79,19 @@ describe.each([
   ['twice as fast as estimated', 2],
   ['half as fast as estimated', 0.5],
 ])('a machine %s', (_, speed) => {
-  it.each([2, 5, 10])('at %i times its capacity: goodput stays, accepted ones are in time, refusals quick', async (times) => {
-    const { admission } = newAdmission();
-    const alike = [5];
-    const capacity = (1000 / 5) * speed;
-    await simulate(admission, capacity * times, 2, alike, speed); // until the rate is learnt
-    const seen = await simulate(admission, capacity * times, 4, alike, speed);
-    expect(seen.good / 4).toBeGreaterThan(0.9 * capacity);
-    expect(p99(seen.latencies)).toBeLessThan(DEADLINE_MS);
-    expect(p99(seen.refusals)).toBeLessThanOrEqual(10);
-  });
+  it.each([2, 5, 10])(
+    'at %i times its capacity: goodput stays, accepted ones are in time, refusals quick',
+    async (times) => {
+      const { admission } = newAdmission();
+      const alike = [5];
+      const capacity = (1000 / 5) * speed;
+      await simulate(admission, capacity * times, 2, alike, speed); // until the rate is learnt
+      const seen = await simulate(admission, capacity * times, 4, alike, speed);
+      expect(seen.good / 4).toBeGreaterThan(0.9 * capacity);
+      expect(p99(seen.latencies)).toBeLessThan(DEADLINE_MS);
+      expect(p99(seen.refusals)).toBeLessThanOrEqual(10);
+    },
+  );
 
   it('goes down the ladder before it refuses, and up again by itself', async () => {
     const { admission } = newAdmission();
@@ -127,7 +130,7 @@ describe('one request', () => {
     expect(() => admission.admit(entrant([1], 'online', 0))).toThrowError(
       expect.objectContaining({ code: 'BELFRY_DEADLINE_EXCEEDED' }) as Error,
     );
-    admission.admit(entrant([10_000]));
+    void admission.admit(entrant([10_000]));
     const waiting = Promise.resolve(admission.admit(entrant([10], 'batch', 50)));
     const dropped = expect(waiting).rejects.toMatchObject({ code: 'BELFRY_DEADLINE_EXCEEDED', limit: 50 });
     await vi.advanceTimersByTimeAsync(60);
@@ -142,7 +145,7 @@ describe('one request', () => {
 describe('the queue', () => {
   it('is bounded; a batch gives its place to a request that somebody looks at', async () => {
     const { admission } = newAdmission(1);
-    admission.admit(entrant([10_000]));
+    void admission.admit(entrant([10_000]));
     const batch = Promise.resolve(admission.admit(entrant([10], 'batch')));
     const gone = expect(batch).rejects.toMatchObject({ code: 'BELFRY_OVERLOADED' });
     const online = Promise.resolve(admission.admit(entrant([10])));
@@ -172,7 +175,7 @@ describe('the queue', () => {
 
   it('lets batches start on a quiet server only', () => {
     const { admission } = newAdmission();
-    admission.admit(entrant([30]));
+    void admission.admit(entrant([30]));
     expect(admission.admit(entrant([10], 'batch'))).toBeInstanceOf(Promise);
     expect(admission.admit(entrant([10]))).not.toBeInstanceOf(Promise);
   });

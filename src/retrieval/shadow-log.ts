@@ -87,7 +87,11 @@ export class ShadowLog {
     await this.#prune();
     // By name is by time; the process and a number keep names apart.
     const time = new Date().toISOString().replace(/[-:.]/g, '');
-    this.#file = await open(join(folder, `shadow-${time}-${process.pid}-${this.#files++}.jsonl`), 'ax', 0o640);
+    this.#file = await open(
+      join(folder, `shadow-${time}-${process.pid}-${String(this.#files++).padStart(6, '0')}.jsonl`),
+      'ax',
+      0o640,
+    );
     this.#fileBytes = 0;
   }
 

@@ -46,7 +46,7 @@ for (let i = 0; i < 2; i++) await buildGeneration({ models: served.models, data 
 const server = await Server.belfry({ models: served.models, data });
 const target = Target.at(server.address, 10_000);
 const admin = Target.at(server.admin ?? server.address, 60_000);
-const state = { stopped: false, swaps: 0, rebuilds: 0, upserts: 0, refused: [] };
+const state = { stopped: false, swaps: 0, rebuilds: 0, upserts: 0, shed: 0, refused: [] };
 const samples = [];
 const { dims } = npyHeader(join(served.models, 'embeddings', 'item_embeddings.npy'));
 let upserted = 0;
@@ -56,7 +56,7 @@ try {
     const at = (performance.now() - started) / 60_000;
     samples.push({ at, ...processOf(server.pid) });
     if (samples.length % 30 === 0)
-      say(`${at.toFixed(1)} min: ${JSON.stringify(samples.at(-1))} ${JSON.stringify(state)}`);
+      say(`${at.toFixed(1)} min: ${JSON.stringify({ ...samples.at(-1), ...state, refused: state.refused.length })}`);
   }, SAMPLE_MS);
   const beside = [every(swapSeconds, swap), every(rebuildSeconds, rebuild), every(1 / upsertRate, upsert)];
   const result = await runLoad(target, mix(), {
@@ -119,14 +119,14 @@ async function swap() {
   if (other === undefined) return;
   const { status, body } = await admin.post(`/admin/generations/${other.id}/activate`, {});
   if (status < 300) state.swaps++;
-  else state.refused.push(body.toString());
+  else refused(body.toString());
 }
 
 async function rebuild() {
   if (state.upserts === 0) return; // not in the first moment
   const { status, body } = await admin.post('/admin/rebuild', { force: true });
   if (status < 300) state.rebuilds++;
-  else state.refused.push(body.toString());
+  else refused(body.toString());
 }
 
 async function upsert() {
@@ -139,7 +139,13 @@ async function upsert() {
     body: JSON.stringify({ embedding: vector }),
   });
   if (status < 300) state.upserts++;
-  else state.refused.push(`${id} ${body}`);
+  else refused(`${id} ${body}`);
+}
+
+/** A server that is busy, or builds already, says so; anything else is a failure. */
+function refused(body) {
+  if (/BELFRY_(OVERLOADED|BUILD_RUNNING)/.test(body)) state.shed++;
+  else state.refused.push(body);
 }
 
 function processOf(pid) {

@@ -81,7 +81,7 @@ async function run({ address, bodies, concurrency, seconds, warmSeconds, keep })
     }
     if (keep) answers[lane.position] = status === 200 ? JSON.parse(body.toString()) : { items: [] };
     const now = performance.now();
-    if (now < begin || now > end) return;
+    if (status !== 200 || now < begin || now > end) return;
     latencies.push(now - lane.sentAt);
     if (body.indexOf(PLAIN) < 0 && body.indexOf(DEGRADED) >= 0) degraded++;
   };

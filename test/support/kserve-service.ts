@@ -73,7 +73,8 @@ export async function startKserveService(
   const onRerankerState: OnRerankerState = (_, state, cause) =>
     void states.push({ state, at: performance.now(), cause });
   const service = await startService(models, {
-    load: { modelServers: [{ name: 'default', url: fake.url, ...options.server }], onRerankerState },
+    // The first contact with a server takes long on a busy machine, too.
+    load: { modelServers: [{ name: 'default', url: fake.url, timeoutMs: 2000, ...options.server }], onRerankerState },
     // A machine that is busy with other tests is not what these are about.
     settings: { loop_delay_max_ms: 10_000 },
   });

@@ -1,6 +1,6 @@
 // Hours in minutes: searches, re-ranking, fresh towers, batches, upserts, swaps and rebuilds, and whether memory, threads and
 // open files stay flat: `npm run -s bench:soak -- --minutes 20 --json`. What is measured and how stands in bench/README.md.
-import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, readlinkSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -155,8 +155,23 @@ function processOf(pid) {
     resident_mb: (of('VmRSS') * 1024) / MB,
     anonymous_mb: (of('RssAnon') * 1024) / MB,
     threads: of('Threads'),
-    files: readdirSync(`/proc/${pid}/fd`).length,
+    ...filesOf(pid),
   };
+}
+
+/** Sockets come and go with the clients of the load; the rest must not. */
+function filesOf(pid) {
+  const folder = `/proc/${pid}/fd`;
+  let [files, sockets] = [0, 0];
+  for (const name of readdirSync(folder)) {
+    try {
+      if (readlinkSync(join(folder, name)).startsWith('socket:')) sockets++;
+      else files++;
+    } catch (error) {
+      if (error.code !== 'ENOENT') throw error; // closed meanwhile
+    }
+  }
+  return { files, sockets };
 }
 
 function print({ recording, windowMs, seconds }) {

@@ -8,10 +8,12 @@ import type { Asking } from './pass.js';
 /** Share of the time left that features may take: the search and the answer need theirs. */
 const BUDGET_SHARE = 0.5;
 
+const NOBODY_ASKS: ReadonlySet<string> = new Set();
+
 export interface KnownUser {
   /** The id is one of them. */
   readonly features: Features;
-  /** Names of which the table or a store has a value; others are defaults. */
+  /** Names of which the table or a store has a value, where a tower will run; others are defaults. */
   readonly known: ReadonlySet<string>;
   readonly degraded: readonly Degradation[];
 }
@@ -20,8 +22,13 @@ export interface KnownUser {
 export async function lookUpUser(id: Id, pass: Asking, tower: UserTower | undefined): Promise<KnownUser> {
   const { generation } = pass.view;
   const table = generation.userTable.featuresOf(id) ?? {};
-  const wanted = new Set(featuresRead(pass, tower).filter((name) => pass.userFeatures.names.has(name)));
-  if (wanted.size === 0) return { features: { ...table, id }, known: new Set(Object.keys(table)), degraded: [] };
+  const { names } = pass.userFeatures;
+  // Most servers have no store, and this is in the path of every request.
+  const wanted = names.size === 0 ? names : new Set(featuresRead(pass, tower).filter((name) => names.has(name)));
+  if (wanted.size === 0) {
+    const known = tower === undefined ? NOBODY_ASKS : new Set(Object.keys(table));
+    return { features: { ...table, id }, known, degraded: [] };
+  }
   const found = await pass.userFeatures.of(id, {
     wanted,
     budgetMs: pass.deadline.remainingMs * BUDGET_SHARE,

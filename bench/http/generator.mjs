@@ -74,14 +74,15 @@ async function run({ address, bodies, concurrency, seconds, warmSeconds, keep })
     return requests[lane.position];
   };
   const onAnswer = (lane, status, body) => {
+    const now = performance.now();
+    if (keep) answers[lane.position] = status === 200 ? JSON.parse(body.toString()) : { items: [] };
+    if (now < begin || now > end) return;
     if (status !== 200) {
       failed++;
       const { code = `http ${status}` } = JSON.parse(body.toString());
       codes[code] = (codes[code] ?? 0) + 1;
+      return;
     }
-    if (keep) answers[lane.position] = status === 200 ? JSON.parse(body.toString()) : { items: [] };
-    const now = performance.now();
-    if (status !== 200 || now < begin || now > end) return;
     latencies.push(now - lane.sentAt);
     if (body.indexOf(PLAIN) < 0 && body.indexOf(DEGRADED) >= 0) degraded++;
   };

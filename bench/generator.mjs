@@ -31,6 +31,7 @@ function load(...options) {
     p50_ms: value('latency_p50'),
     p99_ms: value('latency_p99'),
     late_p99_ms: own['late by, p99 ms'],
+    busy_share: own['loop busy, share of the time'],
     cores: own['CPU, cores'],
     failed: value('failed'),
   };

@@ -192,7 +192,7 @@ function serverPlots({ result: { server, events, recording, windowMs } }: PlotIn
     {
       id: 'server-loop',
       title: 'Event-loop delay of the server',
-      note: 'Of each second. A sampling timer of 10 ms gives its floor.',
+      note: 'Of each second.',
       x,
       y: { label: 'delay', scale: 'log', unit: 'ms' },
       series: [

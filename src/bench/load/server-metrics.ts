@@ -16,11 +16,12 @@ export interface ServerSample {
 const METRICS = {
   cpuSeconds: 'process_cpu_seconds_total',
   rss: 'process_resident_memory_bytes',
-  loopP50: 'nodejs_eventloop_lag_p50_seconds',
-  loopP99: 'nodejs_eventloop_lag_p99_seconds',
-  loopMax: 'nodejs_eventloop_lag_max_seconds',
+  loopP50: 'belfry_event_loop_delay_seconds{quantile="0.5"}',
+  loopP99: 'belfry_event_loop_delay_seconds{quantile="0.99"}',
+  loopMax: 'belfry_event_loop_delay_seconds{quantile="1"}',
 } as const;
 
+const KEYS = new Map(Object.entries(METRICS).map(([key, series]) => [series as string, key as keyof typeof METRICS]));
 const EVERY_MS = 1000;
 
 /** Reads once a second until it is stopped. A server without such metrics gives no samples. */
@@ -67,12 +68,14 @@ export class ServerWatch {
   }
 }
 
-/** The value of each of our metrics in a Prometheus text, where it is there and has no labels. */
+/** The value of each of our metrics in a Prometheus text, where it is there. */
 export function readGauges(text: string): Partial<Record<keyof typeof METRICS, number>> {
   const found: Partial<Record<keyof typeof METRICS, number>> = {};
-  for (const [key, name] of Object.entries(METRICS) as [keyof typeof METRICS, string][]) {
-    const match = new RegExp(`^${name} (\\S+)`, 'm').exec(text);
-    if (match !== null && Number.isFinite(Number(match[1]))) found[key] = Number(match[1]);
+  for (const line of text.split('\n')) {
+    const at = line.lastIndexOf(' ');
+    const key = KEYS.get(line.slice(0, at));
+    const value = Number(line.slice(at + 1));
+    if (key !== undefined && Number.isFinite(value)) found[key] = value;
   }
   return found;
 }

@@ -17,6 +17,7 @@ import {
   unpackRecording,
 } from '../../../src/bench/load/recording.js';
 import { Schedule } from '../../../src/bench/load/schedule.js';
+import { readGauges } from '../../../src/bench/load/server-metrics.js';
 import { judgeAnswers } from '../../../src/bench/load/truth.js';
 import { drawFrom, seeded, zipfCumulative } from '../../../src/bench/random.js';
 import { temporaryFolder } from '../../support/folders.js';
@@ -229,6 +230,20 @@ describe('recording', () => {
     expect(stepsPastKnee(counts(100, 98, 99, 98))).toBeUndefined();
     expect(stepsPastKnee(counts(100, 98, 97))).toBe(3);
     expect(stepsPastKnee(counts(0, 0, 0))).toBe(2);
+  });
+});
+
+describe('the server’s own metrics', () => {
+  it('are read by their name and labels', () => {
+    const text = [
+      '# HELP process_cpu_seconds_total of the process',
+      'process_cpu_seconds_total 12.5',
+      'belfry_event_loop_delay_seconds{quantile="0.5"} 0.001',
+      'belfry_event_loop_delay_seconds{quantile="0.99"} 0.25',
+      'belfry_event_loop_delay_seconds_more{quantile="1"} 9',
+      'process_resident_memory_bytes NaN',
+    ].join('\n');
+    expect(readGauges(text)).toEqual({ cpuSeconds: 12.5, loopP50: 0.001, loopP99: 0.25 });
   });
 });
 

@@ -1,7 +1,7 @@
 /**
  * Dense tensors of the candidates of one user, written where they stay: what is alike in all rows is encoded once and
- * copied as a block, padding comes with it, and of each candidate only what it has is written. A quarter of the time of
- * one number after the other (bench/rerank.mjs), which counts where a request has 500 rows of 200 numbers.
+ * copied as a block, padding comes with it, and of each candidate only what it has is written. Half the CPU time of one
+ * number after the other, for the 217 numbers that the sample's DLRM takes of each of 500 candidates.
  */
 import type { TensorValues } from '../types.js';
 import type { FeatureColumn } from './feature-column.js';

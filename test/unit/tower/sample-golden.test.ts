@@ -6,9 +6,11 @@ import { parse } from 'yaml';
 import { FeatureTable } from '../../../src/features/feature-table.js';
 import { readVocabularyFile, type VocabularySources } from '../../../src/features/vocabulary.js';
 import type { BoundScorer } from '../../../src/rerank/bound-scorer.js';
+import { checkGolden } from '../../../src/rerank/golden.js';
 import { openOnnxReranker, type OnnxRerankerOptions } from '../../../src/rerank/onnx-reranker.js';
 import { UserTower, type UserTowerOptions } from '../../../src/tower/user-tower.js';
 import type { Features } from '../../../src/types.js';
+import { expectError } from '../../support/expect-error.js';
 import { expectClose } from '../../support/model-fixtures.js';
 
 interface RegistryRow {
@@ -131,6 +133,19 @@ describe('the DLRM of the sample', () => {
     expectClose(scores, request.scores, golden.tolerance);
     expect(nonFinite).toBe(0);
     expect(gatherMs).toBeGreaterThan(0);
+  });
+});
+
+describe('the golden requests of the sample, as they are checked at load', () => {
+  it('pass with its features, and name what differs with other ones', async () => {
+    const sources = { users, itemIds, hasChangedItems: false };
+    await checkGolden(folder('golden/dlrm.json'), 'golden/dlrm.json', reranker, sources);
+    const shifted = [...itemIds.slice(1), itemIds[0]!];
+    await expectError(
+      checkGolden(folder('golden/dlrm.json'), 'golden/dlrm.json', reranker, { ...sources, itemIds: shifted }),
+      'BELFRY_GOLDEN',
+      /requests\.0: dlrm@1\.0 does not score as its export recorded: .* input \w+, row 0, column \d+: recorded .*, bound /,
+    );
   });
 });
 

@@ -2,13 +2,15 @@
 import { type Command, Option } from 'commander';
 import { DURING, type During, type Outage, prepareDuring } from '../bench/load/during.js';
 import { FAULTS, FaultProxy, type ProxyFault } from '../bench/load/fault-proxy.js';
-import { loadReport, type LoadRun } from '../bench/load/load-report.js';
+import { loadReport } from '../bench/load/load-report.js';
+import type { LoadRun } from '../bench/load/load-subject.js';
 import { fileMix, recordedMix, type RequestMix, userMix } from '../bench/load/mix.js';
 import { oneOf, planLoad } from '../bench/load/options.js';
 import { runLoad } from '../bench/load/run-load.js';
 import { Target } from '../bench/load/target.js';
 import { judgeAnswers } from '../bench/load/truth.js';
 import { readTruth } from '../bench/load/truth-file.js';
+import { CLIENT_KEY_VARIABLE } from '../config/environment.js';
 import { BelfryError, invalid } from '../errors.js';
 import type { Id } from '../types.js';
 import { addBenchOutput, type BenchOutputFlags, finishBench } from './bench-output.js';
@@ -106,7 +108,7 @@ export function addBenchLoad(bench: Command): void {
     .option('--outage <how>', `how the proxy fails: ${FAULTS.join(', ')}; default hung`)
     .option('--outage-begin <command>', 'scorer-outage: shell command that breaks the scorer')
     .option('--outage-end <command>', 'and the one that mends it')
-    .addOption(new Option('--key <key>', 'API key of the requests').env('BELFRY_KEY'))
+    .addOption(new Option('--key <key>', 'API key of the requests').env(CLIENT_KEY_VARIABLE))
     .option('--admin-key <key>', 'API key for --during; default --key')
     .option('--admin-url <address>', 'address for administrators, for --during on another machine')
     .option('--max-p99 <ms>', 'gate: exit code 3 above it', numberOf('--max-p99'))

@@ -3,48 +3,12 @@ import { reportHead } from '../report/facts.js';
 import type { BenchReport, Gate, MetricValue } from '../report/schema.js';
 import { mean, median } from '../statistics.js';
 import { loadPlots } from './load-plots.js';
+import type { LoadGates, LoadRun, LoadSubject } from './load-subject.js';
 import { loadTables } from './load-tables.js';
 import { GOOD_SHARE, kneeOf, type Measures, measuresOf, nameOf, type Step, windowsBetween } from './measures.js';
-import type { RequestMix } from './mix.js';
 import { percentileMs } from './recording.js';
 import type { LoadPlan, LoadResult } from './run-load.js';
 import { loadWarnings } from './load-warnings.js';
-
-/** Recall of the answers received; `note` says what they were compared with. */
-export interface AnswerRecall {
-  readonly k: number;
-  /** Share of the true top k that was answered, over all judged answers; null where none could be judged. */
-  readonly recall: number | null;
-  readonly judged: number;
-  /** One value an answer. */
-  readonly values: readonly number[];
-  /** Of each re-ranked answer: how much of the exact list its candidates hold, down to the deepest that it shows. */
-  readonly behind: readonly number[];
-  readonly note: string;
-}
-
-export interface LoadRun {
-  readonly result: LoadResult;
-  readonly recall?: AnswerRecall;
-}
-
-export interface LoadGates {
-  readonly maxP99Ms?: number | undefined;
-  readonly maxP999Ms?: number | undefined;
-  readonly minGoodput?: number | undefined;
-  readonly minRecall?: number | undefined;
-  readonly maxErrorShare?: number | undefined;
-}
-
-export interface LoadSubject {
-  readonly url: string;
-  readonly mix: RequestMix;
-  readonly plan: LoadPlan;
-  readonly during?: string | undefined;
-  readonly started: Date;
-  readonly settings: Readonly<Record<string, unknown>>;
-  readonly gates: LoadGates;
-}
 
 /** A run is cut into this many slices for the samples of `bench compare`, where there are no repeats. */
 const SLICES = 10;

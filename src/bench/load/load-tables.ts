@@ -1,6 +1,6 @@
 /** The tables of a load's report. */
 import type { Table } from '../report/schema.js';
-import type { LoadRun, LoadSubject } from './load-report.js';
+import type { LoadRun, LoadSubject } from './load-subject.js';
 import { GOOD_SHARE, kneeOf, type Measures, nameOf, PERCENTILES, type Step } from './measures.js';
 import { percentileMs } from './recording.js';
 

@@ -5,7 +5,7 @@
 import { BelfryError } from '../../errors.js';
 import type { Id } from '../../types.js';
 import { mean } from '../statistics.js';
-import type { AnswerRecall } from './load-report.js';
+import type { AnswerRecall } from './load-subject.js';
 import type { PreparedRequest } from './generator.js';
 import type { RequestMix } from './mix.js';
 import type { KeptAnswer } from './recording.js';

@@ -1,67 +1,69 @@
 /** The real `mlflow server`: an alias becomes a file of a generation, and a moved alias a new generation. */
 import { createHash } from 'node:crypto';
-import { cpSync, readFileSync, writeFileSync } from 'node:fs';
+import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { Generation } from '../../src/generation/generation.js';
 import { makeGeneration } from '../../src/rebuild/make-generation.js';
 import { expectError } from '../support/expect-error.js';
-import { SAMPLE, temporaryFolder } from '../support/folders.js';
+import { makeModelsFolder, randomValues, temporaryFolder } from '../support/folders.js';
+import { modelPath } from '../support/model-fixtures.js';
 import { type DataServer, startMlflow } from './data-servers.js';
 import { hasPython } from './python.js';
 
-const DLRM = join(SAMPLE, 'exported/onnx/dlrm.onnx');
-const sha256 = (path: string) => createHash('sha256').update(readFileSync(path)).digest('hex');
+const MODEL = modelPath('dtypes.onnx');
+const sha256 = createHash('sha256').update(readFileSync(MODEL)).digest('hex');
+const INPUTS = ['f32', 'f64', 'f16', 'i32', 'i64', 'flag'];
 
 describe.skipIf(!hasPython)('mlflow server', () => {
   let server: DataServer;
   const models = temporaryFolder({ keep: true });
   const data = temporaryFolder({ keep: true });
-  const build = () => makeGeneration({ models, data, mlflow: { mlflow_url: server.url } }, {});
+  const build = async (reference: object) => {
+    const row = {
+      model: 'Scorer',
+      format: 'onnx',
+      mlflow: reference,
+      stage: 'production',
+      role: 'reranker',
+      inputs: Object.fromEntries(INPUTS.map((name) => [name, { source: 'retrieval.rank' }])),
+      output: 'score',
+    };
+    writeFileSync(join(models, 'registry.yaml'), JSON.stringify({ models: [row] })); // JSON is YAML
+    return makeGeneration({ models, data, mlflow: { mlflow_url: server.url } }, {});
+  };
+  const production = { name: 'scorer', alias: 'production' };
   beforeAll(async () => {
     server = await startMlflow(temporaryFolder({ keep: true }));
-    await server.ask({ register: 'dlrm', file: DLRM, alias: 'production' });
-    cpSync(SAMPLE, models, { recursive: true });
-    const registry = readFileSync(join(models, 'registry.yaml'), 'utf8');
-    const moved = registry.replace(
-      /version: "1\.0"\n {4}format: onnx\n {4}path: exported\/onnx\/dlrm\.onnx/,
-      'format: onnx\n    mlflow: { name: dlrm, alias: production }',
-    );
-    expect(moved).not.toBe(registry);
-    writeFileSync(join(models, 'registry.yaml'), moved);
+    await server.ask({ register: 'scorer', file: MODEL, alias: 'production' });
+    makeModelsFolder(models, { items: { data: randomValues(200 * 8, 1), dims: 8 } });
   }, 300_000);
   afterAll(() => server?.stop());
 
-  it('gives the file that the alias names, and the generation runs it', { timeout: 120_000 }, async () => {
-    const { published } = await build();
-    const row = published.manifest.models.find(({ name }) => name === 'dlrm')!;
-    expect(row).toMatchObject({ version: '1', sha256: sha256(DLRM), mlflow: { alias: 'production', version: '1' } });
+  it('gives the file that the alias names, and the generation runs it', async () => {
+    const { published } = await build(production);
+    const [row] = published.manifest.models;
+    expect(row).toMatchObject({ version: '1', sha256, mlflow: { alias: 'production', version: '1' } });
     const generation = await Generation.load(published);
-    expect(generation.rerankers.map(({ name, version }) => `${name}@${version}`)).toContain('dlrm@1');
+    expect(generation.rerankers.map(({ name, version }) => `${name}@${version}`)).toEqual(['scorer@1']);
     await generation.close();
-    expect((await build()).reused).toBe(true);
+    expect((await build(production)).reused).toBe(true);
+  });
 
-    const { version } = await server.ask({ register: 'dlrm', file: DLRM, alias: 'production' });
-    expect(version).toBe('2');
-    const moved = await build();
-    expect([moved.reused, moved.published.manifest.models.find(({ name }) => name === 'dlrm')!.version]).toEqual([
-      false,
-      '2',
-    ]);
-    await server.ask({ alias: 'dlrm', is: 'production', version: '1' });
-    expect((await build()).published.manifest.models.find(({ name }) => name === 'dlrm')!.version).toBe('1');
+  it('moves the alias, and the next build follows', async () => {
+    expect(await server.ask({ register: 'scorer', file: MODEL, alias: 'production' })).toEqual({ version: '2' });
+    const moved = await build(production);
+    expect([moved.reused, moved.published.manifest.models[0]!.version]).toEqual([false, '2']);
+    await server.ask({ stage: 'scorer', version: '1', is: 'Production' });
+    const staged = await build({ name: 'scorer', stage: 'Production' });
+    expect(staged.published.manifest.models[0]).toMatchObject({ version: '1', mlflow: { stage: 'Production' } });
   });
 
   it('says no to what it does not know', async () => {
-    const registry = join(models, 'registry.yaml');
-    writeFileSync(registry, readFileSync(registry, 'utf8').replace('alias: production', 'alias: nowhere'));
-    await expectError(build(), 'BELFRY_MLFLOW_REFUSED', /alias nowhere not found/);
-    writeFileSync(
-      registry,
-      readFileSync(registry, 'utf8').replace('name: dlrm, alias: nowhere', 'name: unheard, alias: x'),
-    );
-    await expectError(build(), 'BELFRY_MLFLOW_REFUSED', /unheard/);
+    await expectError(build({ name: 'scorer', alias: 'nowhere' }), 'BELFRY_MLFLOW_REFUSED', /alias nowhere not found/);
+    await expectError(build({ name: 'unheard', alias: 'x' }), 'BELFRY_MLFLOW_REFUSED', /unheard/);
+    await expectError(build({ name: 'scorer', version: 9 }), 'BELFRY_MLFLOW_REFUSED', /9/);
     await server.stop();
-    await expectError(build(), 'BELFRY_MLFLOW_UNREACHABLE', /unheard@x/);
+    await expectError(build(production), 'BELFRY_MLFLOW_UNREACHABLE', /scorer@production/);
   });
 });

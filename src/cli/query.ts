@@ -1,6 +1,7 @@
 /** `belfry query`: one /retrieve from the command line, in process or against a running server. */
 import { readFileSync } from 'node:fs';
 import { type Command, Option } from 'commander';
+import { CLIENT_KEY_VARIABLE } from '../config/environment.js';
 import { loadSettings } from '../config/load.js';
 import { BelfryError, ERROR_TABLE, type ErrorCode, show as quote } from '../errors.js';
 import { Generation } from '../generation/generation.js';
@@ -51,7 +52,7 @@ export function addQuery(program: Command): void {
     .option('--timeout-ms <n>', 'deadline; default 1000', numberOf('--timeout-ms'))
     .option('--body <file>', 'a whole POST /retrieve body from a file, - for standard input')
     .option('--url <address>', 'ask this server, for example http://127.0.0.1:8080')
-    .addOption(new Option('--key <key>', 'API key for --url').env('BELFRY_KEY'))
+    .addOption(new Option('--key <key>', 'API key for --url').env(CLIENT_KEY_VARIABLE))
     .option('--json', 'the whole answer as JSON')
     .action(query);
 }

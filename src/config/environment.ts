@@ -14,3 +14,8 @@ export function disableModelTelemetry(): void {
 export function plannedFaults(): string | undefined {
   return process.env.BELFRY_FAULTS || undefined;
 }
+
+const PREFIX = 'BELFRY_';
+
+/** The variable from which commands that ask a server take an API key. */
+export const CLIENT_KEY_VARIABLE = `${PREFIX}KEY`;

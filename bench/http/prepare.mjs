@@ -1,6 +1,6 @@
 // What the servers of the HTTP bench serve: GloVe with 5,000 stored users (its queries) and text ids, the graph of the naive
 // server with the ef that it needs, the truth of the users; the sample; and the bodies that are sent.
-import { existsSync, linkSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, linkSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { FeatureTable } from '../../dist/features/feature-table.js';
@@ -45,6 +45,7 @@ export async function prepareGlove() {
   const embeddings = join(models, 'embeddings');
   const [itemIds, userIds] = ['item_ids.txt', 'user_ids.txt'].map((name) => join(embeddings, name));
   if (!existsSync(join(models, '_SUCCESS'))) {
+    rmSync(models, { recursive: true, force: true }); // what a run that was stopped left
     mkdirSync(embeddings, { recursive: true });
     linkSync(base, join(embeddings, 'item_embeddings.npy'));
     linkSync(queries, join(embeddings, 'user_embeddings.npy'));

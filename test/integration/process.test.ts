@@ -265,6 +265,7 @@ describe('other commands', () => {
       'exclusions',
       'models',
       'port',
+      'access',
     ]);
     const models = makeModelsFolder(temporaryFolder(), {
       items: { data: randomValues(64, 1), dims: 8 },

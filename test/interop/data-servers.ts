@@ -71,7 +71,7 @@ async function ready(
   if (!talks) child.stdout!.on('data', (chunk: Buffer) => (log = (log + chunk.toString()).slice(-10_000)));
   for (let tries = 0; !(await isReady()); tries++) {
     if (child.exitCode !== null || tries > 1200) {
-      child.kill('SIGKILL');
+      end(child);
       throw new Error(`${url} did not get ready: ${log}`);
     }
     await sleep(100);
@@ -89,11 +89,16 @@ async function ready(
     async stop() {
       if (child.exitCode !== null || child.signalCode !== null) return;
       const gone = once(child, 'exit');
-      if (child.spawnfile === 'redis-server') child.kill('SIGKILL');
-      else child.stdin!.end();
+      end(child);
       await Promise.race([gone, sleep(10_000).then(() => child.kill('SIGKILL'))]);
     },
   };
+}
+
+/** Our Python scripts end, with the servers that they started, when their input does. */
+function end(child: ChildProcess): void {
+  if (child.spawnfile === 'redis-server') child.kill('SIGKILL');
+  else child.stdin!.end();
 }
 
 async function answers(url: string): Promise<boolean> {

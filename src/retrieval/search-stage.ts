@@ -29,7 +29,14 @@ export async function searchItems(
 ): Promise<ViewFound> {
   const started = performance.now();
   const hits = await deadline.orThrow(
-    view.search(view.generation.searcher, { ...shapeOf(request), query: vector, k: depth, filter, exclude, until: deadline.end }),
+    view.search(view.generation.searcher, {
+      ...shapeOf(request),
+      query: vector,
+      k: depth,
+      filter,
+      exclude,
+      until: deadline.end,
+    }),
     'searching',
   );
   timer.mark('search');

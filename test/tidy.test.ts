@@ -305,7 +305,9 @@ describe('tidy', () => {
     const all = [...typescript.filter(({ path }) => path !== 'src/errors.ts'), ...native]
       .map(({ text }) => text)
       .join('\n');
-    const uses = new Set([...all.matchAll(/(?<!\.env\()['"](BELFRY_[A-Z_]+[A-Z])['"]/g)].map((match) => match[1] as string));
+    const uses = new Set(
+      [...all.matchAll(/(?<!\.env\()['"](BELFRY_[A-Z_]+[A-Z])['"]/g)].map((match) => match[1] as string),
+    );
     expect(codes.filter((code) => !uses.has(code))).toEqual([]);
     expect([...uses].filter((code) => !codes.includes(code))).toEqual([]);
   });

@@ -52,5 +52,9 @@ it.each<[ProxyFault, ErrorCode, string]>([
 
 it('says which port is taken', async () => {
   const { port, fake } = await start();
-  await expectError(FaultProxy.open(port, new URL(fake.url)), 'BELFRY_PORT_TAKEN', `--outage-proxy: port ${port} cannot be taken (EADDRINUSE)`);
+  await expectError(
+    FaultProxy.open(port, new URL(fake.url)),
+    'BELFRY_PORT_TAKEN',
+    `--outage-proxy: port ${port} cannot be taken (EADDRINUSE)`,
+  );
 });

@@ -1,5 +1,5 @@
 /**
- * Refuses requests to retrieve while a turn of the event loop is longer than a share of their deadline: before they are
+ * Refuses requests that search while a turn of the event loop is longer than a share of their deadline: before they are
  * parsed, for a tenth of what an answer costs, so that the time goes into those that were read first.
  */
 import { randomUUID } from 'node:crypto';
@@ -10,6 +10,7 @@ import { turnStart } from '../retrieval/loop-turn.js';
 import type { Metrics } from '../telemetry/metrics.js';
 import { envelope } from './errors.js';
 
+const SEARCHES = /^\/(retrieve|similar)/;
 /** The rest of the time is for the turns that a request still needs, and for those that are refused. */
 const TURN_SHARE = 0.25;
 /** A turn of fewer requests is long because the process did not get the processor; refusing the rest would not shorten it. */
@@ -32,7 +33,7 @@ export function shedEarly(app: FastifyInstance, timeoutMs: number, metrics: Metr
       count > REQUESTS_LEAST &&
       performance.now() - started > turnMax &&
       request.method === 'POST' &&
-      request.url?.startsWith('/retrieve') === true;
+      SEARCHES.test(request.url ?? '');
     if (!isShed) return handle!.call(server, request, reply);
     errors.inc();
     metrics.overload.shed.inc({

@@ -42,6 +42,11 @@ export const BREAKER_DEFAULTS = {
 const FAIR_DURATIONS = 2;
 /** Before any success is known, a call that had this long was fair. */
 const FAIR_MS = 20;
+/**
+ * Whoever answered this lately is not hanging: calls that are late beside those that are in time are a matter of load, which
+ * admission is for. Opening would take away the answers that do come.
+ */
+const ALIVE_MS = 300;
 /** Weight of a new duration in the usual one. */
 const SMOOTHING = 0.1;
 
@@ -62,6 +67,7 @@ export class Breaker {
   /** Calls that began before the last change are answers about the past. */
   #epoch = 0;
   #usualMs: number | undefined;
+  #succeededAt = Number.NEGATIVE_INFINITY;
   #cause: Error | undefined;
   #timer: NodeJS.Timeout | undefined;
   #isClosed = false;
@@ -137,6 +143,7 @@ export class Breaker {
     if (failure === undefined) return this.#succeeded(ms);
     const kind = kindOf(failure);
     if (kind === 'not its fault') return;
+    if (kind === 'late' && this.#state === 'closed' && this.#options.now() - this.#succeededAt < ALIVE_MS) return;
     const isFair = kind === 'failed' || ms >= (this.#usualMs === undefined ? FAIR_MS : FAIR_DURATIONS * this.#usualMs);
     const cause = failure as Error;
     if (this.#state === 'half-open') {
@@ -159,6 +166,7 @@ export class Breaker {
   #succeeded(ms: number): void {
     this.#usualMs = this.#usualMs === undefined ? ms : this.#usualMs + SMOOTHING * (ms - this.#usualMs);
     this.#inARow = 0;
+    this.#succeededAt = this.#options.now();
     if (this.#state === 'half-open') {
       this.#closedAt = this.#options.now();
       return this.#change('closed', undefined);

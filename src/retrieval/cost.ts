@@ -6,7 +6,7 @@ import type { Search, Searcher } from '../ann/searcher.js';
 import type { Generation } from '../generation/generation.js';
 import { depthOf } from './arrange/arrange-stage.js';
 import { lowered } from './degrade.js';
-import type { RetrieveRequest } from './request.js';
+import type { RetrieveRequest, Shaping } from './request.js';
 
 /** Parsing, validation and writing, on the JS thread. */
 const REQUEST_US = 60;
@@ -40,7 +40,12 @@ export class CostModel {
     const tower = request.source.kind === 'features' ? (this.learnt.get(towerKey(generation)) ?? FIRST_TOWER_US) : 0;
     const scorer =
       request.rerank === false ? 0 : (this.learnt.get(scorerKey(request.rerank)) ?? FIRST_CANDIDATE_US) * depth;
-    return REQUEST_US + tower + this.search(request, depth, generation) + scorer;
+    return tower + this.ofSearch(request, depth, generation) + scorer;
+  }
+
+  /** Microseconds of a request that only searches. */
+  ofSearch(request: Shaping, depth: number, generation: Generation): number {
+    return REQUEST_US + this.search(request, depth, generation);
   }
 
   learnScorer(rerank: RetrieveRequest['rerank'], candidates: number, ms: number): void {
@@ -61,7 +66,7 @@ export class CostModel {
     this.learnt.set(key, Math.min(microseconds, (this.learnt.get(key) ?? Infinity) * FORGET));
   }
 
-  private search({ recall, exact, ef }: RetrieveRequest, depth: number, { searcher }: Generation): number {
+  private search({ recall, exact, ef }: Shaping, depth: number, { searcher }: Generation): number {
     let known = this.plans.get(searcher);
     if (known === undefined) this.plans.set(searcher, (known = new Map()));
     const key = `${depth} ${exact ? 'exact' : (ef ?? recall)} ${ef === undefined}`;

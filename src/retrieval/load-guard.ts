@@ -8,7 +8,7 @@ import { CostModel } from './cost.js';
 import type { Deadline } from './deadline.js';
 import { Fallback, type Lowered, lowered } from './degrade.js';
 import { observeAnswer } from './pass.js';
-import type { RetrieveRequest, RetrieveResponse } from './request.js';
+import type { RetrieveRequest, RetrieveResponse, Shaping } from './request.js';
 
 export class LoadGuard {
   private readonly costs = new CostModel();
@@ -49,6 +49,18 @@ export class LoadGuard {
       if (other === undefined) throw error;
       observeAnswer(this.metrics, {}, other.degraded);
       return other;
+    }
+  }
+
+  /** Admission alone, for what has no lesser form. Errors: those of Admission.admit and of the work. */
+  async enter<T>(request: Shaping, generation: Generation, deadline: Deadline, work: () => Promise<T>): Promise<T> {
+    const costs = [this.costs.ofSearch(request, request.k, generation)];
+    const ticket = await this.admission.admit({ costs, deadline, priority: 'online' });
+    this.metrics.overload.admitted.inc({ level: ticket.level });
+    try {
+      return await work();
+    } finally {
+      ticket.release();
     }
   }
 

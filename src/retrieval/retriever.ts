@@ -92,7 +92,8 @@ export class Retriever {
     if (this.sampler?.isDue === true) this.sampler.take({ view, query, selected, depth, hits });
     const rank = (some: ViewFound) => rankItems(pass, reranking, query, some);
     const ranked = await rank(hits);
-    const isReranked = reranking !== undefined;
+    // Also where the ladder took the reranker away before the request ran: rules that read its scores must know.
+    const isReranked = reranking !== undefined || pass.degraded.includes('rerank_skipped');
     const arranged = await arrangeItems(pass, { query, selected, ranked, isReranked, rank });
     const answer = answerOf(pass, { query, selected, depth, ranked, arranged, columns, exposure: choice.exposure });
     observeAnswer(this.metrics, pass.timer.stages, pass.degraded);
@@ -125,11 +126,17 @@ export class Retriever {
   }
 
   similarItems(request: SimilarRequest): Promise<SimilarResponse> {
-    return this.onView((view) => similarItems(request, view, this.metrics));
+    const deadline = new Deadline(request.timeoutMs, turnStart());
+    return this.onView((view) =>
+      this.guard.enter(request, view.generation, deadline, () => similarItems(request, view, this.metrics, deadline)),
+    );
   }
 
   similarUsers(request: SimilarRequest): Promise<SimilarResponse> {
-    return this.store.use((generation) => similarUsers(request, generation, this.metrics));
+    const deadline = new Deadline(request.timeoutMs, turnStart());
+    return this.store.use((generation) =>
+      this.guard.enter(request, generation, deadline, () => similarUsers(request, generation, this.metrics, deadline)),
+    );
   }
 
   /** Into the metrics: for each generation that begins to serve. */

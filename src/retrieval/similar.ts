@@ -7,7 +7,7 @@ import type { Metrics } from '../telemetry/metrics.js';
 import type { Id } from '../types.js';
 import type { ItemView, ViewFilter } from '../upserts/item-view.js';
 import { explanation, metadataColumns, metadataOf, rowsOf, shortScore } from './answer.js';
-import { Deadline, StageTimer } from './deadline.js';
+import { type Deadline, StageTimer } from './deadline.js';
 import { observeAnswer } from './pass.js';
 import { checkVector } from './query-vector.js';
 import type { SimilarRequest, SimilarResponse } from './request.js';
@@ -26,9 +26,9 @@ export async function similarItems(
   request: SimilarRequest,
   view: ItemView,
   metrics: Metrics,
+  deadline: Deadline,
 ): Promise<SimilarResponse> {
   const { generation } = view;
-  const deadline = new Deadline(request.timeoutMs);
   const columns = metadataColumns(request.withMetadata, generation);
   const { source } = request;
   const row = source.kind === 'id' ? view.rowOf(source.id) : undefined;
@@ -47,7 +47,8 @@ export async function similarItems(
   ]);
   return answerSimilar(request, deadline, generation, metrics, {
     opening: generation.itemSimilarity(),
-    search: (searcher) => view.search(searcher, { ...shapeOf(request), query: vector, filter, exclude }),
+    search: (searcher) =>
+      view.search(searcher, { ...shapeOf(request), query: vector, filter, exclude, until: deadline.end }),
     filter,
     describe: (hit) => ({
       id: view.idOf(hit),
@@ -61,6 +62,7 @@ export async function similarUsers(
   request: SimilarRequest,
   generation: Generation,
   metrics: Metrics,
+  deadline: Deadline,
 ): Promise<SimilarResponse> {
   const { users, userIds } = generation;
   if (users === undefined || userIds === undefined) {
@@ -78,9 +80,9 @@ export async function similarUsers(
   }
   const vector = source.kind === 'id' ? users.readRows(Uint32Array.of(row!)) : checkVector(source.vector, generation);
   const exclude = Uint32Array.from([...(row === undefined ? [] : [row]), ...generation.skippedUsers]);
-  return answerSimilar(request, new Deadline(request.timeoutMs), generation, metrics, {
+  return answerSimilar(request, deadline, generation, metrics, {
     opening: generation.userSimilarity(),
-    search: (searcher) => searcher.search({ ...shapeOf(request), query: vector, exclude }),
+    search: (searcher) => searcher.search({ ...shapeOf(request), query: vector, exclude, until: deadline.end }),
     describe: (hit) => ({ id: userIds.idOf(hit) }),
   });
 }

@@ -35,6 +35,8 @@ export interface ViewFound extends Found {
 
 /** What a view asks of its delta. */
 export interface Slots {
+  /** No other delta of the process has this one. */
+  readonly serial: number;
   /** The last slot below `end` of the item; -1 where it has none. */
   lastSlot(id: Id, end: number): number;
   /** Undefined for a slot that took the item away. */
@@ -64,6 +66,11 @@ export class ItemView {
   ) {
     this.baseRows = generation.itemIds.size;
     this.deltaRows = segments.reduce((sum, { segment, dead }) => sum + segment.rows - dead.length, 0);
+  }
+
+  /** Equal for views of the same items only: a compacted or remade delta counts its slots anew. */
+  get state(): string {
+    return `${this.delta.serial}:${this.slots}`;
   }
 
   /** Undefined when no request can be answered with the item. */
@@ -158,13 +165,14 @@ export class ItemView {
 
   /** The best k of the generation's items as `searcher` finds them, and of the changed ones, exactly. At once where it can be. */
   search(searcher: Searcher, search: ViewSearch): ViewFound | Promise<ViewFound> {
-    const { filter, exclude, query, k, recall, exact, ef } = search;
+    const { filter, exclude, query, k, recall, exact, ef, until } = search;
     const base = searcher.search({
       query,
       k,
       recall,
       exact,
       ef,
+      until,
       filter: filter?.base,
       exclude: this.segments.length === 0 ? exclude : exclude.filter((row) => row < this.baseRows),
       visible: this.visible,

@@ -72,6 +72,59 @@ describe('more than there is room for', () => {
     await expect.poll(async () => (await ask(1)).degraded, { timeout: 10_000 }).toEqual([]);
   });
 
+  it('a cut-off by the scores of a reranker is not held against others when the ladder skips it', async () => {
+    const { flood } = setUp();
+    const rules = { diversity: 0, caps: [], boosts: [], pins: [], minScore: -1e9 };
+    const all = await flood(300, { rules, k: 5 });
+    const skipped = all.flatMap((one) =>
+      one.status === 'fulfilled' && one.value.degraded.includes('rerank_skipped') ? [one.value] : [],
+    );
+    expect(skipped.length).toBeGreaterThan(100);
+    for (const { degraded, returned } of skipped) {
+      expect(degraded).toContain('min_score_skipped');
+      expect(returned).toBe(5);
+    }
+  });
+
+  it('searches for what is similar are admitted too', async () => {
+    const metrics = new Metrics();
+    const retriever = new Retriever(service.store, metrics, undefined, undefined, undefined, {
+      ...OVERLOAD_DEFAULTS,
+      queue_max: 0,
+    });
+    const of = (id: number) => ({
+      ...fillRetrieve({ source: { kind: 'user', id } }),
+      source: { kind: 'id', id } as const,
+    });
+    await Promise.all([retriever.similarItems(of(1)), retriever.similarUsers(of(2))]);
+    expect(value(await metrics.registry.metrics(), 'belfry_admitted_total{level="0"}')).toBe(2);
+    const late = { ...of(1), timeoutMs: 0 };
+    await expect(retriever.similarItems(late)).rejects.toMatchObject({ code: 'BELFRY_DEADLINE_EXCEEDED' });
+  });
+
+  it('the deadline reaches the queue of scans, which drops what is late', async () => {
+    const { searcher } = service.generation;
+    const until: unknown[] = [];
+    const told = Object.create(searcher, {
+      search: {
+        value: (search: { until?: number }) => {
+          until.push(search.until);
+          return searcher.search(search as never);
+        },
+      },
+    }) as typeof searcher;
+    await new PlainViews().use(service.generation, async (view) =>
+      view.search(told, {
+        query: new Float32Array(DIMS).fill(1),
+        k: 3,
+        exact: true,
+        exclude: new Uint32Array(0),
+        until: 1e12,
+      }),
+    );
+    expect(until).toEqual([1e12]);
+  });
+
   it('strict requests get all they ask for or 503', async () => {
     const { flood } = setUp();
     const all = await flood(300, { strict: true });

@@ -122,7 +122,7 @@ describe('a breaker', () => {
   });
 
   it('does not blame what is late for callers who gave it no time', async () => {
-    const { breaker, call } = breakerOf();
+    const { breaker, call, clock } = breakerOf();
     for (let i = 0; i < 30; i++) await call('fine', 40);
     for (let i = 0; i < 10; i++) {
       await call(late(), 5);
@@ -130,6 +130,20 @@ describe('a breaker', () => {
       await call('fine', 40);
     }
     expect(breaker.state).toBe('closed');
+    clock.ms += 300; // nothing came in time for so long
+    for (let i = 0; i < 5; i++) await call(late(), 90);
+    expect(breaker.state).toBe('open');
+  });
+
+  it('stays closed while some calls are in time, however many are late: that is load', async () => {
+    const { breaker, call, clock } = breakerOf();
+    for (let i = 0; i < 100; i++) {
+      await call(late(), 90);
+      await call(late(), 90);
+      await call('fine', 40);
+    }
+    expect(breaker.state).toBe('closed');
+    clock.ms += 300;
     for (let i = 0; i < 5; i++) await call(late(), 90);
     expect(breaker.state).toBe('open');
   });

@@ -36,14 +36,18 @@ export class Allowance {
     this.#tokens = Math.min(this.#tokens, burstOf(limits));
   }
 
-  /** Errors: BELFRY_RATE_LIMITED, BELFRY_QUOTA_EXCEEDED, both with the seconds after which to ask again. */
-  take(cost: number): void {
+  /**
+   * `isMore`: the rest of a batch whose first request was let through. It is not made to wait, only those after it are:
+   * a bucket of one token would never let a batch pass.
+   * Errors: BELFRY_RATE_LIMITED, BELFRY_QUOTA_EXCEEDED, both with the seconds after which to ask again.
+   */
+  take(cost: number, isMore = false): void {
     const { requests_per_second: rate, requests_per_day: quota } = this.limits;
     if (rate !== undefined) {
       const now = this.now();
       this.#tokens = Math.min(burstOf(this.limits), this.#tokens + ((now - this.#filledAt) * rate) / 1000);
       this.#filledAt = now;
-      if (this.#tokens < 1) {
+      if (this.#tokens < 1 && !isMore) {
         throw new BelfryError('BELFRY_RATE_LIMITED', `key ${this.name}: more than ${rate} requests a second`, {
           limit: rate,
           retryAfterSeconds: Math.max(1, Math.ceil((1 - this.#tokens) / rate)),

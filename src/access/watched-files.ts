@@ -16,12 +16,16 @@ export function watchFiles(paths: readonly string[], onChange: () => void, every
   return () => clearInterval(timer);
 }
 
-/** A rename changes the inode, a write in place time and size; a file that is gone is a change too. */
 function stampOf(paths: readonly string[]): string {
-  return paths
-    .map((path) => {
-      const stat = statSync(path, { throwIfNoEntry: false });
-      return stat === undefined ? 'none' : `${stat.dev}:${stat.ino}:${stat.size}:${stat.mtimeMs}`;
-    })
-    .join(' ');
+  return paths.map(stampOfOne).join(' ');
+}
+
+/** A rename changes the inode, a write in place time and size; a file that is gone or cannot be reached is a change too. */
+function stampOfOne(path: string): string {
+  try {
+    const { dev, ino, size, mtimeMs } = statSync(path);
+    return `${dev}:${ino}:${size}:${mtimeMs}`;
+  } catch (error) {
+    return String((error as NodeJS.ErrnoException).code);
+  }
 }

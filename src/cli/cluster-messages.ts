@@ -1,4 +1,5 @@
 /** What the processes of `belfry serve --workers N` say to each other, over the channel that node:cluster gives them. */
+import type { Worker } from 'node:cluster';
 import type { MetricObjectWithValues, MetricValue } from 'prom-client';
 import type { Trigger } from '../rebuild/history.js';
 import type { RebuildRequest, RunningView } from '../rebuild/rebuilder.js';
@@ -43,3 +44,8 @@ export type ToWorker =
       readonly error: { readonly code: string; readonly message: string };
     }
   | { readonly kind: 'measure'; readonly id: number };
+
+/** To a worker that may have died a moment ago. Its exit is told; without a callback, a failed send is an 'error' that nobody hears. */
+export function tell(worker: Worker, message: ToWorker): void {
+  if (worker.isConnected()) worker.send(message, () => undefined);
+}

@@ -2,9 +2,9 @@
 import type { Worker } from 'node:cluster';
 import { AggregatorRegistry } from 'prom-client';
 import type { Metrics } from '../telemetry/metrics.js';
-import type { MetricValues, ToWorker } from './cluster-messages.js';
+import { type MetricValues, tell } from './cluster-messages.js';
 
-/** A worker that does not answer in this time is left out: its event loop is held up, and scrapes must not be. */
+/** Of a worker that does not answer in this time, what it said last is told: its event loop is held up, and scrapes must not be. */
 const ANSWER_MS = 1_000;
 /** What the primary measures itself. Of the rest it has the zeros that a registry begins with, and averages must not know them. */
 const OF_PRIMARY = /^(belfry_(build|worker)|process_|nodejs_)/;
@@ -65,7 +65,7 @@ export class ClusterMetrics {
         resolve();
       };
       this.#rounds.set(id, { missing: new Set(workers), done });
-      for (const worker of workers) if (worker.isConnected()) worker.send({ kind: 'measure', id } satisfies ToWorker);
+      for (const worker of workers) tell(worker, { kind: 'measure', id });
     });
   }
 }

@@ -12,7 +12,7 @@ import type { DataFolder } from '../generation/data-folder.js';
 import { Metrics } from '../telemetry/metrics.js';
 import { announce, type ServingFacts } from './announce.js';
 import { ClusterMetrics } from './cluster-metrics.js';
-import type { ClusterState, Question, ToPrimary, ToWorker } from './cluster-messages.js';
+import { type ClusterState, type Question, tell, type ToPrimary } from './cluster-messages.js';
 import { ServerRebuilds } from './rebuild.js';
 import { RestartPolicy } from './restart-policy.js';
 
@@ -207,8 +207,4 @@ export class Primary {
     this.#told = text;
     for (const worker of this.#workers()) tell(worker, { kind: 'state', state });
   }
-}
-
-function tell(worker: Worker, message: ToWorker): void {
-  if (worker.isConnected()) worker.send(message);
 }

@@ -25,8 +25,8 @@ export class PrimaryLink {
   #state: ClusterState = { workers: { count: 0, ready: 0 } };
   #isLate = false;
   #begun: (() => void) | undefined;
-  /** Called when the primary stops. */
-  onStop: () => void = () => undefined;
+  /** Called when the primary stops. Until the server sets its own, nothing is served yet that would have to end first. */
+  onStop: () => void = () => process.exit(0);
   #onState: () => void = () => undefined;
   #metrics: Metrics | undefined;
   #timer: NodeJS.Timeout | undefined;
@@ -151,5 +151,6 @@ export class PrimaryBuilds {
 }
 
 function tell(message: ToPrimary): void {
-  if (process.connected) process.send!(message);
+  // With a callback: a primary that just died would otherwise be an 'error' event here. Without one, workers end anyway.
+  if (process.connected) process.send!(message, undefined, undefined, () => undefined);
 }

@@ -171,7 +171,7 @@ const afterBody: Guard = ({ caller, body, routeOptions }, _reply, done) => {
   if (caller === null || (caller.userPrefix === undefined && caller.allowance === undefined)) return done();
   const requests = (body as { requests?: unknown[] } | undefined)?.requests;
   try {
-    if (requests !== undefined && requests.length > 1) caller.allowance?.take(requests.length - 1);
+    if (requests !== undefined && requests.length > 1) caller.allowance?.take(requests.length - 1, true);
     if (caller.userPrefix !== undefined) {
       if (ABOUT_ALL_USERS.has(routeOptions.url as string)) throw onlyUsers(caller.userPrefix);
       for (const one of requests ?? [body]) assertUser(caller.userPrefix, one);

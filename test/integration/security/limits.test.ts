@@ -10,6 +10,7 @@ beforeAll(async () => {
     slow: { requests_per_second: 2 },
     few: { requests_per_day: 5 },
     batches: { requests_per_day: 10 },
+    slowest: { requests_per_second: 0.1 },
     free: {},
     acme: { user_prefix: 'acme:' },
   });
@@ -50,6 +51,12 @@ describe('API4: a key', () => {
     expect((await post('batches', '/retrieve/batch', batch(8))).statusCode).toBe(200);
     const answer = await post('batches', '/retrieve/batch', batch(3));
     expect([answer.statusCode, answer.json().code]).toEqual([429, 'BELFRY_QUOTA_EXCEEDED']);
+  });
+
+  it('slower than a request a second may send a batch, and waits for it afterwards', async () => {
+    const answer = await post('slowest', '/retrieve/batch', { requests: [one, one, one] });
+    expect(answer.statusCode, answer.payload).toBe(200);
+    expect((await post('slowest', '/retrieve', one)).headers['retry-after']).toBe('30');
   });
 
   it('keeps what it used when the file is read again', async () => {

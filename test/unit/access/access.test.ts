@@ -1,11 +1,12 @@
-import { chmodSync, existsSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import { chmodSync, copyFileSync, existsSync, mkdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, vi } from 'vitest';
 import { FAILURES_MAX, FailedKeys } from '../../../src/access/failures.js';
 import { KeyRing } from '../../../src/access/key-ring.js';
 import { changeKeys, permissionProblem, readKeys } from '../../../src/access/keys-file.js';
 import { digestOf, idOfKey, KEY_PATTERN, makeKey } from '../../../src/access/keys.js';
 import { Allowance } from '../../../src/access/limits.js';
+import { watchFiles } from '../../../src/access/watched-files.js';
 import { makeLogger } from '../../../src/cli/logger.js';
 import { redacted, withoutFolders, withoutSecrets } from '../../../src/config/secrets.js';
 import { expectError } from '../../support/expect-error.js';
@@ -115,6 +116,46 @@ describe('the keys file', () => {
   });
 });
 
+describe('a file that is watched', () => {
+  it('has changed when it cannot be reached, and when it can again', async () => {
+    const folder = join(temporaryFolder(), 'held');
+    const path = join(folder, 'keys.json');
+    let changes = 0;
+    const stop = watchFiles([path], () => changes++, 5);
+    const changed = (count: number) => vi.waitFor(() => expect(changes).toBe(count));
+    writeFileSync(folder, ''); // ENOTDIR, after ENOENT
+    await changed(1);
+    rmSync(folder);
+    await changed(2);
+    mkdirSync(folder);
+    writeFileSync(path, '1');
+    await vi.waitFor(() => expect(changes).toBeGreaterThan(2));
+    stop();
+  });
+
+  it('and cannot be read leaves the keys before in force', async () => {
+    const folder = join(temporaryFolder(), 'held');
+    mkdirSync(folder);
+    const path = join(folder, 'keys.json');
+    const test = writeTestKeys({ app: {} });
+    copyFileSync(test.file, path);
+    const outcomes: object[] = [];
+    const ring = KeyRing.open(path, { watchMs: 5, onReload: (outcome) => outcomes.push(outcome) });
+    rmSync(folder, { recursive: true });
+    writeFileSync(folder, 'no folder any more');
+    await vi.waitFor(() => expect(ring.problem?.code).toBe('BELFRY_KEYS_INVALID'));
+    await new Promise((resolve) => setTimeout(resolve, 30));
+    expect(ring.find(test.keys.app!)?.name).toBe('app');
+    rmSync(folder);
+    mkdirSync(folder);
+    copyFileSync(test.file, path);
+    await vi.waitFor(() => expect(ring.problem).toBeUndefined());
+    expect(outcomes.at(-1)).toEqual({ keys: 1 });
+    ring.close();
+    test.remove();
+  });
+});
+
 describe('API4: an allowance', () => {
   const clock = () => {
     const time = { now: 0, date: Date.parse('2026-11-23T23:00:00Z') };
@@ -159,6 +200,18 @@ describe('API4: an allowance', () => {
     await expectError(() => allowance.take(1), 'BELFRY_RATE_LIMITED', '');
     time.now = 25_000;
     allowance.take(1);
+  });
+
+  it('lets a batch of a slow key pass, whose first request took the only token', async () => {
+    const { time, make } = clock();
+    const allowance = make({ requests_per_second: 0.5, requests_per_day: 8 });
+    allowance.take(1);
+    allowance.take(3, true);
+    const error = await expectError(() => allowance.take(1), 'BELFRY_RATE_LIMITED', '');
+    expect(error.retryAfterSeconds).toBe(8);
+    time.now = 8_000;
+    allowance.take(1);
+    await expectError(() => allowance.take(4, true), 'BELFRY_QUOTA_EXCEEDED', '5 of 8');
   });
 
   it('is a quota of the day, which ends at midnight UTC', async () => {

@@ -17,6 +17,8 @@ const POPULARITY =
 /** Room for what a request leaves out. */
 const LENGTH = LIMITS.k.max + 1000;
 const ROWS_PER_TURN = 16_384;
+/** So many times what is wanted is collected before the best of it are picked: few sorts, each of them short. */
+const TRIM_RATIO = 4;
 
 interface PopularList {
   /** Best first. */
@@ -83,18 +85,31 @@ function whoAsks(source: QuerySource, view: ItemView): Pick<Query, 'userId' | 's
 async function byColumn({ itemTable, itemIds, skippedItems }: Generation): Promise<PopularList | undefined> {
   const column = itemTable.columns.find(({ name, kind }) => kind === 'number' && POPULARITY.test(name));
   if (column === undefined) return undefined;
-  const values = new Float64Array(itemIds.size).fill(Number.NEGATIVE_INFINITY);
-  for (let row = 0; row < values.length; row++) {
+  return bestRows(itemIds.size, LENGTH, (row) =>
+    skippedItems.has(row) ? undefined : itemTable.valueAt(row, column.name),
+  );
+}
+
+/** The `length` rows of the largest finite values, of equal ones the first rows; others wait no longer than a turn. */
+export async function bestRows(
+  count: number,
+  length: number,
+  valueOf: (row: Row) => unknown,
+): Promise<{ rows: Row[]; scores: number[] }> {
+  let best: { readonly row: Row; readonly value: number }[] = [];
+  let threshold = Number.NEGATIVE_INFINITY;
+  const trim = (): void => {
+    best = best.sort((a, b) => b.value - a.value || a.row - b.row).slice(0, length);
+    if (best.length === length) threshold = best.at(-1)!.value;
+  };
+  for (let row = 0; row < count; row++) {
     if (row % ROWS_PER_TURN === ROWS_PER_TURN - 1) await nextTurn();
-    const value = itemTable.valueAt(row, column.name);
-    if (typeof value === 'number' && Number.isFinite(value) && !skippedItems.has(row)) values[row] = value;
+    const value = valueOf(row);
+    if (typeof value !== 'number' || !Number.isFinite(value) || value <= threshold) continue;
+    if (best.push({ row, value }) === TRIM_RATIO * length) trim();
   }
-  const threshold = values.slice().sort().at(-Math.min(LENGTH, values.length)) ?? 0;
-  const rows: Row[] = [];
-  for (let row = 0; row < values.length; row++)
-    if (values[row]! >= threshold && values[row] !== Number.NEGATIVE_INFINITY) rows.push(row);
-  rows.sort((a, b) => values[b]! - values[a]! || a - b);
-  return { rows: rows.slice(0, LENGTH), scores: rows.slice(0, LENGTH).map((row) => values[row]!) };
+  trim();
+  return { rows: best.map(({ row }) => row), scores: best.map(({ value }) => value) };
 }
 
 async function byMeanUser({ searcher, defaultQuery, itemIds }: Generation): Promise<PopularList> {

@@ -8,20 +8,25 @@ const KEY_MAX = 512;
 export class RecentAnswers {
   /** By question, the one that was used last at the end. */
   private readonly answers = new Map<string, RetrieveResponse>();
-  private items = 0;
+  private weight = 0;
 
-  /** The bound is on items, because answers are of any length. */
-  constructor(private readonly itemsMax: number) {}
+  /** The bound is on items, because answers are of any length; an answer counts as one more, for those without items. */
+  constructor(private readonly weightMax: number) {}
+
+  /** Answers kept now. */
+  get size(): number {
+    return this.answers.size;
+  }
 
   keep(request: RetrieveRequest, view: ItemView, answer: RetrieveResponse): void {
-    if (answer.degraded.length > 0 || answer.items.length > this.itemsMax) return;
+    if (answer.degraded.length > 0 || weightOf(answer) > this.weightMax) return;
     const key = keyOf(request, view);
     if (key === undefined) return;
     this.drop(key);
     this.answers.set(key, answer);
-    this.items += answer.items.length;
+    this.weight += weightOf(answer);
     for (const oldest of this.answers.keys()) {
-      if (this.items <= this.itemsMax) break;
+      if (this.weight <= this.weightMax) break;
       this.drop(oldest);
     }
   }
@@ -39,14 +44,18 @@ export class RecentAnswers {
     const known = this.answers.get(key);
     if (known === undefined) return;
     this.answers.delete(key);
-    this.items -= known.items.length;
+    this.weight -= weightOf(known);
   }
+}
+
+function weightOf({ items }: RetrieveResponse): number {
+  return 1 + items.length;
 }
 
 /** Whatever may change an answer is part of the question: the generation and the state of its items, too. */
 function keyOf({ source, ...request }: RetrieveRequest, view: ItemView): string | undefined {
   if (source.kind === 'embedding') return undefined;
   const asked = { ...request, timeoutMs: 0, priority: 'online', explain: request.explain };
-  const key = `${view.generation.id} ${view.slots} ${JSON.stringify([source, asked])}`;
+  const key = `${view.generation.id} ${view.state} ${JSON.stringify([source, asked])}`;
   return key.length > KEY_MAX ? undefined : key;
 }

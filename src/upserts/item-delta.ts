@@ -29,7 +29,11 @@ interface Sealed {
   readonly dead: number[];
 }
 
+/** Deltas of this process so far. */
+let made = 0;
+
 export class ItemDelta implements Slots {
+  readonly serial = ++made;
   private readonly ids: Id[] = [];
   private readonly items: (DeltaItem | undefined)[] = [];
   /** The slot of the same item before this one, or -1. */

@@ -103,6 +103,26 @@ function apply(delta: ItemDelta, model: Model, id: string, seed: number | undefi
   model.items.set(id, { vector, price });
 }
 
+it('names the states of items, also those of a compacted delta, which counts anew', async () => {
+  const delta = new ItemDelta(generations.get('ip')!);
+  const states = [await delta.use(async ({ state }) => state)];
+  expect(await delta.use(async ({ state }) => state)).toBe(states[0]);
+  const item = { id: 'i1', embedding: randomValues(DIMS, 1), metadata: { price: 1 } };
+  for (const change of [item, undefined, item]) {
+    delta.apply('i1', change);
+    states.push(await delta.use(async ({ state }) => state));
+  }
+  const compacted = delta.compacted();
+  states.push(await compacted.use(async ({ state, slots }) => `${state} of ${slots}`));
+  compacted.apply('i2', undefined);
+  states.push(await compacted.use(async ({ state, slots }) => `${state} of ${slots}`));
+  expect(states.at(-2)).toMatch(/:1 of 1$/);
+  const bare = states.map((state) => state.split(' ')[0]);
+  expect(new Set(bare).size).toBe(bare.length);
+  await compacted.close();
+  await delta.close();
+});
+
 describe.each(METRICS)('the delta under %s', (metric) => {
   it('answers as a plain list does, after any changes', async () => {
     const step = fc.record({ item: fc.nat(60), seed: fc.option(fc.nat(1e6), { nil: undefined }), asks: fc.boolean() });

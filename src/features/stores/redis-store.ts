@@ -57,7 +57,12 @@ export class RedisStore implements FeatureStore {
   async lookup(ids: readonly Id[]): Promise<(StoredUser | undefined)[]> {
     if (!this.client.isReady) throw new Error('there is no connection');
     const replies = await Promise.allSettled(
-      ids.map((id) => this.client.hmGet(this.settings.key.replaceAll('{id}', String(id)), this.fields)),
+      ids.map((id) =>
+        this.client.hmGet(
+          this.settings.key.replaceAll('{id}', () => String(id)),
+          this.fields,
+        ),
+      ),
     );
     return replies.map((reply) => {
       if (reply.status === 'fulfilled') return this.read(reply.value);

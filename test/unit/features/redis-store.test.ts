@@ -49,6 +49,12 @@ describe('Redis', () => {
     expect(invalid).toEqual(['age: expected a number, received "old"']);
   });
 
+  it('is asked for ids as they are, whatever they hold', async () => {
+    const { redis, store } = await open();
+    await store.lookup(['a$$b', 'a$`b', "$'$&"]);
+    expect(redis.keys).toEqual(['user:a$$b', 'user:a$`b', "user:$'$&"]);
+  });
+
   it.each<[string, string, RegExp]>([
     ['an error', '-LOADING Redis is loading the dataset in memory\r\n', /LOADING/],
     ['another type', ':7\r\n', /./],

@@ -53,9 +53,9 @@ export async function buildApp(parts: AppParts): Promise<FastifyInstance> {
   });
   app.removeContentTypeParser('text/plain');
   installErrorHandlers(app, metrics);
+  installRequestHooks(app, parts, headers);
   installAccess(app, parts);
 
-  installRequestHooks(app, parts, headers);
   installRequestLog(app, settings);
   installTracing(app);
 

@@ -1,10 +1,11 @@
 /** A span for each request, where traces are on; spans of its stages come from the retriever. */
-import type { FastifyInstance } from 'fastify';
+import type { FastifyInstance, FastifyRequest } from 'fastify';
 import { isTracing, ServerSpan } from '../telemetry/tracing.js';
 
 declare module 'fastify' {
   interface FastifyRequest {
-    span: ServerSpan | null;
+    /** Undefined where traces are off. */
+    span?: ServerSpan | null;
   }
 }
 
@@ -24,11 +25,12 @@ export function installTracing(app: FastifyInstance): void {
   });
   // Not earlier: reading the body comes back from the socket, and leaves whatever context was set before.
   app.addHook('preHandler', (request, _reply, done) => {
-    if (request.span === null) done();
-    else request.span.run(done);
+    if (request.span instanceof ServerSpan) request.span.run(done);
+    else done();
   });
-  app.addHook('onResponse', (request, reply, done) => {
-    request.span?.end(reply.statusCode);
-    done();
-  });
+}
+
+/** For the hooks that know when a request ends. */
+export function endSpan(request: FastifyRequest, status: number): void {
+  request.span?.end(status);
 }

@@ -26,7 +26,9 @@ export interface Pass {
 
 /** What finding a query takes of a request on its way. */
 export type Asking = Pick<Pass, 'view' | 'deadline' | 'timer' | 'userFeatures'> & {
-  readonly request: Pick<RetrieveRequest, 'source' | 'fresh' | 'rerank' | 'excludeSeen'>;
+  readonly request: Pick<RetrieveRequest, 'source' | 'fresh' | 'rerank' | 'excludeSeen' | 'strict'>;
+  /** Hears why a user is answered without the user tower; where nobody hears it, the request fails. */
+  readonly onTowerFailed?: (error: BelfryError) => void;
 };
 
 export function countInvalidOutput(metrics: Metrics, model: string | undefined, error: unknown): void {

@@ -1,5 +1,5 @@
 /** The query vector of a request: stored, fresh from the user tower, given, or the mean of items. */
-import { BelfryError, show } from '../errors.js';
+import { BelfryError, type ErrorCode, show } from '../errors.js';
 import type { Generation } from '../generation/generation.js';
 import { historyOf } from '../generation/history.js';
 import type { Degradation, Features, Id } from '../types.js';
@@ -22,9 +22,14 @@ export interface Query {
 
 /** The query of a request, within its deadline. Errors: those of the source, BELFRY_DEADLINE_EXCEEDED. */
 export async function findQuery(pass: Pass): Promise<Query> {
-  const { view, deadline, timer, degraded, metrics } = pass;
-  const finding = resolveQuery(pass).catch((error: unknown) => {
-    countInvalidOutput(metrics, view.generation.tower?.name, error);
+  const { view, deadline, timer, degraded, metrics, onProblem } = pass;
+  const tower = view.generation.tower?.name;
+  const onTowerFailed = (error: BelfryError): void => {
+    countInvalidOutput(metrics, tower, error);
+    if (error.code !== 'BELFRY_CIRCUIT_OPEN') onProblem(tower ?? 'user tower', error);
+  };
+  const finding = resolveQuery({ ...pass, onTowerFailed }).catch((error: unknown) => {
+    countInvalidOutput(metrics, tower, error);
     throw error;
   });
   const query = await deadline.orThrow(finding, 'computing the query embedding');
@@ -66,10 +71,12 @@ async function ofUser(id: Id, pass: Asking): Promise<Query> {
   const user = { userId: id, features, seen: historyOf(features, pass.view).seen };
   if (running?.ownFeatures.some((name) => known.has(name)) === true) {
     const read = Object.entries(features).filter(([name]) => running.ownFeatures.includes(name));
-    return { ...user, vector: await embed(Object.fromEntries(read), pass), how: 'user tower', degraded };
+    const embedded = await embedOrUndefined(Object.fromEntries(read), pass);
+    if (embedded !== undefined) return { ...user, vector: embedded, how: 'user tower', degraded };
   }
   if (vector !== undefined) {
-    const reasons = isFresh && degraded.length === 0 ? (['features_default'] as const) : degraded;
+    const reasons =
+      isFresh && !degraded.includes('features_default') ? [...degraded, 'features_default' as const] : degraded;
     return { ...user, vector, how: 'stored user', degraded: reasons };
   }
   if (users === undefined && userTable.rows === 0 && pass.userFeatures.names.size === 0) {
@@ -114,6 +121,25 @@ async function ofFeatures(features: Features, pass: Asking): Promise<Query> {
 async function embed(features: Features, { view, deadline }: Pick<Asking, 'view' | 'deadline'>): Promise<Float32Array> {
   const { vector } = await view.generation.tower!.embed(features, deadline.end);
   return vector;
+}
+
+/** What the model is to blame for, not the request. */
+const TOWER_FAULTS: ReadonlySet<ErrorCode> = new Set([
+  'BELFRY_MODEL_OUTPUT_INVALID',
+  'BELFRY_MODEL_FAILED',
+  'BELFRY_CIRCUIT_OPEN',
+]);
+
+/** Undefined where the tower fails and something else may stand for it. */
+async function embedOrUndefined(features: Features, pass: Asking): Promise<Float32Array | undefined> {
+  try {
+    return await embed(features, pass);
+  } catch (error) {
+    const isFault = error instanceof BelfryError && TOWER_FAULTS.has(error.code);
+    if (!isFault || pass.onTowerFailed === undefined || pass.request.strict) throw error;
+    pass.onTowerFailed(error);
+    return undefined;
+  }
 }
 
 async function ofItems(ids: readonly Id[], view: ItemView): Promise<Query> {

@@ -14,6 +14,7 @@ import { extractSubgraph, findUserOutput } from '../inference/onnx-extract.js';
 import { loadOnnx } from '../inference/onnx-file.js';
 import { OnnxModel, type OnnxModelOptions } from '../inference/onnx-model.js';
 import { float32Of } from '../inference/output-values.js';
+import { Breaker } from '../resilience/breaker.js';
 import { RecentLatency } from '../telemetry/recent-latency.js';
 import type { Features, Matrix, TensorData, TensorSpec } from '../types.js';
 import { bindByConvention } from './convention.js';
@@ -57,11 +58,13 @@ export class UserTower {
   readonly #model: OnnxModel;
   readonly #bound: BoundInputs;
   readonly #batcher: MicroBatcher;
+  readonly #breaker: Breaker;
   readonly #known: Set<string>;
 
   private constructor(options: UserTowerOptions, model: OnnxModel, bound: BoundInputs, output: string, isCut: boolean) {
     this.name = options.name;
     this.dims = options.dims;
+    this.#breaker = new Breaker({ name: options.name });
     this.output = output;
     this.inputs = model.info.inputs;
     this.isCut = isCut;
@@ -150,7 +153,7 @@ export class UserTower {
     this.#bound.checkFeatures(features);
   }
 
-  /** Dropped where it still waits at `until`, performance time. */
+  /** Dropped where it still waits at `until`, performance time. Error, besides those of the model: BELFRY_CIRCUIT_OPEN. */
   async embed(features: Features, until?: number): Promise<Embedded> {
     this.checkFeatures(features);
     if (!this.ownFeatures.some((name) => Object.hasOwn(features, name) && features[name] !== null)) {
@@ -161,8 +164,11 @@ export class UserTower {
       );
     }
     const feeds = this.#bound.fill({ rows: 1, user: features });
-    const { outputs, queueMs, runMs } = await this.#batcher.submit(feeds, until);
-    const vector = this.#vectors(outputs[this.output], 1);
+    const { vector, queueMs, runMs } = await this.#breaker.run(async () => {
+      const { outputs, ...times } = await this.#batcher.submit(feeds, until);
+      return { vector: this.#vectors(outputs[this.output], 1), ...times };
+    });
+    // Outside of the breaker: features of one caller may bring this about, and must not close the tower to the others.
     this.#checkVector(vector, 'the features of the request');
     this.latency.record(queueMs + runMs);
     return { vector, queueMs, runMs };

@@ -1,6 +1,7 @@
 /** Feature stores in the path of a request, fault rows S3 and Q5: whatever the store does, the request is answered. */
 import { setTimeout as sleep } from 'node:timers/promises';
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest';
+import { BelfryError, type ErrorCode } from '../../src/errors.js';
 import { type FakeFeast, sendJson, startFakeFeast } from '../support/fake-feast.js';
 import { SAMPLE } from '../support/folders.js';
 import { type Service, startService } from '../support/service.js';
@@ -198,5 +199,28 @@ describe('answers that are not trusted', () => {
   it('takes fresh only where there is a tower to compute it, and with a user id', async () => {
     const response = await service.post('/retrieve', { user_id: 'gimp', fresh: 'yes' });
     expect(response.json()).toMatchObject({ code: 'BELFRY_INVALID_ARGUMENT', field: 'fresh' });
+  });
+});
+
+describe('a user tower that fails', () => {
+  const codes: ErrorCode[] = ['BELFRY_MODEL_OUTPUT_INVALID', 'BELFRY_MODEL_FAILED', 'BELFRY_CIRCUIT_OPEN'];
+  it.each(codes)('with %s leaves users what there is without it; features get the error', async (code) => {
+    feast.users['only-in-store'] = web;
+    const invalid = () => counted('belfry_model_output_invalid_total', {});
+    const before = await invalid();
+    const embed = vi.spyOn(service.generation.tower!, 'embed').mockRejectedValue(new BelfryError(code, 'broken'));
+    try {
+      const stored = await ask({ user_id: 'gimp', fresh: true, explain: true });
+      expect(stored).toMatchObject({ degraded: ['features_default'], explain: { query: 'stored user' } });
+      const unknown = await ask({ user_id: 'only-in-store', explain: true });
+      expect(unknown).toMatchObject({ degraded: ['cold_start'], explain: { query: 'default user' } });
+      expect((await invalid()) - before).toBe(code === 'BELFRY_MODEL_OUTPUT_INVALID' ? 2 : 0);
+      for (const body of [{ features: web }, { user_id: 'gimp', fresh: true, strict: true }]) {
+        const response = await service.post('/retrieve', { k: 10, ...body });
+        expect(response.json()).toMatchObject({ code });
+      }
+    } finally {
+      embed.mockRestore();
+    }
   });
 });

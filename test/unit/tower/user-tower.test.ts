@@ -1,6 +1,8 @@
-import { afterEach, describe, expect, it } from 'vitest';
+import { afterEach, describe, expect, it, vi } from 'vitest';
+import { BelfryError } from '../../../src/errors.js';
 import type { InputBindings } from '../../../src/features/binding-schema.js';
 import { FeatureTable } from '../../../src/features/feature-table.js';
+import { MicroBatcher } from '../../../src/inference/micro-batcher.js';
 import { UserTower, type UserTowerOptions } from '../../../src/tower/user-tower.js';
 import type { Features } from '../../../src/types.js';
 import { expectError } from '../../support/expect-error.js';
@@ -232,5 +234,21 @@ describe('closing', () => {
     await tower.close();
     expect((await taken).length).toBe(20);
     await expectError(tower.embed(TYPED[0]!), 'BELFRY_CLOSED', 'model tower@1 is closed');
+  });
+});
+
+describe('a model that fails again and again', () => {
+  it('is left alone for a moment', async () => {
+    const tower = await open('user_tower.onnx', { inputs: PACKED });
+    const submit = vi
+      .spyOn(MicroBatcher.prototype, 'submit')
+      .mockRejectedValue(new BelfryError('BELFRY_MODEL_FAILED', 'broken'));
+    try {
+      for (let i = 0; i < 5; i++) await expectError(tower.embed(TYPED[0]!), 'BELFRY_MODEL_FAILED', 'broken');
+      await expectError(tower.embed(TYPED[0]!), 'BELFRY_CIRCUIT_OPEN', 'tower@1 failed (broken)');
+      expect(submit).toHaveBeenCalledTimes(5);
+    } finally {
+      submit.mockRestore();
+    }
   });
 });

@@ -1,7 +1,7 @@
 /**
  * Who may start now, and how much of what he asks for he gets. Admission is by cost, not by count: a request starts when
  * what is in flight, with it, will be done in a share of the time that it has. How fast work gets done is measured: cost
- * in flight over the time it took (Little's law), and samples that load did not limit can only raise it, as in BBR's
+ * that got done in a window of busy time, and windows that load did not limit can only raise it, as in BBR's
  * estimate of a bottleneck (Cardwell et al., ACM Queue 14:5, 2016). So the limit on the cost in flight is rate × time, as
  * in the gradient limits of Netflix's concurrency-limits, and follows what the machine does.
  *
@@ -30,8 +30,8 @@ export interface Ticket {
   readonly isShort: boolean;
   /** Much is in flight: what is found now may soon be all that can be answered. */
   readonly isBusy: boolean;
-  /** To be called once, when the work is done or given up. */
-  release(): void;
+  /** To be called once, when the work is done, or given up: then its cost did not get done. */
+  release(isDone?: boolean): void;
 }
 
 interface Waiting {
@@ -46,20 +46,25 @@ const SHARES = [0.45, 0.55, 0.65, 0.75];
 const BATCH_SHARE = 0.25;
 /** Cores' worth of work done at once: where it begins, and the least that is believed. */
 const RATE = { first: 1, least: 0.25 };
-/** Weight of one sample: some fifty make a new mean. */
-const WEIGHT = 0.04;
+/** Busy time that makes a sample, and its weight: half a second makes a new mean. */
+const WINDOW_MS = 50;
+const WEIGHT = 0.2;
 /** With less than this share of the limit in flight, a slow request says nothing of the machine's limit. */
 const LIMITED_SHARE = 0.25;
 const SWEEP_MS = 1;
 
 export class Admission {
-  /** Microseconds of estimated cost that run now. */
+  /** Requests, and microseconds of estimated cost, that run now. */
+  private running = 0;
   private inFlight = 0;
   /** Estimated cost done in a unit of time. */
   private rate = RATE.first;
   private readonly online: Waiting[] = [];
   private readonly batch: Waiting[] = [];
   private sweep: NodeJS.Timeout | undefined;
+  private window = { busyMs: 0, done: 0, starts: 0, limited: 0 };
+  /** Since when something is in flight. */
+  private busySince = 0;
 
   constructor(
     private readonly options: { readonly queueMax: number; readonly queueWaitMs: number },
@@ -101,7 +106,7 @@ export class Admission {
       const cost = costs[level]!;
       if (level > fits && cost === costs[level - 1]) continue; // this step takes nothing off
       const share = priority === 'batch' ? BATCH_SHARE : SHARES[last === 0 ? SHARES.length - 1 : level]!;
-      if (this.inFlight === 0 || this.inFlight + cost <= this.rate * share * leftMs * 1000)
+      if (this.running === 0 || this.inFlight + cost <= this.rate * share * leftMs * 1000)
         return this.ticket(level, level === fits && fits > 0, cost, leftMs);
       if (priority === 'batch') return undefined;
     }
@@ -113,26 +118,37 @@ export class Admission {
   }
 
   private ticket(level: number, isShort: boolean, cost: number, leftMs: number): Ticket {
+    if (this.running++ === 0) this.busySince = performance.now();
     this.inFlight += cost;
-    const load = this.inFlight;
-    const isLimited = load >= LIMITED_SHARE * this.rate * leftMs * 1000;
-    const started = performance.now();
+    const isLimited = this.inFlight >= LIMITED_SHARE * this.rate * leftMs * 1000;
+    this.window.starts++;
+    if (isLimited) this.window.limited++;
     let isHeld = true;
     return {
       level,
       isShort,
       isBusy: isLimited,
-      release: () => {
+      release: (isDone = true) => {
         if (!isHeld) return;
         isHeld = false;
-        this.inFlight = Math.max(0, this.inFlight - cost);
-        this.learn(load / Math.max(1, (performance.now() - started) * 1000), isLimited);
+        this.running--;
+        this.inFlight = this.running === 0 ? 0 : Math.max(0, this.inFlight - cost);
+        this.learn(isDone ? cost : 0);
         if (this.online.length + this.batch.length > 0) this.work();
       },
     };
   }
 
-  private learn(sample: number, isLimited: boolean): void {
+  private learn(done: number): void {
+    const { window } = this;
+    const now = performance.now();
+    window.busyMs += now - this.busySince;
+    window.done += done;
+    this.busySince = now;
+    if (window.busyMs < WINDOW_MS) return;
+    const sample = window.done / (window.busyMs * 1000);
+    const isLimited = window.limited * 2 > window.starts;
+    this.window = { busyMs: 0, done: 0, starts: 0, limited: 0 };
     if (sample < this.rate && !isLimited) return;
     this.rate = Math.max(RATE.least, this.rate + WEIGHT * (Math.min(sample, 2 * this.rate) - this.rate));
   }

@@ -81,15 +81,17 @@ export class LoadGuard {
     });
     const ticket = entering instanceof Promise ? await entering : entering;
     this.metrics.overload.admitted.inc({ level: ticket.level });
+    let isDone = false;
     try {
       const form = lowered(request, ticket.level, floor, generation);
       if (ticket.isShort) this.costs.doubtScorer(request.rerank);
       const answer = await work(form);
+      isDone = !answer.degraded.includes('rerank_timeout');
       if (answer.timings.tower !== undefined) this.costs.learnTower(generation, answer.timings.tower);
       if (ticket.isBusy) this.fallback.keep(request, view, answer);
       return answer;
     } finally {
-      ticket.release();
+      ticket.release(isDone);
     }
   }
 }

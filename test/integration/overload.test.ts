@@ -201,13 +201,14 @@ describe('no room at all', () => {
     fillRetrieve({ source: { kind: 'user', id: 7 }, k: 5, ...more });
   const failing = () => Promise.reject(new BelfryError('BELFRY_OVERLOADED', 'full'));
 
+  const views = new PlainViews();
   async function run(
     guard: LoadGuard,
     asked: RetrieveRequest,
     work: () => Promise<RetrieveResponse>,
     deadline = new Deadline(1000),
   ) {
-    return new PlainViews().use(service.generation, (view) => guard.run(asked, view, deadline, work));
+    return views.use(service.generation, (view) => guard.run(asked, view, deadline, work));
   }
 
   it('the popular list stands in, without what the request leaves out', async () => {

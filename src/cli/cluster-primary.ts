@@ -138,6 +138,8 @@ export class Primary {
   async #hear(place: Place, worker: Worker, message: ToPrimary): Promise<void> {
     switch (message.kind) {
       case 'here':
+        // What it was told before, it did not hear.
+        if (this.#isStopping) return tell(worker, { kind: 'stop' });
         return tell(worker, { kind: 'begin', isLate: this.#hasServed, state: this.#state() });
       case 'ready':
         place.isReady = message.isReady;
@@ -177,7 +179,7 @@ export class Primary {
   /** Once all of the first workers listen and have looked for a generation. */
   async #begin(): Promise<void> {
     const facts = this.#places.map((place) => place.facts);
-    if (this.#hasServed || facts.includes(undefined)) return;
+    if (this.#isStopping || this.#hasServed || facts.includes(undefined)) return;
     this.#hasServed = true;
     const { logger, isReused, asJson } = this.options;
     const [first] = facts as [ServingFacts];

@@ -1,6 +1,6 @@
 /** `belfry serve --workers 2`, real processes: one server to its callers, also while workers die, and when it stops. */
 import { type ChildProcess, spawn } from 'node:child_process';
-import { rmSync } from 'node:fs';
+import { readFileSync, rmSync } from 'node:fs';
 import { Agent, request } from 'node:http';
 import { setTimeout } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
@@ -164,5 +164,20 @@ describe('belfry serve --workers 2', () => {
     expect(await Promise.all(answers)).toEqual(Array(8).fill('new'));
     expect(await ended).toBe(0);
     expect(log).not.toMatch(/"level":[56]0,.*(?<!another one is started")}$/m);
+  });
+});
+
+describe.skipIf(process.platform !== 'linux')('belfry serve --workers 2, told to stop while workers load', () => {
+  it.each([0, 100, 300])('%i ms after they were started, ends at once', { timeout: 60_000 }, async (pauseMs) => {
+    const args = ['--workers', '2', '--port', '0', '--models', folders[0]!, '--data', temporaryFolder()];
+    const starting = spawn(process.execPath, [MAIN, 'serve', '--json', ...args], { stdio: 'ignore' });
+    const code = new Promise((resolve) => starting.once('exit', resolve));
+    const children = () => readFileSync(`/proc/${starting.pid}/task/${starting.pid}/children`, 'utf8').match(/\d+/g);
+    await until(async () => children()?.length === 2);
+    await setTimeout(pauseMs);
+    const told = performance.now();
+    starting.kill('SIGTERM');
+    expect(await code).toBe(0);
+    expect(performance.now() - told).toBeLessThan(12_000); // and not when patience with workers ends
   });
 });

@@ -143,7 +143,7 @@ async function serve(flags: ServeFlags): Promise<void> {
   const retriever = new Retriever(
     store,
     metrics,
-    (model, error) => logger.warn({ model, code: error.code, err: error.message }, 'not re-ranked'),
+    (model, error) => logger.warn({ model, code: error.code, err: error.message }, 'degraded by a model'),
     upserts,
     userFeatures,
     settings,

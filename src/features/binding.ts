@@ -230,7 +230,7 @@ class Compiler {
       return { ...bound, encoder: null, strings: found };
     }
     if (found !== undefined) {
-      const column = encodeColumn(slot, found);
+      const column = await encodeColumn(slot, found);
       if (typeof column === 'string') return fail(`column ${name} of ${table!.name} does not fit: ${column}`);
       const writer = side === 'item' ? candidateWriter(slot, found, column.encoded, dtype) : null;
       return { ...bound, encoder: column.encoder, writer };

@@ -6,8 +6,12 @@ import { BelfryError, show } from '../errors.js';
 import type { FeatureValue } from '../types.js';
 import type { FeatureSource } from './binding-schema.js';
 import type { FeatureColumn } from './feature-column.js';
+import { Slices } from './slices.js';
 import type { BindableDtype } from './tensor-writer.js';
 import type { Vocabulary } from './vocabulary.js';
+
+/** Entries between two looks at the clock. */
+const STEP = 256;
 
 /** What a request may send in one feature. */
 export const FEATURE_LIMITS = { listLength: { max: 4096 }, stringLength: { max: 1024 } } as const;
@@ -180,8 +184,8 @@ export interface EncodedColumn {
   readonly encoded: Float64Array;
 }
 
-/** An encoder for a whole column, or the reason why the column does not fit the slot. */
-export function encodeColumn(slot: Slot, column: FeatureColumn): EncodedColumn | string {
+/** An encoder for a whole column, or the reason why the column does not fit the slot; in slices, since others are answered meanwhile. */
+export async function encodeColumn(slot: Slot, column: FeatureColumn): Promise<EncodedColumn | string> {
   const isListColumn = column.kind === 'string_list' || column.kind === 'number_list';
   if (slot.width > 1 && !isListColumn) return `it is a ${column.kind} column, and width ${slot.width} needs a list`;
   if (slot.vocabulary === null && (column.kind === 'string' || column.kind === 'string_list'))
@@ -195,7 +199,7 @@ export function encodeColumn(slot: Slot, column: FeatureColumn): EncodedColumn |
     const bad = numbers.find((value) => Math.abs(value) > slot.largest);
     if (bad !== undefined) return `it holds ${bad}, and the input takes numbers within ±${slot.largest}`;
   }
-  const encoded = encodedEntries(slot, column);
+  const encoded = await encodedEntries(slot, column);
   return { encoder: encoderOf(slot, column, encoded), encoded };
 }
 
@@ -225,24 +229,34 @@ function encoderOf(slot: Slot, column: FeatureColumn, encoded: Float64Array): Co
  * What each dictionary word (string columns) or each stored value (number and boolean columns) encodes to. Nulls and
  * words to skip have become `missing` in scalar columns and NaN in lists.
  */
-function encodedEntries(slot: Slot, column: FeatureColumn): Float64Array {
+async function encodedEntries(slot: Slot, column: FeatureColumn): Promise<Float64Array> {
   const isListColumn = column.kind === 'string_list' || column.kind === 'number_list';
   const settled = (number: number): number => (Number.isNaN(number) && !isListColumn ? slot.missing : number);
   switch (column.kind) {
     case 'string':
     case 'string_list':
-      return Float64Array.from(column.dictionary, (word) => settled(encodeWord(slot, word)));
+      return mapInSlices(column.dictionary, (word) => settled(encodeWord(slot, word)));
     case 'boolean':
-      return Float64Array.from(column.values, (value) =>
+      return mapInSlices(column.values, (value) =>
         value === 2 ? slot.missing : settled(slot.vocabulary === null ? value : encodeWord(slot, value === 1)),
       );
     case 'number':
     case 'number_list':
       if (slot.vocabulary === null && column.kind === 'number_list') return column.values;
-      return Float64Array.from(column.values, (value) =>
+      return mapInSlices(column.values, (value) =>
         Number.isNaN(value) ? settled(Number.NaN) : settled(slot.vocabulary === null ? value : encodeWord(slot, value)),
       );
   }
+}
+
+async function mapInSlices<T>(values: ArrayLike<T>, encode: (value: T) => number): Promise<Float64Array> {
+  const encoded = new Float64Array(values.length);
+  const slices = new Slices();
+  for (let at = 0; at < values.length; at++) {
+    if (at % STEP === STEP - 1 && slices.isOver) await slices.next();
+    encoded[at] = encode(values[at]!);
+  }
+  return encoded;
 }
 
 function listEncoder(slot: Slot, offsets: Uint32Array, encoded: Float64Array, column: FeatureColumn): ColumnEncoder {

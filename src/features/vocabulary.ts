@@ -3,6 +3,7 @@ import { readFile } from 'node:fs/promises';
 import { BelfryError, show } from '../errors.js';
 import type { Id } from '../types.js';
 import type { VocabularyBinding } from './binding-schema.js';
+import { Slices } from './slices.js';
 
 export type Vocabulary = ReadonlyMap<string, number>;
 
@@ -13,7 +14,9 @@ export interface VocabularySources {
 }
 
 // Several inputs and models share one list: 25,000 words are indexed once.
-const indexed = new WeakMap<readonly unknown[], Vocabulary>();
+const indexed = new WeakMap<readonly unknown[], Promise<Vocabulary>>();
+/** Words between two looks at the clock. */
+const STEP = 256;
 
 export async function loadVocabulary(binding: VocabularyBinding, sources: VocabularySources): Promise<Vocabulary> {
   if ('file' in binding) return indexOf(await sources.file(binding.file), binding.file);
@@ -21,25 +24,29 @@ export async function loadVocabulary(binding: VocabularyBinding, sources: Vocabu
   return indexOf(binding.values, 'vocabulary values');
 }
 
-function indexOf(values: readonly (string | number | boolean)[], name: string): Vocabulary {
-  const known = indexed.get(values);
-  if (known !== undefined) return known;
+function indexOf(values: readonly (string | number | boolean)[], name: string): Promise<Vocabulary> {
+  const known = indexed.get(values) ?? makeIndex(values, name);
+  indexed.set(values, known);
+  return known;
+}
+
+/** In slices: others are answered while a generation loads. */
+async function makeIndex(values: readonly (string | number | boolean)[], name: string): Promise<Vocabulary> {
   const positions = new Map<string, number>();
-  values.forEach((value, position) => {
-    const word = String(value);
+  const slices = new Slices();
+  for (let position = 0; position < values.length; position++) {
+    if (position % STEP === STEP - 1 && slices.isOver) await slices.next();
+    const word = String(values[position]);
     const earlier = positions.get(word);
     if (earlier !== undefined) {
       throw new BelfryError(
         'BELFRY_BINDING_MISMATCH',
         `${name}: ${show(word)} stands at position ${earlier} and at ${position}; each word must be there once`,
-        {
-          field: name,
-        },
+        { field: name },
       );
     }
     positions.set(word, position);
-  });
-  indexed.set(values, positions);
+  }
   return positions;
 }
 

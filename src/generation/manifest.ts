@@ -3,6 +3,7 @@ import { createHash } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { Value } from 'typebox/value';
+import { conforms } from '../config/conforms.js';
 import { explain, type SchemaError } from '../config/explain.js';
 import { BelfryError } from '../errors.js';
 import { type Manifest, MANIFEST_VERSION, ManifestSchema } from './manifest-schema.js';
@@ -56,7 +57,7 @@ export async function readManifest(folder: string): Promise<Manifest> {
       `${join(folder, FILE)} is of version ${manifest.version}; this Belfry reads version ${MANIFEST_VERSION}: rebuild with belfry build`,
     );
   }
-  if (!Value.Check(ManifestSchema, manifest)) {
+  if (!conforms(ManifestSchema, manifest)) {
     const { field, message } = explain([...Value.Errors(ManifestSchema, manifest)] as SchemaError[], manifest);
     // Its bytes are as they were written: by a Belfry that is older or newer, and knows it as good.
     throw new BelfryError(

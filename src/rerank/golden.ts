@@ -6,6 +6,7 @@ import { readFile } from 'node:fs/promises';
 import { posix } from 'node:path';
 import { type Static, Type } from 'typebox';
 import { Value } from 'typebox/value';
+import { conforms } from '../config/conforms.js';
 import { explain, type SchemaError } from '../config/explain.js';
 import { BelfryError } from '../errors.js';
 import type { BoundInputs } from '../features/bound-inputs.js';
@@ -205,7 +206,7 @@ async function readGolden(path: string, name: string): Promise<Static<typeof Gol
   } catch (error) {
     throw invalid((error as Error).message, error);
   }
-  if (Value.Check(GoldenSchema, parsed)) return parsed;
+  if (conforms(GoldenSchema, parsed)) return parsed;
   throw invalid(explain([...Value.Errors(GoldenSchema, parsed)] as SchemaError[], parsed).message);
 }
 

@@ -10,6 +10,7 @@ import type { NativeIndex } from '../../ann/addon.js';
 import { spread } from '../../ann/build-graph.js';
 import { readRows } from '../../ann/read-rows.js';
 import type { Searcher } from '../../ann/searcher.js';
+import { conforms } from '../../config/conforms.js';
 import { explain, type SchemaError } from '../../config/explain.js';
 import { BelfryError } from '../../errors.js';
 import type { UserTower } from '../../tower/user-tower.js';
@@ -163,6 +164,6 @@ export async function readCanaries(folder: string): Promise<Canaries> {
   } catch (error) {
     throw corrupt(`cannot be read (${(error as Error).message})`, error);
   }
-  if (Value.Check(CanariesSchema, parsed)) return parsed;
+  if (conforms(CanariesSchema, parsed)) return parsed;
   throw corrupt(explain([...Value.Errors(CanariesSchema, parsed)] as SchemaError[], parsed).message);
 }

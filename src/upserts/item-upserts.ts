@@ -183,9 +183,10 @@ export class ItemUpserts implements ItemViews {
   /** Resolves to whether the item was there before. */
   private async commit(
     generation: Generation,
-    { id, op }: ItemChange,
+    change: ItemChange,
     decide: (isThere: boolean) => ItemChange | undefined,
   ): Promise<boolean> {
+    const { id, op } = change;
     if (this.problem !== undefined) throw this.problem;
     if (this.logBytes >= this.options.logBytes) {
       throw new BelfryError(
@@ -195,14 +196,16 @@ export class ItemUpserts implements ItemViews {
       );
     }
     await this.prepare(generation);
-    let wasThere = false;
+    const known: { wasThere?: boolean | undefined } = {};
     const logged = await this.log!.commit((staged) => {
       const before = staged.get(id);
-      wasThere = before === undefined ? this.followed.get(generation)!.delta.has(id) : before.op === 'put';
-      return decide(wasThere);
+      known.wasThere = before === undefined ? this.followed.get(generation)?.delta.has(id) : before.op === 'put';
+      return known.wasThere === undefined ? undefined : decide(known.wasThere);
     });
+    // The commit found the log rewound, as it is when a rebuild has folded it in: read it anew, then try again.
+    if (known.wasThere === undefined) return this.commit(generation, change, decide);
     if (logged !== undefined) this.options.metrics.itemChanges.inc({ op });
-    return wasThere;
+    return known.wasThere;
   }
 
   private async openLog(): Promise<void> {

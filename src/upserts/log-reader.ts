@@ -104,9 +104,15 @@ export class LogReader {
       this.at = this.segment?.first ?? this.sequence;
     }
     while (this.segment !== undefined) {
-      yield* this.readSegment(this.segment);
+      const { path, first } = this.segment;
+      const file = await openIfThere(path);
+      if (file !== undefined) yield* this.readSegment(file, this.segment);
       const next: Segment = { path: segmentPath(this.folder, this.sequence), first: this.sequence };
-      if (next.first === this.segment.first || !(await isThere(next.path))) return;
+      if (next.first === first || !(await isThere(next.path))) {
+        if (file !== undefined) return;
+        throw new LogRewound(path);
+      }
+      // A segment that a rebuild has folded in and removed was read to its end if the next one begins here.
       this.segment = next;
       this.offset = HEADER_BYTES;
       this.at = next.first;
@@ -124,8 +130,8 @@ export class LogReader {
     return found;
   }
 
-  private async *readSegment(segment: Segment): AsyncGenerator<Batch, void, undefined> {
-    const file = await openSegment(segment.path);
+  /** Closes the file. */
+  private async *readSegment(file: FileHandle, segment: Segment): AsyncGenerator<Batch, void, undefined> {
     try {
       const { size } = await file.stat();
       if (size < this.offset) throw new LogRewound(segment.path);
@@ -170,20 +176,16 @@ export function corrupt(path: string, offset: number, why: string): BelfryError 
 }
 
 async function isThere(path: string): Promise<boolean> {
-  try {
-    await (await open(path, 'r')).close();
-    return true;
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return false;
-    throw error;
-  }
+  const file = await openIfThere(path);
+  await file?.close();
+  return file !== undefined;
 }
 
-async function openSegment(path: string): Promise<FileHandle> {
+async function openIfThere(path: string): Promise<FileHandle | undefined> {
   try {
     return await open(path, 'r');
   } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'ENOENT') throw new LogRewound(path);
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
     throw error;
   }
 }

@@ -1,5 +1,5 @@
 /** Items put and deleted over HTTP: what every kind of request answers then, and every refusal. */
-import { readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { readFileSync, rmSync, statSync, truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { parquetWriteBuffer } from 'hyparquet-writer';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
@@ -7,6 +7,7 @@ import { GenerationStore } from '../../src/generation/store.js';
 import { retrieveAll } from '../../src/jobs/retrieve-all.js';
 import { Metrics } from '../../src/telemetry/metrics.js';
 import { buildGeneration } from '../../src/upserts/build.js';
+import { ItemLog } from '../../src/upserts/item-log.js';
 import { ItemUpserts } from '../../src/upserts/item-upserts.js';
 import { segmentPath } from '../../src/upserts/log-reader.js';
 import { readLong } from '../support/candidates.js';
@@ -203,6 +204,37 @@ describe('refusals', () => {
 
   it.each(['a\nb', '\uFEFFa', 'a\r'])('an id that no line of item_ids.txt can hold: %j', async (id) => {
     expect((await put(id, { embedding: far(1) })).json()).toMatchObject({ code: 'BELFRY_INVALID_ITEM_ID' });
+  });
+});
+
+describe('a log of which a file goes away', () => {
+  it('takes the change that comes right after a rebuild has removed what was read', async () => {
+    const store = new GenerationStore(service.generation);
+    const data = join(service.generation.folder, '..');
+    const options = { data, store, metrics: new Metrics(), fsync: 'off', logBytes: 1 << 30 } as const;
+    const upserts = await ItemUpserts.open({ ...options, pollMs: 60_000 }); // what others write it finds only when it writes
+    await upserts.put('a', { embedding: far(1) });
+    const other = await ItemLog.open(data, { fsync: 'off' });
+    await other.trim(await other.mark());
+    expect(await upserts.put('a', { embedding: far(2) })).toMatchObject({ id: 'a', created: false });
+    await expectError(upserts.delete('c'), 'BELFRY_UNKNOWN_ITEM', 'is not among the items');
+    expect(await upserts.use(service.generation, async (view) => view.rowOf('a'))).toBe(ITEMS + 1);
+    await other.close();
+    await upserts.close();
+  });
+
+  it('takes the change that comes right after somebody cut off what was read', async () => {
+    const store = new GenerationStore(service.generation);
+    const data = join(service.generation.folder, '..');
+    const options = { data, store, metrics: new Metrics(), fsync: 'off', logBytes: 1 << 30 } as const;
+    const upserts = await ItemUpserts.open({ ...options, pollMs: 60_000 });
+    await upserts.put('a', { embedding: far(1) });
+    const bytes = statSync(logFile()).size;
+    await upserts.put('b', { embedding: far(2) });
+    truncateSync(logFile(), bytes);
+    expect(await upserts.put('b', { embedding: far(3) })).toMatchObject({ id: 'b', created: true });
+    expect(await upserts.delete('a')).toMatchObject({ id: 'a' });
+    await upserts.close();
   });
 });
 

@@ -30,7 +30,10 @@ export class ModelWorkers {
   /** Ends the workers, which must be idle. */
   async close(): Promise<void> {
     this.#isClosed = true;
-    await this.#pool?.close();
+    // Its own close() waits for tasks, of which there are none here, with a timer that is never cleared and holds the pool
+    // with all that it was made of, the bytes of the model too.
+    await this.#pool?.destroy();
+    this.#pool = undefined;
   }
 
   #start(): Piscina {
@@ -42,9 +45,8 @@ export class ModelWorkers {
       maxThreads: this.#count,
       idleTimeout: Number.POSITIVE_INFINITY,
       concurrentTasksPerWorker: 1,
-      // The model's own count bounds the queue, and close() comes after it has drained, so neither may fire here.
+      // The model's own count bounds the queue.
       maxQueue: Number.POSITIVE_INFINITY,
-      closeTimeout: 2 ** 31 - 1,
       recordTiming: false,
     });
     const giveUpWhenEmpty = (): void => {

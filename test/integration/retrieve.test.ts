@@ -47,7 +47,7 @@ describe('GET /models', () => {
         runs: 'in process',
         state: 'closed',
         share: 1,
-        bytes: 748353,
+        bytes: 777887,
         latency_ms: latency,
       },
       {

@@ -64,7 +64,7 @@ class ModelsFolder:
     def tensor(self, binding, pairs):
         """One model input for a list of pairs: {'user', 'item', 'user_embedding', 'item_embedding', 'score', 'rank'}."""
         out = []
-        for pair in pairs:
+        for pair in pairs[:1] if binding.get("broadcast") else pairs:
             row = []
             for entry in binding.get("pack", [binding]):
                 source = entry["source"]

@@ -45,7 +45,7 @@ def build_tables(users, items, vocabulary, histories, relates_to, popularity, go
 
 
 def pair_inputs(tables, users, items, scores, ranks):
-    """The seven tensors of flat pairs, in the order of rerankers.INPUTS."""
+    """The seven tensors of flat pairs, in the order that the models of rerankers.py take them."""
     dense = torch.cat([scores[:, None], ranks[:, None].float(), tables.popularity[items], tables.item_size[items],
                        tables.user_size[users]], 1)
     return (dense, torch.cat([tables.user_sparse[users], tables.item_sparse[items]], 1), tables.history[users],

@@ -39,18 +39,18 @@ class PairEncoder:
                 if side in rows:
                     table = np.array([folder.encode(entry, row[column]) for row in rows[side]], DTYPES[binding["dtype"]])
                 parts.append((entry["source"], side, table))
-            self.inputs[name] = (DTYPES[binding["dtype"]], parts)
+            self.inputs[name] = (DTYPES[binding["dtype"]], parts, binding.get("broadcast", False))
 
     def tensors(self, users, vectors, items, scores):
-        """users: rows in user_names [U], vectors [U, d], items and scores [U, depth]."""
+        """users: rows in user_names [U], vectors [U, d], items and scores [U, depth]. One row a user where the graph repeats it."""
         depth = items.shape[1]
-        flat_users, flat_items = np.repeat(users, depth), items.ravel()
+        flat_items = items.ravel()
         made = {}
-        for name, (dtype, parts) in self.inputs.items():
-            columns = []
+        for name, (dtype, parts, one_row) in self.inputs.items():
+            columns, repeats = [], 1 if one_row else depth
             for source, side, table in parts:
                 if source == "user_embedding":
-                    columns.append(np.repeat(vectors, depth, 0))
+                    columns.append(np.repeat(vectors, repeats, 0))
                 elif source == "item_embedding":
                     columns.append(self.folder.item_vectors[flat_items])
                 elif source == "retrieval.score":
@@ -58,7 +58,7 @@ class PairEncoder:
                 elif source == "retrieval.rank":
                     columns.append(np.tile(np.arange(1, depth + 1), len(users))[:, None])
                 else:
-                    columns.append(table[flat_users if side == "user" else flat_items])
+                    columns.append(table[np.repeat(users, repeats) if side == "user" else flat_items])
             made[name] = np.concatenate(columns, 1).astype(dtype)
         return made
 
@@ -90,7 +90,14 @@ def scorers(folder):
         with torch.no_grad():
             return script(*(torch.from_numpy(value) for value in inputs.values())).numpy()
 
-    return {"DLRM": lambda inputs: session.run([output], inputs)[0], "DCN-v2": dcn}
+    def dlrm(inputs):
+        """User by user: the graph takes the candidates of one."""
+        users = len(inputs["user"])
+        parts = {name: np.split(value, users) for name, value in inputs.items()}
+        return np.concatenate([session.run([output], {name: part[at] for name, part in parts.items()})[0]
+                               for at in range(users)])
+
+    return {"DLRM": dlrm, "DCN-v2": dcn}
 
 
 def skew(folder):

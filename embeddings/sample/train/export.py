@@ -25,7 +25,9 @@ from torch import nn
 
 import features
 import registry
-from rerankers import INPUTS, DcnV2, Dlrm
+from candidates import DEPTH
+from rerankers import DcnV2, Dlrm
+from serving import INPUTS, ONE_ROW, DlrmOfOneUser
 from two_tower import DIMS, TwoTower
 
 OPSET = 18
@@ -71,12 +73,16 @@ def shrink(module):
     return module.eval()
 
 
-def save_onnx(module, example, names, outputs, path):
-    """Exports with a free first dimension, without the source positions that the exporter would record."""
+def save_onnx(module, example, names, outputs, path, one_row=()):
+    """
+    Exports with a free first dimension, but for inputs of `one_row`, and without the source positions that the exporter
+    would record.
+    """
     rows = {name: torch.export.Dim(f"rows_{name}") for name in names} if len(outputs) > 1 else \
         dict.fromkeys(names, torch.export.Dim("rows"))
     program = torch.onnx.export(module, tuple(example), dynamo=True, opset_version=OPSET, input_names=list(names),
-                                output_names=list(outputs), dynamic_shapes=tuple({0: rows[name]} for name in names),
+                                output_names=list(outputs),
+                                dynamic_shapes=tuple(None if name in one_row else {0: rows[name]} for name in names),
                                 external_data=False, verbose=False)
     proto = program.model_proto
     proto.producer_name, proto.producer_version, proto.doc_string = "belfry-sample", "1", ""
@@ -138,16 +144,39 @@ def export_models(work, out, sizes):
               out / "exported/onnx/two_tower.onnx")
     save_onnx(towers.user_tower, (user,), ("user_features",), ("user_embedding",), out / "exported/onnx/user_tower.onnx")
 
-    sparse = sum(column.width for column in features.SPARSE_USER + features.SPARSE_ITEM)
-    pair = (torch.ones(3, len(features.DENSE)), *(torch.ones(3, width, dtype=torch.long) for width in (
-        sparse, features.HISTORY_WIDTH, features.RELATES_TO_WIDTH, features.GOES_WITH_WIDTH)),
-        torch.ones(3, DIMS), torch.ones(3, DIMS))
+    user, item = (sum(column.width for column in layout) for layout in (features.SPARSE_USER, features.SPARSE_ITEM))
+
+    def indices(width):
+        return torch.ones(3, width, dtype=torch.long)
+
+    pair = (torch.ones(3, len(features.DENSE)), indices(user + item), indices(features.HISTORY_WIDTH),
+            indices(features.RELATES_TO_WIDTH), indices(features.GOES_WITH_WIDTH), torch.ones(3, DIMS), torch.ones(3, DIMS))
     dlrm = Dlrm(sizes)
     dlrm.load_state_dict(torch.load(work / "dlrm.pt"))
-    save_onnx(shrink(dlrm), pair, INPUTS, ("score",), out / "exported/onnx/dlrm.onnx")
+    export_dlrm(shrink(dlrm), sizes, user, out / "exported/onnx/dlrm.onnx")
     dcn = DcnV2(sizes)
     dcn.load_state_dict(torch.load(work / "dcn_v2.pt"))
     save_torchscript(shrink(dcn), pair, out / "exported/torchscript/dcn_v2.pt")
+
+
+def export_dlrm(trained, sizes, user_width, path):
+    """In the form that serves; its scores must be those of the model as it was trained."""
+    torch.manual_seed(0)
+
+    def indices(*shape):
+        return torch.randint(0, min(sizes.values()) + 1, shape)
+
+    dense, sparse = 30 * torch.rand(DEPTH, len(features.DENSE)), indices(DEPTH, 2 * user_width)
+    sparse[:, :user_width] = sparse[0, :user_width]
+    history, user_vector, item_vectors = indices(1, features.HISTORY_WIDTH), torch.randn(1, DIMS), torch.randn(DEPTH, DIMS)
+    lists = indices(DEPTH, features.RELATES_TO_WIDTH), indices(DEPTH, features.GOES_WITH_WIDTH)
+    with torch.no_grad():
+        wanted = trained(dense, sparse, history.expand(DEPTH, -1), *lists, user_vector.expand(DEPTH, -1), item_vectors).numpy()
+    example = (dense, sparse[:1, :user_width], sparse[:, user_width:], history, *lists, user_vector, item_vectors)
+    save_onnx(DlrmOfOneUser(trained), example, INPUTS, ("score",), path, ONE_ROW)
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    found, = session.run(["score"], {name: value.numpy() for name, value in zip(INPUTS, example)})
+    assert np.abs(found - wanted).max() < 1e-4, "the DLRM that serves and the trained one disagree"
 
 
 def export_tables(work, out, data, vocabulary):

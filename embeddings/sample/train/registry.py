@@ -23,22 +23,26 @@ def entry(side, column):
     return "          - { " + ", ".join(parts) + " }\n"
 
 
-def packed(name, dtype, entries):
-    return f"      {name}:\n        dtype: {dtype}\n        pack:\n" + "".join(entries)
+def packed(name, dtype, entries, one_row=False):
+    repeated = "        broadcast: true\n" if one_row else ""
+    return f"      {name}:\n        dtype: {dtype}\n{repeated}        pack:\n" + "".join(entries)
 
 
-def single(name, dtype, source):
-    return f"      {name}: {{ dtype: {dtype}, source: {source}, width: 64 }}\n"
+def single(name, dtype, source, one_row=False):
+    return f"      {name}: {{ dtype: {dtype}, source: {source}, width: 64{', broadcast: true' if one_row else ''} }}\n"
 
 
-def reranker_inputs():
+def reranker_inputs(one_user):
+    """For a graph that takes the user as one row (serving.py), or as a row beside each candidate."""
     dense = ["          - { source: %s, missing: 0 }\n" % source for source in DENSE]
-    sparse = [entry("user", column) for column in SPARSE_USER] + [entry("item", column) for column in SPARSE_ITEM]
-    return (packed("dense", "float32", dense) + packed("sparse", "int64", sparse)
-            + packed("history", "int64", [entry("user", HISTORY[0])])
+    user, item = [entry("user", column) for column in SPARSE_USER], [entry("item", column) for column in SPARSE_ITEM]
+    attributes = (packed("user", "int64", user, one_row=True) + packed("item", "int64", item)
+                  if one_user else packed("sparse", "int64", user + item))
+    return (packed("dense", "float32", dense) + attributes
+            + packed("history", "int64", [entry("user", HISTORY[0])], one_user)
             + packed("relates_to", "int64", [entry("item", RELATES_TO[0])])
             + packed("goes_with", "int64", [entry("item", GOES_WITH[0])])
-            + single("user_embedding", "float32", "user_embedding")
+            + single("user_embedding", "float32", "user_embedding", one_user)
             + single("item_embedding", "float32", "item_embedding"))
 
 
@@ -63,7 +67,7 @@ def text():
     stage: ab-test
     role: reranker
     inputs:
-{reranker_inputs()}    output: {{ name: score, activation: none }}
+{reranker_inputs(one_user=True)}    output: {{ name: score, activation: none }}
 
   - model: DCN-v2
     version: "0.9"
@@ -72,7 +76,7 @@ def text():
     stage: staging
     role: reranker
     inputs:
-{reranker_inputs()}    output: {{ name: score, activation: none }}
+{reranker_inputs(one_user=False)}    output: {{ name: score, activation: none }}
 """
 
 

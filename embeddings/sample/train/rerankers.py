@@ -155,6 +155,3 @@ class DcnV2(nn.Module):
             crossed = first * up(down(crossed)) + crossed
         mixed = self.last(torch.cat([crossed, self.deep(first)], 1))
         return (self.trust * dense[:, 0:1] + self.direct(matches) + mixed)[:, 0]
-
-
-INPUTS = ("dense", "sparse", "history", "relates_to", "goes_with", "user_embedding", "item_embedding")

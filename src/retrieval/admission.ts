@@ -15,10 +15,15 @@ import { RESERVE_MS, type Deadline } from './deadline.js';
 
 export type Priority = 'online' | 'batch';
 
+export interface Costs {
+  readonly length: number;
+  at(level: number): number | undefined;
+}
+
 /** What asks to start. */
 export interface Entrant {
-  /** Microseconds of each level of the ladder, falling; one alone: nothing less will do. */
-  readonly costs: readonly number[];
+  /** Microseconds of each level of the ladder, falling; one alone: nothing less will do. An array, or made when asked for. */
+  readonly costs: Costs;
   readonly deadline: Deadline;
   readonly priority: Priority;
 }
@@ -101,17 +106,19 @@ export class Admission {
     const leftMs = deadline.remainingMs - RESERVE_MS;
     const last = costs.length - 1;
     let fits = 0; // the first level that the request has time for
-    while (fits < last && costs[fits]! > leftMs * 1000) fits++;
+    while (fits < last && costs.at(fits)! > leftMs * 1000) fits++;
+    let before: number | undefined;
     for (let level = fits; level <= last; level++) {
-      const cost = costs[level]!;
-      if (level > fits && cost === costs[level - 1]) continue; // this step takes nothing off
+      const cost = costs.at(level)!;
+      if (cost === before) continue; // this step takes nothing off
+      before = cost;
       const share = priority === 'batch' ? BATCH_SHARE : SHARES[last === 0 ? SHARES.length - 1 : level]!;
       if (this.running === 0 || this.inFlight + cost <= this.rate * share * leftMs * 1000)
         return this.ticket(level, level === fits && fits > 0, cost, leftMs);
       if (priority === 'batch') return undefined;
     }
     // The last steps took nothing off: what is left of the ladder is room.
-    const cost = costs[last]!;
+    const cost = costs.at(last)!;
     if (this.inFlight + cost <= this.rate * SHARES.at(-1)! * leftMs * 1000)
       return this.ticket(last, last === fits && fits > 0, cost, leftMs);
     return undefined;

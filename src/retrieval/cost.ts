@@ -23,15 +23,23 @@ const DOUBT = 0.98;
 const FIRST_TOWER_US = 1000;
 const FIRST_CANDIDATE_US = 15;
 const PLANS_MAX = 256;
+/** Of the ladder: whole, less recall, no re-rank, no more candidates than are answered. */
+const LEVELS = 4;
+
+export interface LevelCosts {
+  readonly length: number;
+  /** Microseconds. */
+  at(level: number): number;
+}
 
 export class CostModel {
   /** Least microseconds lately: of one candidate by reranker, of one user by tower. Least, because waiting is no work. */
   private readonly learnt = new Map<string, number>();
   private readonly plans = new WeakMap<Searcher, Map<string, number>>();
 
-  /** Of each level of the ladder, in its order. */
-  ofLevels(request: RetrieveRequest, generation: Generation, floor: number): number[] {
-    return [0, 1, 2, 3].map((level) => this.of(lowered(request, level, floor, generation), generation));
+  /** Of each level of the ladder, in its order; on a quiet server only the first is ever asked for. */
+  ofLevels(request: RetrieveRequest, generation: Generation, floor: number): LevelCosts {
+    return { length: LEVELS, at: (level) => this.of(lowered(request, level, floor, generation), generation) };
   }
 
   /** Microseconds. */

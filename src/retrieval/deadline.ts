@@ -51,8 +51,11 @@ export class Deadline {
   }
 
   /** For work without which there is nothing to answer; what is there already needs no timer. Error: BELFRY_DEADLINE_EXCEEDED. */
-  async orThrow<T>(work: T | Promise<T>, what: string): Promise<T> {
-    if (!(work instanceof Promise)) return work;
+  orThrow<T>(work: T | Promise<T>, what: string): T | Promise<T> {
+    return work instanceof Promise ? this.inTime(work, what) : work;
+  }
+
+  private async inTime<T>(work: Promise<T>, what: string): Promise<T> {
     const result = await this.within(
       work.then((value) => ({ value })),
       RESERVE_MS,
@@ -74,25 +77,37 @@ export class Deadline {
 export class StageTimer {
   private readonly started = performance.now();
   private last = this.started;
-  readonly stages: Record<string, number> = {};
+  private readonly names: string[] = [];
+  private readonly spent: number[] = [];
 
   /** Books the time since the last mark on a stage. */
   mark(stage: string): void {
     const now = performance.now();
-    this.stages[stage] = (this.stages[stage] ?? 0) + (now - this.last);
+    const known = this.names.indexOf(stage);
+    if (known >= 0) this.spent[known]! += now - this.last;
+    else {
+      this.names.push(stage);
+      this.spent.push(now - this.last);
+    }
     this.last = now;
+  }
+
+  /** In the order of their first marks. */
+  each(hear: (stage: string, ms: number) => void): void {
+    for (let at = 0; at < this.names.length; at++) hear(this.names[at]!, this.spent[at]!);
   }
 
   /** Stages one after the other, as they were marked; what was marked again is one longer stage. */
   spans(): StageSpan[] {
     let at = this.started;
-    return Object.entries(this.stages).map(([name, ms]) => ({ name, startMs: at, endMs: (at += ms) }));
+    return this.names.map((name, stage) => ({ name, startMs: at, endMs: (at += this.spent[stage]!) }));
   }
 
   finish(): Record<string, number> {
     const total = performance.now() - this.started;
     const rounded: Record<string, number> = {};
-    for (const [stage, ms] of Object.entries({ ...this.stages, total })) rounded[stage] = Math.round(ms * 1000) / 1000;
+    this.each((stage, ms) => (rounded[stage] = Math.round(ms * 1000) / 1000));
+    rounded.total = Math.round(total * 1000) / 1000;
     return rounded;
   }
 }

@@ -15,7 +15,8 @@ import type { RetrieveRequest, RetrieveResponse } from './request.js';
 
 export interface Lowered {
   readonly request: RetrieveRequest;
-  readonly degraded: readonly Degradation[];
+  /** Stages add to it. */
+  readonly degraded: Degradation[];
 }
 
 /** A request as it is run at a level; steps that change nothing are not named. */

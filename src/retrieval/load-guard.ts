@@ -47,7 +47,7 @@ export class LoadGuard {
     } catch (error) {
       const other = this.fallback.instead(error, request, view, deadline);
       if (other === undefined) throw error;
-      observeAnswer(this.metrics, {}, other.degraded);
+      observeAnswer(this.metrics, undefined, other.degraded);
       return other;
     }
   }
@@ -75,7 +75,7 @@ export class LoadGuard {
     const costs = this.costs.ofLevels(request, generation, floor);
     const isWhole = !degrade || request.strict;
     const entering = this.admission.admit({
-      costs: isWhole ? costs.slice(0, 1) : costs,
+      costs: isWhole ? [costs.at(0)] : costs,
       deadline,
       priority: request.priority,
     });

@@ -27,9 +27,10 @@ export interface Pass {
 /** What finding a query takes of a request on its way. */
 export type Asking = Pick<Pass, 'view' | 'deadline' | 'timer' | 'userFeatures'> & {
   readonly request: Pick<RetrieveRequest, 'source' | 'fresh' | 'rerank' | 'excludeSeen' | 'strict'>;
-  /** Hears why a user is answered without the user tower; where nobody hears it, the request fails. */
-  readonly onTowerFailed?: (error: BelfryError) => void;
 };
+
+/** Hears why a user is answered without the user tower; where nobody hears it, the request fails. */
+export type OnTowerFailed = ((error: BelfryError) => void) | undefined;
 
 export function countInvalidOutput(metrics: Metrics, model: string | undefined, error: unknown): void {
   if (error instanceof BelfryError && error.code === 'BELFRY_MODEL_OUTPUT_INVALID')
@@ -39,9 +40,9 @@ export function countInvalidOutput(metrics: Metrics, model: string | undefined, 
 /** Into the metrics, once for each answer. */
 export function observeAnswer(
   metrics: Metrics,
-  stages: Record<string, number>,
+  timer: StageTimer | undefined,
   degraded: readonly Degradation[] = [],
 ): void {
-  for (const [stage, ms] of Object.entries(stages)) metrics.stageSeconds.observe({ stage }, ms / 1000);
+  timer?.each((stage, ms) => metrics.stageSeconds.observe({ stage }, ms / 1000));
   for (const reason of degraded) metrics.degraded.inc({ reason });
 }

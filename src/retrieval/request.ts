@@ -1,4 +1,8 @@
-/** A request and its answer inside the process: filled once at the edge, so that inner code never asks for a default. */
+/**
+ * A request and its answer inside the process: filled once at the edge, so that inner code never asks for a default. On the
+ * way from one to the other objects are written out in one literal each, not spread from others: a spread is copied by name,
+ * property by property, and costs /retrieve as much as a walk (docs/decisions/0010-request-path.md).
+ */
 import { LIMITS } from '../config/schema.js';
 import type { FilterGroup } from '../features/filter.js';
 import type { Priority } from './admission.js';
@@ -17,13 +21,13 @@ export interface Shaping {
   readonly k: number;
   readonly exact: boolean;
   /** Least recall@k wanted; the default of the planner without it. */
-  readonly recall?: number;
+  readonly recall?: number | undefined;
   /** The expert's effort, instead of a recall. */
-  readonly ef?: number;
-  readonly filter?: FilterGroup;
+  readonly ef?: number | undefined;
+  readonly filter?: FilterGroup | undefined;
   readonly exclude: readonly Id[];
   /** Names of exclusion sets of the generation. */
-  readonly excludeSets?: readonly string[];
+  readonly excludeSets?: readonly string[] | undefined;
   readonly withMetadata: readonly string[];
   readonly timeoutMs: number;
   readonly explain: boolean;
@@ -33,7 +37,7 @@ export interface RetrieveRequest extends Shaping {
   readonly source: QuerySource;
   readonly excludeSeen: boolean;
   /** Of a user id: the query from the user tower and the features of now, instead of the stored vector. */
-  readonly fresh?: boolean;
+  readonly fresh?: boolean | undefined;
   /** False: none. True: what the traffic policy gives this user. A string: the one of that name. */
   readonly rerank: boolean | string;
   /** In place of what the traffic policy would give: a reranker, or `control`. */
@@ -46,7 +50,7 @@ export interface RetrieveRequest extends Shaping {
   /** Batches wait for requests that somebody looks at. */
   readonly priority: Priority;
   /** Undefined: by score alone. */
-  readonly rules?: Rules;
+  readonly rules?: Rules | undefined;
 }
 
 export interface SimilarRequest extends Shaping {

@@ -70,7 +70,7 @@ export class Retriever {
           view,
           deadline,
           timer: new StageTimer(),
-          degraded: [...form.degraded],
+          degraded: form.degraded,
           metrics: this.metrics,
           onScored: (candidates, ms) => this.guard.onScored(request.rerank, candidates, ms),
           userFeatures: this.userFeatures,
@@ -96,7 +96,7 @@ export class Retriever {
     const isReranked = reranking !== undefined || pass.degraded.includes('rerank_skipped');
     const arranged = await arrangeItems(pass, { query, selected, ranked, isReranked, rank });
     const answer = answerOf(pass, { query, selected, depth, ranked, arranged, columns, exposure: choice.exposure });
-    observeAnswer(this.metrics, pass.timer.stages, pass.degraded);
+    observeAnswer(this.metrics, pass.timer, pass.degraded);
     if (isTracing())
       traceStages(pass.timer.spans(), {
         'belfry.generation': answer.generation,

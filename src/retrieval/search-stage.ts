@@ -28,11 +28,14 @@ export async function searchItems(
   depth: number,
 ): Promise<ViewFound> {
   const started = performance.now();
+  const { exact, recall, ef } = request;
   const hits = await deadline.orThrow(
     view.search(view.generation.searcher, {
-      ...shapeOf(request),
       query: vector,
       k: depth,
+      recall,
+      exact,
+      ef,
       filter,
       exclude,
       until: deadline.end,

@@ -100,7 +100,7 @@ async function answerSimilar(
   const hits = await deadline.orThrow(search(searcher), 'searching');
   timer.mark('search');
   const items = Array.from(hits.rows, (row, at) => ({ ...describe(row), score: shortScore(hits.scores[at]!) }));
-  observeAnswer(metrics, timer.stages);
+  observeAnswer(metrics, timer);
   return {
     items,
     generation: generation.id,

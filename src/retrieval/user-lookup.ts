@@ -18,17 +18,23 @@ export interface KnownUser {
   readonly degraded: readonly Degradation[];
 }
 
-/** Stores are asked only for what this request reads; `tower` is given when it will run. Never rejects. */
-export async function lookUpUser(id: Id, pass: Asking, tower: UserTower | undefined): Promise<KnownUser> {
+/**
+ * Stores are asked only for what this request reads, and without one the answer is there at once; `tower` is given when it
+ * will run. Never rejects.
+ */
+export function lookUpUser(id: Id, pass: Asking, tower: UserTower | undefined): KnownUser | Promise<KnownUser> {
   const { generation } = pass.view;
   const table = generation.userTable.featuresOf(id) ?? {};
   const { names } = pass.userFeatures;
   // Most servers have no store, and this is in the path of every request.
   const wanted = names.size === 0 ? names : new Set(featuresRead(pass, tower).filter((name) => names.has(name)));
-  if (wanted.size === 0) {
-    const known = tower === undefined ? NOBODY_ASKS : new Set(Object.keys(table));
-    return { features: { ...table, id }, known, degraded: [] };
-  }
+  if (wanted.size > 0) return askStores(id, pass, table, wanted);
+  const known = tower === undefined ? NOBODY_ASKS : new Set(Object.keys(table));
+  return { features: { ...table, id }, known, degraded: [] };
+}
+
+async function askStores(id: Id, pass: Asking, table: Features, wanted: ReadonlySet<string>): Promise<KnownUser> {
+  const { generation } = pass.view;
   const found = await pass.userFeatures.of(id, {
     wanted,
     budgetMs: pass.deadline.remainingMs * BUDGET_SHARE,

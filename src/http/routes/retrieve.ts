@@ -4,7 +4,15 @@ import { LIMITS } from '../../config/schema.js';
 import { asBelfryError, BelfryError } from '../../errors.js';
 import type { FilterGroup } from '../../features/filter.js';
 import { NamedRules } from '../../retrieval/arrange/rules.js';
-import type { QuerySource, RetrieveRequest, RetrieveResponse, Shaping, Timings } from '../../retrieval/request.js';
+import type {
+  QuerySource,
+  RetrievedItem,
+  RetrieveRequest,
+  RetrieveResponse,
+  Shaping,
+  Timings,
+} from '../../retrieval/request.js';
+import type { Degradation } from '../../types.js';
 import { leftOf, timeoutOf } from '../request-deadline.js';
 import type { AppParts } from '../parts.js';
 import { envelope, isShown } from '../errors.js';
@@ -75,18 +83,28 @@ function toRequest(
   variant: string | undefined,
 ): RetrieveRequest {
   const rules = named.of(body);
+  const { k, exact, recall, ef, filter, exclude, excludeSets, withMetadata, explain } = toShaping(body, timeoutMs);
   return {
-    ...toShaping(body, timeoutMs),
+    k,
+    exact,
+    recall,
+    ef,
+    filter,
+    exclude,
+    excludeSets,
+    withMetadata,
+    timeoutMs,
+    explain,
     source: toSource(body),
     excludeSeen: body.exclude_seen ?? false,
-    ...(body.fresh === undefined ? {} : { fresh: body.fresh }),
+    fresh: body.fresh,
     rerank: body.rerank ?? false,
-    ...(variant === undefined ? {} : { variant }),
-    ...(body.context === undefined ? {} : { context: body.context }),
+    variant,
+    context: body.context,
     candidates: body.candidates ?? LIMITS.candidates.default,
     strict: body.strict ?? false,
     priority,
-    ...(rules === undefined ? {} : { rules }),
+    rules,
   };
 }
 
@@ -104,9 +122,9 @@ export function toShaping(
   return {
     k: body.k ?? LIMITS.k.default,
     exact: body.exact === true,
-    ...(body.recall === undefined ? {} : { recall: body.recall }),
-    ...(body.ef === undefined ? {} : { ef: body.ef }),
-    ...(body.filter === undefined ? {} : { filter: body.filter as FilterGroup }),
+    recall: body.recall,
+    ef: body.ef,
+    filter: body.filter as FilterGroup | undefined,
     exclude: body.exclude ?? [],
     excludeSets: body.exclude_sets ?? [],
     withMetadata: body.with_metadata ?? [],
@@ -115,36 +133,37 @@ export function toShaping(
   };
 }
 
-function toSource(body: RetrieveBody): QuerySource {
-  const sources: QuerySource[] = [];
-  if (body.user_id !== undefined) sources.push({ kind: 'user', id: body.user_id });
-  if (body.features !== undefined) sources.push({ kind: 'features', features: body.features });
-  if (body.embedding !== undefined) sources.push({ kind: 'embedding', vector: body.embedding });
-  if (body.item_ids !== undefined) sources.push({ kind: 'items', ids: body.item_ids });
-  const [source] = sources;
-  if (source === undefined || sources.length > 1) {
-    throw new BelfryError(
-      'BELFRY_INVALID_ARGUMENT',
-      `body: expected exactly one of user_id, features, embedding, item_ids, received ${sources.length === 0 ? 'none' : sources.length}`,
-    );
+function toSource({ user_id: id, features, embedding: vector, item_ids: ids }: RetrieveBody): QuerySource {
+  const count = [id, features, vector, ids].reduce<number>((sum, one) => sum + (one === undefined ? 0 : 1), 0);
+  if (count === 1) {
+    if (id !== undefined) return { kind: 'user', id };
+    if (features !== undefined) return { kind: 'features', features };
+    if (vector !== undefined) return { kind: 'embedding', vector };
+    if (ids !== undefined) return { kind: 'items', ids };
   }
-  return source;
+  throw new BelfryError(
+    'BELFRY_INVALID_ARGUMENT',
+    `body: expected exactly one of user_id, features, embedding, item_ids, received ${count === 0 ? 'none' : count}`,
+  );
 }
 
 function toAnswer(answer: RetrieveResponse) {
-  const { timings, explain: explanation, ...rest } = answer;
+  const { generation, models, returned, exposure, explain, timings } = answer;
+  const items = answer.items as RetrievedItem[];
+  const degraded = answer.degraded as Degradation[];
+  const plain = { items, generation, models, degraded, returned };
+  if (exposure === undefined && explain === undefined) return plain;
   return {
-    ...rest,
-    items: [...rest.items],
-    degraded: [...rest.degraded],
-    ...(explanation !== undefined ? { explain: { ...explanation }, timings_ms: { ...timings } } : {}),
+    ...plain,
+    ...(exposure === undefined ? {} : { exposure }),
+    ...(explain === undefined ? {} : { explain: { ...explain }, timings_ms: timings }),
   };
 }
 
 export function serverTiming(timings: Timings): string {
-  return Object.entries(timings)
-    .map(([stage, ms]) => `${stage};dur=${ms}`)
-    .join(', ');
+  let text = '';
+  for (const stage in timings) text += `${text === '' ? '' : ', '}${stage};dur=${timings[stage]}`;
+  return text;
 }
 
 async function mapLimited<T, R>(

@@ -11,6 +11,7 @@ import { asBelfryError } from '../errors.js';
 import type { DataFolder } from '../generation/data-folder.js';
 import { Metrics } from '../telemetry/metrics.js';
 import { announce, type ServingFacts } from './announce.js';
+import { keepConnections } from './cluster-connections.js';
 import { ClusterMetrics } from './cluster-metrics.js';
 import { type ClusterState, type Question, tell, type ToPrimary } from './cluster-messages.js';
 import { ServerRebuilds } from './rebuild.js';
@@ -76,9 +77,7 @@ export class Primary {
       await this.stop();
     });
     await this.#builds.open();
-    // Workers accept from one shared socket. When the primary accepts and hands over, what is on its way to a worker that dies
-    // at this moment is lost, and its client waits for ever.
-    cluster.schedulingPolicy = cluster.SCHED_NONE;
+    cluster.schedulingPolicy = cluster.SCHED_RR; // on Windows, too
     for (const place of this.#places) this.#fork(place);
     setInterval(() => this.#tellState(), STATE_MS).unref();
   }
@@ -103,6 +102,9 @@ export class Primary {
 
   #fork(place: Place): void {
     const worker = cluster.fork();
+    keepConnections(worker, () =>
+      this.#places.some((other) => other.worker !== worker && other.worker?.isConnected() && other.facts !== undefined),
+    );
     Object.assign(place, { worker, startedAt: performance.now(), isReady: false, facts: undefined });
     worker.on('message', (message: ToPrimary) => void this.#hear(place, worker, message));
     worker.once('exit', (code, signal) => void this.#onExit(place, worker, code, signal));

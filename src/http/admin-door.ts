@@ -8,7 +8,7 @@ import type { AddressInfo } from 'node:net';
 import type { FastifyInstance } from 'fastify';
 import { isLoopback } from '../config/addresses.js';
 import type { Settings } from '../config/schema.js';
-import { explainListen, timeoutsOf } from './server.js';
+import { capConnections, explainListen, timeoutsOf } from './server.js';
 import { secureOptions, type TlsFiles } from './tls.js';
 
 export type AdminDoorSettings = Pick<
@@ -65,7 +65,7 @@ export class AdminDoor {
       this.#tls === undefined
         ? createServer(options, handle)
         : createSecureServer({ ...options, ...secureOptions(this.#tls) }, handle);
-    server.maxConnections = max_connections;
+    capConnections(server, max_connections);
     server.keepAliveTimeout = app.server.keepAliveTimeout;
     for (const listener of app.server.listeners('clientError')) server.on('clientError', listener as () => void);
     this.#server = server;

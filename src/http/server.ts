@@ -1,5 +1,5 @@
 /** Listens and stops; owns nothing of what is served. */
-import { type AddressInfo, createServer } from 'node:net';
+import { type AddressInfo, createServer, type Server, type Socket } from 'node:net';
 import type { FastifyInstance } from 'fastify';
 import type { Settings } from '../config/schema.js';
 import { BelfryError } from '../errors.js';
@@ -9,7 +9,7 @@ export async function listen(
   app: FastifyInstance,
   settings: Pick<Settings, 'host' | 'port' | 'max_connections'>,
 ): Promise<string> {
-  app.server.maxConnections = settings.max_connections;
+  capConnections(app.server, settings.max_connections);
   try {
     await app.listen({ host: settings.host, port: settings.port });
   } catch (error) {
@@ -18,6 +18,18 @@ export async function listen(
   const { port } = app.server.address() as AddressInfo;
   const host = settings.host.includes(':') ? `[${settings.host}]` : settings.host;
   return `${'setSecureContext' in app.server ? 'https' : 'http'}://${host}:${port}`;
+}
+
+/**
+ * Closes what comes beyond. Node's own `maxConnections` refuses it in a worker, and the primary offers it to the workers again and
+ * again, until one has room.
+ */
+export function capConnections(server: Server, most: number): void {
+  let open = 0;
+  server.on('connection', (socket: Socket) => {
+    socket.once('close', () => open--);
+    if (++open > most) socket.destroy();
+  });
 }
 
 /** Without these a stalled upload lives for a minute: Node's own header limit is larger and checked seldom. */

@@ -1,6 +1,6 @@
 /** `belfry serve --workers 2`, real processes: one server to its callers, also while workers die, and when it stops. */
 import { type ChildProcess, spawn } from 'node:child_process';
-import { readFileSync, rmSync } from 'node:fs';
+import { readdirSync, readFileSync, readlinkSync, rmSync } from 'node:fs';
 import { Agent, request } from 'node:http';
 import { setTimeout } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
@@ -100,6 +100,21 @@ describe('belfry serve --workers 2', () => {
     expect(put.status, put.text).toBe(201);
     await setTimeout(500); // five looks at the log
     for (let connection = 0; connection < 6; connection++) expect(await topOf()).toBe('new');
+  });
+
+  it.skipIf(process.platform !== 'linux')('spreads connections evenly', { timeout: 60_000 }, async () => {
+    const socketsOf = (pid: number) => {
+      const folder = `/proc/${pid}/fd`;
+      return readdirSync(folder).filter((fd) => readlinkSync(`${folder}/${fd}`).startsWith('socket:')).length;
+    };
+    const before = serving.workers.map(socketsOf);
+    const lanes = Array.from({ length: 16 }, () => new Agent({ keepAlive: true, maxSockets: 1 }));
+    await Promise.all(lanes.map((agent) => ask('/healthz', undefined, { agent })));
+    const taken = serving.workers.map((pid, at) => socketsOf(pid) - before[at]!);
+    for (const agent of lanes) agent.destroy();
+    // From a shared socket one of them took 8 to 16 of these, mostly more than 12.
+    expect(Math.max(...taken), String(taken)).toBeLessThanOrEqual(12);
+    expect(Math.min(...taken), String(taken)).toBeGreaterThanOrEqual(4);
   });
 
   it('counts requests of all, whoever is asked', { timeout: 60_000 }, async () => {

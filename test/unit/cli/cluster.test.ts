@@ -3,8 +3,10 @@ import { fork } from 'node:child_process';
 import cluster, { type Worker } from 'node:cluster';
 import { once } from 'node:events';
 import { writeFileSync } from 'node:fs';
+import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { afterEach, describe, expect, it, vi } from 'vitest';
+import { keepConnections } from '../../../src/cli/cluster-connections.js';
 import { tell } from '../../../src/cli/cluster-messages.js';
 import { ClusterMetrics } from '../../../src/cli/cluster-metrics.js';
 import { PrimaryLink } from '../../../src/cli/cluster-worker.js';
@@ -57,6 +59,37 @@ describe('a worker that just died', () => {
     expect(await collected.text()).toContain('belfry_worker_deaths_total');
     await settled(gone);
     expect(errors).toEqual([]);
+  });
+});
+
+describe('connections on their way to a worker that just died', () => {
+  /** What Node sends to hand a connection over. */
+  const newConnection = (seq: number) => ({ cmd: 'NODE_CLUSTER', act: 'newconn', key: 'x', seq });
+  async function lost(hasOther: boolean) {
+    const server = createServer().listen(0, '127.0.0.1');
+    await once(server, 'listening');
+    const { _handle: handle } = server as unknown as { _handle: { close: () => void } };
+    const close = vi.spyOn(handle, 'close');
+    const { worker, errors, gone } = await deadWorker();
+    const said: unknown[] = [];
+    keepConnections(worker, () => hasOther);
+    worker.process.on('internalMessage', (message) => said.push(message));
+    for (const seq of [7, 8]) worker.process.send!(newConnection(seq), handle as never);
+    worker.process.emit('internalMessage', { cmd: 'NODE_CLUSTER', ack: 8, accepted: true });
+    said.length = 0;
+    await settled(gone);
+    expect(errors).toEqual([]);
+    const closed = close.mock.calls.length;
+    server.close();
+    return { said, closed };
+  }
+
+  it('are refused in its name, so that Node gives them to another one; what it took is its own', async () => {
+    expect(await lost(true)).toEqual({ said: [{ cmd: 'NODE_CLUSTER', ack: 7, accepted: false }], closed: 0 });
+  });
+
+  it('are closed where there is no other one', async () => {
+    expect(await lost(false)).toEqual({ said: [], closed: 1 });
   });
 });
 

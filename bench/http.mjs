@@ -7,6 +7,7 @@ import { parseArgs } from 'node:util';
 import { loadAddon } from '../dist/ann/addon.js';
 import { CANDIDATES, prepareGlove, prepareSample, RECALL } from './http/prepare.mjs';
 import { Load, Server } from './http/processes.mjs';
+import { EF_SWEEP } from './peers/hnswlib.mjs';
 
 const SCENARIOS = ['user', 'single', 'tower', 'rerank'];
 const { values: flags } = parseArgs({
@@ -29,7 +30,6 @@ if (unknown !== undefined || !(rounds >= 1) || !(seconds > 0)) {
   process.exit(2);
 }
 const WARM_SECONDS = 1;
-const RECALLS = [0.8, 0.85, 0.9, 0.95];
 const TARGETS = {
   user: { ratio: ['at least', 7] },
   single: { p50_ratio: ['at most', 0.4] },
@@ -61,7 +61,7 @@ try {
   const naive = glove?.naive && (await start(Server.naive(glove.naive)));
   const modelled = sample && (await start(Server.belfry(sample, flags.workers)));
 
-  const tuned = ours && (await smallestRecall(ours, glove));
+  const tuned = ours && (await smallestEf(ours, glove));
   const bodies = tuned?.bodies;
   const recall = ours && { belfry: tuned.recall, ...(naive && { naive: await recallOf(naive, glove, bodies) }) };
   const trials = [
@@ -81,7 +81,7 @@ try {
   const report = reportOf(trials, {
     recall,
     facts: glove?.facts,
-    tuned: glove && { naive_ef: glove.naive?.ef, belfry_recall: tuned.asked },
+    tuned: glove && { naive_ef: glove.naive?.ef, belfry_ef: tuned.ef },
   });
   if (flags.out !== undefined) {
     mkdirSync(flags.out, { recursive: true });
@@ -100,11 +100,11 @@ async function recallOf({ address }, { judged, judge }, bodies) {
 }
 
 /** As the naive server's ef: the smallest of a sweep that reaches the recall. */
-async function smallestRecall(server, glove) {
-  for (const asked of RECALLS) {
-    const bodies = glove.bodies(asked);
+async function smallestEf(server, glove) {
+  for (const ef of EF_SWEEP) {
+    const bodies = glove.bodies(ef);
     const recall = await recallOf(server, glove, bodies);
-    if (recall >= RECALL || asked === RECALLS.at(-1)) return { asked, bodies, recall };
+    if (recall >= RECALL || ef === EF_SWEEP.at(-1)) return { ef, bodies, recall };
   }
 }
 

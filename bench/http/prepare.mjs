@@ -70,8 +70,7 @@ export async function prepareGlove() {
     models,
     data,
     naive: naiveServer({ folder, items, vectors, dims, judge, files: { itemIds, userIds, users: queries } }),
-    bodies: (recall) =>
-      Array.from({ length: users }, (_, row) => ({ user_id: userId(row), k: K, recall, timeout_ms: 1000 })),
+    bodies: (ef) => Array.from({ length: users }, (_, row) => ({ user_id: userId(row), k: K, ef, timeout_ms: 1000 })),
     judged: JUDGED,
     judge: (answers) =>
       judge(answers.map(({ items: found }) => found.map(({ id }) => Number(id.slice('item-'.length))))),

@@ -52,9 +52,9 @@ const { dims } = npyHeader(join(served.models, 'embeddings', 'item_embeddings.np
 let upserted = 0;
 try {
   const started = performance.now();
-  const watch = setInterval(() => {
+  const watch = setInterval(async () => {
     const at = (performance.now() - started) / 60_000;
-    samples.push({ at, ...processOf(server.pid) });
+    samples.push({ at, ...processOf(server.pid), ...(await heapOf()) });
     if (samples.length % 30 === 0)
       say(`${at.toFixed(1)} min: ${JSON.stringify({ ...samples.at(-1), ...state, refused: state.refused.length })}`);
   }, SAMPLE_MS);
@@ -159,6 +159,13 @@ function processOf(pid) {
   };
 }
 
+/** What V8 holds; right after a collection it is least, so the least of a minute is what is really in use. */
+async function heapOf() {
+  const { body } = await target.get('/metrics');
+  const of = (name) => Number(new RegExp(`^${name} (\\S+)`, 'm').exec(body.toString())[1]) / MB;
+  return { heap_mb: of('nodejs_heap_size_used_bytes'), external_mb: of('nodejs_external_memory_bytes') };
+}
+
 /** Sockets come and go with the clients of the load; the rest must not. */
 function filesOf(pid) {
   const folder = `/proc/${pid}/fd`;
@@ -183,8 +190,16 @@ function print({ recording, windowMs, seconds }) {
       median(warm.slice(-quarter).map((one) => one[name])) - median(warm.slice(0, quarter).map((one) => one[name]))
     );
   };
+  const memory = {
+    resident_mb: trend(warm, 'resident_mb', median),
+    anonymous_mb: trend(warm, 'anonymous_mb', median),
+    heap_mb: trend(warm, 'heap_mb', (values) => Math.min(...values)),
+    external_mb: trend(warm, 'external_mb', (values) => Math.min(...values)),
+  };
   const checks = [
-    check('memory, MB a minute after warm-up', slope(warm, 'resident_mb'), TARGETS.mbPerMinute),
+    check('resident memory, MB a minute after warm-up', memory.resident_mb.per_minute, TARGETS.mbPerMinute),
+    check('anonymous memory, MB a minute after warm-up', memory.anonymous_mb.per_minute, TARGETS.mbPerMinute),
+    check('heap in use, MB a minute after warm-up', memory.heap_mb.per_minute, TARGETS.mbPerMinute),
     check('threads, last quarter less first', rise('threads'), TARGETS.threads),
     check('open files, last quarter less first', rise('files'), TARGETS.files),
     check('failed requests, not counting those that were shed', failures(all.window.errors), TARGETS.failed),
@@ -202,7 +217,7 @@ function print({ recording, windowMs, seconds }) {
     generations: Object.keys(recording.generations).length,
     ...state,
     refused: state.refused.slice(0, 10),
-    anonymous_mb_per_minute: slope(warm, 'anonymous_mb'),
+    memory,
     first: warm[0],
     last: warm.at(-1),
     checks,
@@ -223,13 +238,31 @@ function failures(errors) {
   return Object.entries(errors).reduce((sum, [code, count]) => sum + (shed.includes(code) ? 0 : count), 0);
 }
 
-/** Theil and Sen: the median of the slopes between all pairs, which a swap's peak does not move. */
-function slope(points, name) {
+/**
+ * Of the values of each minute (`of` makes one of its samples), since memory saw-tooths with each swap: the median of the slopes between all
+ * pairs of minutes, with its 95 % interval by the ranks (Sen, 1968).
+ */
+function trend(points, name, of) {
+  const byMinute = new Map();
+  for (const one of points) {
+    const minute = Math.floor(one.at);
+    byMinute.set(minute, [...(byMinute.get(minute) ?? []), one]);
+  }
+  const values = [...byMinute].map(([at, some]) => ({ at, value: of(some.map((one) => one[name])) }));
   const slopes = [];
-  for (let i = 0; i < points.length; i++)
-    for (let j = i + 1; j < points.length; j++)
-      slopes.push((points[j][name] - points[i][name]) / (points[j].at - points[i].at));
-  return slopes.length === 0 ? 0 : Number(median(slopes).toFixed(3));
+  for (const [i, one] of values.entries())
+    for (const other of values.slice(i + 1)) slopes.push((other.value - one.value) / (other.at - one.at));
+  slopes.sort((a, b) => a - b);
+  const n = values.length;
+  const half = (1.96 * Math.sqrt((n * (n - 1) * (2 * n + 5)) / 18)) / 2;
+  const rank = (place) => Number((slopes[Math.max(0, Math.min(slopes.length - 1, place))] ?? 0).toFixed(3));
+  const middle = slopes.length / 2;
+  return {
+    per_minute: rank(Math.floor(middle)),
+    interval: [rank(Math.floor(middle - half)), rank(Math.ceil(middle + half))],
+    first: Number(values[0]?.value.toFixed(1)),
+    last: Number(values.at(-1)?.value.toFixed(1)),
+  };
 }
 
 function median(values) {

@@ -9,6 +9,7 @@
 #include "binding/filter_handles.hpp"
 #include "binding/handles.hpp"
 #include "binding/promise_worker.hpp"
+#include "core/allocator.hpp"
 #include "core/thread_pool.hpp"
 #include "kernels/cpu.hpp"
 #include "storage/file.hpp"
@@ -218,6 +219,10 @@ Napi::Value lock_file(const Napi::CallbackInfo& call) {
   });
 }
 
+Napi::Value limit_kept_memory_of(const Napi::CallbackInfo& call) {
+  return Napi::Boolean::New(call.Env(), limit_kept_memory());
+}
+
 void set_error_factory(const Napi::CallbackInfo& call) {
   AddonState::of(call.Env()).set_error_factory(call[0].As<Napi::Function>());
 }
@@ -285,6 +290,7 @@ Napi::Object define_exports(Napi::Env env, Napi::Object exports) {
   exports.Set("lockFile", Napi::Function::New<lock_file>(env, "lockFile"));
   exports.Set("prepareGraph", Napi::Function::New<prepare_graph>(env, "prepareGraph"));
   exports.Set("graphMemory", Napi::Function::New<graph_memory>(env, "graphMemory"));
+  exports.Set("limitKeptMemory", Napi::Function::New<limit_kept_memory_of>(env, "limitKeptMemory"));
   exports.Set("setErrorFactory", Napi::Function::New<set_error_factory>(env, "setErrorFactory"));
   return exports;
 }

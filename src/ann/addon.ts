@@ -371,6 +371,11 @@ export interface NativeAddon {
    * false when another open file forbids it. Given up when the descriptor is closed, however the process ends.
    */
   lockFile(descriptor: number, shared?: boolean): boolean;
+  /**
+   * For servers: large blocks that are freed go back to the system at once, in all of the process. Swaps otherwise leave
+   * up to 64 MB in each of glibc's arenas. False where the allocator is another.
+   */
+  limitKeptMemory(): boolean;
 }
 
 /** What the `.node` file exports: the above, and the way to make its errors BelfryErrors. */

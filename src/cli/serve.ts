@@ -2,6 +2,7 @@
 import { setTimeout } from 'node:timers/promises';
 import closeWithGrace from 'close-with-grace';
 import type { Command } from 'commander';
+import { loadAddon } from '../ann/addon.js';
 import { dataFolder, loadSettings } from '../config/load.js';
 import type { BelfryError } from '../errors.js';
 import { DataFolder } from '../generation/data-folder.js';
@@ -129,6 +130,7 @@ async function serve(flags: ServeFlags): Promise<void> {
     access.close();
     return new Primary(settings, data, { logger, isReused, asJson, skippedSignals: [...CRASHES] }).start();
   }
+  loadAddon().limitKeptMemory();
   if (settings.traces) await enableTracing();
   const metrics = new Metrics();
   sink.onDrop((lines) => metrics.overload.logDropped.inc(lines));

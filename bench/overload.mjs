@@ -1,15 +1,16 @@
 // Goodput above capacity, and slow clients: `npm run -s bench:overload -- --json`. What is measured and how stands in bench/README.md.
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
-import { measuresOf } from '../dist/bench/load/measures.js';
-import { percentileMs } from '../dist/bench/load/recording.js';
+import { measuresOf, windowsBetween } from '../dist/bench/load/measures.js';
+import { mergeWindows, percentileMs } from '../dist/bench/load/recording.js';
 import { runLoad } from '../dist/bench/load/run-load.js';
 import { Target } from '../dist/bench/load/target.js';
 import { machineFacts } from '../dist/bench/report/facts.js';
 import { prepareGlove, prepareSample } from './http/prepare.mjs';
 import { Server } from './http/processes.mjs';
-import { SlowSockets } from './overload/slow-sockets.mjs';
+import { OPENING_MS, SlowSockets } from './overload/slow-sockets.mjs';
 
 const { values: flags } = parseArgs({
   options: {
@@ -30,6 +31,8 @@ const times = flags.times.split(',').map(Number);
 const TARGETS = { goodShare: 0.9, refusedMs: 10, memoryShare: 1.5, slowRatio: 1.1 };
 const REQUEST_TIMEOUT_MS = 2000;
 const SLOW_ROUNDS = 5;
+const SLOW_RATE = 500;
+const ALONE_MS = 3500;
 /** As long as a breaker may stay open after the last failure. */
 const REST_MS = 6000;
 /** Asked for by the load of plain users, as bench:http finds it. */
@@ -90,7 +93,7 @@ async function overload(name) {
         check(`${name} ${factor}x: p99 of refusals, ms`, step.refused_p99_ms, 'at most', TARGETS.refusedMs);
       check(`${name} ${factor}x: memory, share of before`, step.resident_mb / memory, 'at most', TARGETS.memoryShare);
     }
-    await new Promise((resolve) => setTimeout(resolve, REST_MS));
+    await sleep(REST_MS);
     const after = await run(target, mix, { kind: 'closed', clients: 1, seconds: 2 });
     check(`${name}: degraded answers after it`, after.degraded / after.ok, 'at most', 0.01);
     return { load: name, clients, peak, resident_mb: memory, steps, after };
@@ -130,48 +133,85 @@ async function run(target, mix, loop) {
   };
 }
 
-/** The same clients with and without slow ones beside them, in turns. */
+/** One steady load; in turns it is alone, and has slow clients beside it from their first connection to their last. */
 async function slowSockets() {
   const served = await prepareSample();
   const mix = mixOf(served.rerank.map(({ user_id, k }) => ({ user_id, k })));
   const server = await Server.belfry(served, undefined, { BELFRY_REQUEST_TIMEOUT_MS: String(REQUEST_TIMEOUT_MS) });
   const target = Target.at(server.address, 5000);
-  const probe = async () =>
-    (
-      await run(target, mix, {
-        kind: 'open',
-        segments: [{ rate: 500, seconds: 1.5 }],
-        arrivals: 'uniform',
-        pace: 'spin',
-      })
-    ).p99_ms;
-  try {
-    await probe();
-    const rounds = [];
-    let [closed, longest] = [0, 0];
+  const slow = SlowSockets.start();
+  const turns = [];
+  const lives = [];
+  const during = async ({ elapsedMs }) => {
+    await sleep(Math.max(0, -elapsedMs()));
     for (let round = 0; round < SLOW_ROUNDS; round++) {
-      const quiet = await probe();
-      const slow = await SlowSockets.open(server.address, sockets);
-      const beside = await probe();
-      const lives = await slow.allClosed();
-      closed += lives.closed;
-      longest = Math.max(longest, lives.longest_ms);
-      rounds.push({ quiet, beside });
+      const turn = { alone: elapsedMs() };
+      await sleep(ALONE_MS);
+      turn.opening = elapsedMs();
+      const closed = slow.allClosed();
+      await slow.open(server.address, sockets);
+      turn.open = elapsedMs();
+      lives.push(await closed);
+      turn.closed = elapsedMs();
+      turns.push(turn);
     }
-    const middle = (of) => rounds.map(of).sort((a, b) => a - b)[rounds.length >> 1];
-    const quiet = middle((one) => one.quiet);
-    const beside = middle((one) => one.beside);
-    check('slow sockets: p99 of others, ratio', beside / quiet, 'at most', TARGETS.slowRatio);
+    return [];
+  };
+  const roundMs = ALONE_MS + OPENING_MS + REQUEST_TIMEOUT_MS + 1000;
+  try {
+    const { recording, windowMs } = await runLoad(
+      target,
+      mix,
+      {
+        loop: {
+          kind: 'open',
+          segments: [{ rate: SLOW_RATE, seconds: Math.ceil((SLOW_ROUNDS * roundMs) / 1000) }],
+          arrivals: 'uniform',
+          pace: 'spin',
+        },
+        warmupSeconds: 3,
+        workers: 1,
+        connections: 64,
+        timeoutMs: 5000,
+        deadlineMs,
+        keep: 0,
+        seed: 7,
+      },
+      { during },
+    );
+    const p99 = (from, to) =>
+      percentileMs(
+        mergeWindows(
+          turns.flatMap((turn) => windowsBetween(recording.windows, windowMs, turn[from], turn[to] - windowMs)),
+        ).latency,
+        99,
+      );
+    const alone = p99('alone', 'opening');
+    const beside = p99('opening', 'closed');
+    const longest = Math.max(...lives.map(({ longest_ms }) => longest_ms));
+    check('slow sockets: p99 of others, ratio', beside / alone, 'at most', TARGETS.slowRatio);
     check('slow sockets: longest life, ms', longest, 'at most', REQUEST_TIMEOUT_MS + 1000);
     return {
       sockets,
-      closed,
+      rounds: turns.length,
+      closed: lives.reduce((sum, { closed }) => sum + closed, 0),
       request_timeout_ms: REQUEST_TIMEOUT_MS,
       longest_ms: longest,
-      p99_ms: { quiet, beside },
-      rounds,
+      p99_ms: { alone, beside, while_opening: p99('opening', 'open'), open_and_closing: p99('open', 'closed') },
+      each_round_p99_ms: turns.map((turn) =>
+        [
+          ['alone', 'opening'],
+          ['opening', 'closed'],
+        ].map(([from, to]) =>
+          percentileMs(
+            mergeWindows(windowsBetween(recording.windows, windowMs, turn[from], turn[to] - windowMs)).latency,
+            99,
+          ),
+        ),
+      ),
     };
   } finally {
+    slow.stop();
     await target.close();
     await server.stop();
   }

@@ -6,6 +6,7 @@ import type { FastifyError, FastifyInstance, FastifyReply, FastifyRequest, HTTPM
 import { explain, type SchemaError } from '../config/explain.js';
 import { BelfryError } from '../errors.js';
 import type { Metrics } from '../telemetry/metrics.js';
+import { closeLate } from './late-clients.js';
 
 export interface ErrorEnvelope {
   code: string;
@@ -35,6 +36,11 @@ export function installErrorHandlers(app: FastifyInstance, metrics: Metrics): vo
 
 /** For what never becomes a request: the answer is written to the socket by hand. */
 export function answerBrokenClient(error: Error & { code?: string }, socket: Socket, metrics: Metrics): void {
+  if (error.code === 'ERR_HTTP_REQUEST_TIMEOUT') closeLate(socket, () => endBroken(error, socket, metrics));
+  else endBroken(error, socket, metrics);
+}
+
+function endBroken(error: Error & { code?: string }, socket: Socket, metrics: Metrics): void {
   if (error.code !== 'ECONNRESET' && socket.writable) {
     const known = toSocketError(error.code);
     metrics.errors.inc({ code: known.code });

@@ -120,8 +120,9 @@ export class SearchPlanner {
    */
   plan(wanted: Wanted): Plan {
     const { k, recall, exact, ef, batch, share } = wanted;
-    if (exact === true || ef !== undefined || batch !== undefined || share !== undefined) return this.make(wanted);
-    const key = recall ?? this.defaultRecall;
+    if (exact === true || batch !== undefined || share !== undefined || (ef !== undefined && recall !== undefined))
+      return this.make(wanted);
+    const key = ef === undefined ? (recall ?? this.defaultRecall) : -ef; // no recall is negative
     let byRecall = this.plans.get(k);
     if (byRecall === undefined || byRecall.size >= PLANS_MAX) this.plans.set(k, (byRecall = new Map<number, Plan>()));
     let plan = byRecall.get(key);
@@ -147,6 +148,7 @@ export class SearchPlanner {
       return {
         effort: { ...effort, stopRank: effort.ef! }, // by the last row of the pool, the stop rule leaves the effort to ef
         target: 0,
+        expectedMicroseconds: this.walkCost(wanted, effort.ef!),
         why: `ef ${wanted.ef} was asked for`,
       };
     }
@@ -197,6 +199,12 @@ export class SearchPlanner {
 
   private walk(k: number, ef: number, stop: number): Effort {
     return { mode: 'walk', ef: Math.min(Math.max(ef, k), ANN_BOUNDS.ef.max), stop, rescore: walkRescore(k) };
+  }
+
+  /** Of an effort that nobody calibrated: at the highest price of a row of the pool that the calibration paid. */
+  private walkCost({ k, share }: Wanted, ef: number): number {
+    const prices = this.pointsOf(this.calibration!.points, k).map((point) => point.microseconds / point.ef);
+    return prices.length === 0 ? Number.POSITIVE_INFINITY : Math.max(...prices) * ef * priceOf(share);
   }
 
   private scanCost(batch: number): number {

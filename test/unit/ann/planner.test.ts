@@ -218,8 +218,11 @@ describe('what a caller may ask for', () => {
     expect(chosen).toEqual({
       effort: { mode: 'walk', ef: 200, stop: ANN_BOUNDS.stop.default, stopRank: 200, rescore: walkRescore(10) },
       target: 0,
+      expectedMicroseconds: expect.closeTo(200 * (120 / 140)), // the highest price of a row of the pool at this k
       why: 'ef 200 was asked for',
     });
+    expect(plan({ ef: 200 })).toBe(chosen); // remembered, apart from plans for a recall
+    expect(plan({ recall: 0.95 }).why).toContain('recall');
     expect(plan({ k: 100, ef: 20 }).effort.ef).toBe(100); // no fewer than are wanted
     expect(plan({ ef: 1e6 }).effort.ef).toBe(ANN_BOUNDS.ef.max);
   });

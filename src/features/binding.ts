@@ -9,6 +9,7 @@ import { candidateWriter } from './candidate-rows.js';
 import { type BoundInput, BoundInputs, type BoundSlot, PER_CANDIDATE } from './bound-inputs.js';
 import { encodeColumn, makeSlot } from './feature-slot.js';
 import type { FeatureTable } from './feature-table.js';
+import { RowTables } from './row-tables.js';
 import { type BindableDtype, EXACT_INTEGERS, isBindable } from './tensor-writer.js';
 import { loadVocabulary, type Vocabulary, type VocabularySources } from './vocabulary.js';
 
@@ -71,8 +72,12 @@ export function describe({ dtype, shape }: Pick<TensorSpec, 'dtype' | 'shape'>):
 
 class Compiler {
   readonly problems: string[] = [];
+  readonly #tables: RowTables | undefined;
 
-  constructor(private readonly options: CompileOptions) {}
+  constructor(private readonly options: CompileOptions) {
+    const { isPerCandidate, items } = options;
+    this.#tables = isPerCandidate === true && items !== undefined ? new RowTables(items.rows) : undefined;
+  }
 
   async input(spec: TensorSpec, binding: InputBinding): Promise<BoundInput | null> {
     const at = `input ${spec.name}`;
@@ -126,7 +131,17 @@ class Compiler {
       this.problems.push(`${at}: bound with width ${width}, the model wants ${describe(spec)}`);
     else this.#checkRank(spec, rank === 1 ? 1 : 2, rank === 1 ? null : width, `width ${width}`);
     const isBroadcast = this.#isBroadcast(spec, binding, slots);
-    return { name: spec.name, dtype, kind: 'dense', bags: [], rank: rank === 1 ? 1 : 2, width, isBroadcast, slots };
+    const joined = (await this.#tables?.joined(slots, dtype)) ?? slots;
+    return {
+      name: spec.name,
+      dtype,
+      kind: 'dense',
+      bags: [],
+      rank: rank === 1 ? 1 : 2,
+      width,
+      isBroadcast,
+      slots: joined,
+    };
   }
 
   /** The number of candidates that the graph fixes; its inputs must agree. */

@@ -1,6 +1,8 @@
 /** Rows written in place are those that are encoded number by number. */
 import { describe, expect, it } from 'vitest';
 import type { FeatureSource, InputBindings } from '../../../src/features/binding-schema.js';
+import type { CandidateWriter } from '../../../src/features/candidate-rows.js';
+import { RowTables } from '../../../src/features/row-tables.js';
 import type { BindableDtype } from '../../../src/features/tensor-writer.js';
 import type { TensorSpec } from '../../../src/types.js';
 import { compile, ROWS, spec } from '../../support/binding-fixtures.js';
@@ -31,10 +33,16 @@ const given = {
   itemEmbeddings: Float32Array.of(1, 2, 3, 4, 5, 6, 7, 8),
 };
 
-/** Both ways: features of changed items, though there are none, send the rows number by number. */
+/**
+ * Both ways: features of changed items, though there are none, send the rows number by number. Those of candidates come from
+ * tables of rows, those of other models from the columns.
+ */
 async function bothWays(inputs: InputBindings, model: TensorSpec[]) {
   const bound = await compile(inputs, model);
-  return [bound.fill(given), bound.fill({ ...given, itemFeatures: [] })] as const;
+  const tabled = await compile(inputs, model, { isPerCandidate: true });
+  const fast = bound.fill(given);
+  expect(tabled.fill(given)).toEqual(fast);
+  return [fast, bound.fill({ ...given, itemFeatures: [] })] as const;
 }
 
 describe('rows of candidates', () => {
@@ -72,5 +80,32 @@ describe('rows of candidates', () => {
       expect(fast).toEqual(slow);
       expect([...(fast.x!.data as Float32Array)].slice(0, 8)).toEqual([1, 2, 9, 1, 3, 4, 8, -1]);
     }
+  });
+});
+
+describe('tables of rows', () => {
+  const slot = (column: number, writes = true) => ({
+    slot: { width: 1 },
+    side: 'item',
+    column,
+    encoder: (rows: ArrayLike<number>, out: Float64Array, stride: number, at: number) => {
+      for (let i = 0; i < rows.length; i++) out[at + i * stride] = 100 * rows[i]! + column;
+    },
+    writer: writes ? () => undefined : null,
+  });
+  const written = (writer: CandidateWriter) => {
+    const out = new Float32Array(8).fill(-1);
+    writer(Int32Array.of(299, -1), out, 4, 1, 1);
+    return [...out];
+  };
+
+  it('join what lies side by side; beyond their bytes, columns write', async () => {
+    const tables = new RowTables(300, 300 * 2 * 4 + 4);
+    const slots = [slot(1), slot(2), slot(3, false), slot(4)];
+    const [first, second, third, fourth] = await tables.joined(slots, 'float32');
+    expect(written(first!.writer!)).toEqual([-1, 29901, 29902, -1, -1, -1, -1, -1]);
+    expect(written(second!.writer!)).toEqual(Array(8).fill(-1));
+    expect(third).toBe(slots[2]);
+    expect(fourth).toBe(slots[3]);
   });
 });

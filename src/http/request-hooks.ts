@@ -17,7 +17,7 @@ export function installRequestHooks(
   const end = (request: FastifyRequest, reply: FastifyReply, status: number): void => {
     metrics.searches.inFlight--;
     const route = request.routeOptions.url ?? 'none';
-    metrics.requestSeconds.observe({ route, status: String(status) }, reply.elapsedTime / 1000);
+    metrics.requestSeconds.observe(reply.elapsedTime / 1000, route, String(status));
     endSpan(request, status);
   };
   // No onResponse comes where the socket closes first. Heard of the socket, because an answer that waits behind others

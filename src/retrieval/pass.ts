@@ -43,6 +43,6 @@ export function observeAnswer(
   timer: StageTimer | undefined,
   degraded: readonly Degradation[] = [],
 ): void {
-  timer?.each((stage, ms) => metrics.stageSeconds.observe({ stage }, ms / 1000));
+  timer?.each((stage, ms) => metrics.stageSeconds.observe(ms / 1000, stage));
   for (const reason of degraded) metrics.degraded.inc({ reason });
 }

@@ -43,7 +43,7 @@ export async function searchItems(
     'searching',
   );
   timer.mark('search');
-  metrics.searches.searchSeconds.observe({ path: hits.path }, (performance.now() - started) / 1000);
+  metrics.searches.searchSeconds.observe((performance.now() - started) / 1000, hits.path);
   return hits;
 }
 

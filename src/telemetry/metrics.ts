@@ -4,6 +4,7 @@ import { TrafficMetrics } from './traffic-metrics.js';
 import { observeEventLoop } from './event-loop.js';
 import { OverloadMetrics } from './overload-metrics.js';
 import { SearchMetrics } from './search-metrics.js';
+import { TallyHistogram } from './tally-histogram.js';
 
 /** From 50 µs to 1 s: a search takes tenths of a millisecond, a re-rank tens of milliseconds. */
 const SECONDS = [0.00005, 0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1];
@@ -13,17 +14,17 @@ export class Metrics {
   readonly overload = new OverloadMetrics(this.registry);
   readonly searches = new SearchMetrics(this.registry);
 
-  readonly requestSeconds = new Histogram({
+  readonly requestSeconds = new TallyHistogram({
     name: 'belfry_request_seconds',
     help: 'Time from the parsed request to the answer, by route and status.',
-    labelNames: ['route', 'status'] as const,
+    labelNames: ['route', 'status'],
     buckets: SECONDS,
     registers: [this.registry],
   });
-  readonly stageSeconds = new Histogram({
+  readonly stageSeconds = new TallyHistogram({
     name: 'belfry_stage_seconds',
     help: 'Time of one stage of a request: query, features, tower, filter, search, rerank, arrange.',
-    labelNames: ['stage'] as const,
+    labelNames: ['stage'],
     buckets: SECONDS,
     registers: [this.registry],
   });

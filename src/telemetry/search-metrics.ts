@@ -1,6 +1,7 @@
 /** Metrics of searches: which way they went, what waited, how near to exact they were. Part of Metrics. */
 import { Counter, Gauge, Histogram, type Registry } from 'prom-client';
 import { onBatch } from './batches.js';
+import { TallyHistogram } from './tally-histogram.js';
 
 const SECONDS = [0.00005, 0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1];
 const SIZES = [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 4096, 16_384];
@@ -29,10 +30,10 @@ export class SearchMetrics {
 
   constructor(registry: Registry) {
     const registers = [registry];
-    this.searchSeconds = new Histogram({
+    this.searchSeconds = new TallyHistogram({
       name: 'belfry_search_seconds',
       help: 'Time of one search with its waiting, by the way it went: scan, list, probe, walk, filtered walk, filtered probe.',
-      labelNames: ['path'] as const,
+      labelNames: ['path'],
       buckets: SECONDS,
       registers,
     });

@@ -3,6 +3,7 @@ import { BelfryError } from '../errors.js';
 import type { Features, FeatureValue, TensorData, TensorValues } from '../types.js';
 import { type CandidateWriter, isWritable, repeatedRow, writeAbsent } from './candidate-rows.js';
 import { type FeatureColumn, valueAt } from './feature-column.js';
+import { FeedMemory } from './feed-memory.js';
 import { type ColumnEncoder, checkFeature, encodeStrings, encodeValue, type Slot } from './feature-slot.js';
 import { type BindableDtype, toTensorValues } from './tensor-writer.js';
 
@@ -105,11 +106,12 @@ export class BoundInputs {
     }
   }
 
-  fill(batch: BindingBatch): Record<string, TensorData> {
+  /** Large tensors lie in `memory`, as far as there is room. */
+  fill(batch: BindingBatch, memory = new FeedMemory()): Record<string, TensorData> {
     const feeds: Record<string, TensorData> = {};
     const starts = new Map<string, number[]>();
     for (const input of this.inputs) {
-      if (input.kind === 'dense') feeds[input.name] = this.#dense(input, batch);
+      if (input.kind === 'dense') feeds[input.name] = this.#dense(input, batch, memory);
       else if (input.kind === 'bag') feeds[input.name] = this.#bag(input, batch, starts);
     }
     for (const input of this.inputs) {
@@ -124,7 +126,7 @@ export class BoundInputs {
     return feeds;
   }
 
-  #dense(input: BoundInput, given: BindingBatch): TensorData {
+  #dense(input: BoundInput, given: BindingBatch, memory: FeedMemory): TensorData {
     const batch = input.isBroadcast ? { ...given, rows: 1 } : given;
     const count = batch.rows * input.width;
     const dims = input.rank === 1 ? [batch.rows] : [batch.rows, input.width];
@@ -136,7 +138,7 @@ export class BoundInputs {
       return { dtype: 'float32', dims, data: data as Float32Array };
     }
     if (isOfOneUser(batch) && input.slots.every((slot) => canRepeat(slot, input.dtype)))
-      return { dtype: input.dtype, dims, data: this.#repeated(input, batch) };
+      return { dtype: input.dtype, dims, data: this.#repeated(input, batch, memory) };
     if (this.#scratch.length < count) this.#scratch = new Float64Array(count);
     for (const slot of input.slots) this.#write(slot, batch, this.#scratch, input.width, slot.column);
     return { dtype: input.dtype, dims, data: toTensorValues(numeric(input), this.#scratch, count) };
@@ -162,7 +164,7 @@ export class BoundInputs {
   }
 
   /** One row for all candidates, then what each of them has. */
-  #repeated(input: BoundInput, batch: BindingBatch): TensorValues {
+  #repeated(input: BoundInput, batch: BindingBatch, memory: FeedMemory): TensorValues {
     const { slots, width } = input;
     if (this.#scratch.length < width) this.#scratch = new Float64Array(width);
     for (const bound of slots) {
@@ -170,7 +172,8 @@ export class BoundInputs {
       else if (isPerCandidate(bound)) this.#scratch.fill(0, bound.column, bound.column + bound.slot.width);
       else this.#write(bound, { ...batch, rows: 1 }, this.#scratch, width, bound.column);
     }
-    const { cells, values, step } = repeatedRow(toTensorValues(numeric(input), this.#scratch, width), batch.rows);
+    const row = toTensorValues(numeric(input), this.#scratch, width);
+    const { cells, values, step } = repeatedRow(row, batch.rows, memory);
     for (const { writer, source, side, column, slot } of slots) {
       const [stride, at] = [width * step, column * step];
       if (writer !== null) writer(this.#rowsOf('item', batch), cells, stride, at, step);

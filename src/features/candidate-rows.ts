@@ -5,6 +5,7 @@
  */
 import type { TensorValues } from '../types.js';
 import type { FeatureColumn } from './feature-column.js';
+import type { FeedMemory } from './feed-memory.js';
 import type { Slot } from './feature-slot.js';
 import type { BindableDtype } from './tensor-writer.js';
 
@@ -86,13 +87,20 @@ export function isWritable(dtype: BindableDtype): boolean {
 }
 
 /** `rows` copies of the row, by doubling: few large moves. */
-export function repeatedRow(row: TensorValues, rows: number): { cells: Cells; values: TensorValues; step: number } {
+export function repeatedRow(
+  row: TensorValues,
+  rows: number,
+  memory: FeedMemory,
+): { cells: Cells; values: TensorValues; step: number } {
   const isLong = row instanceof BigInt64Array;
   const template = (isLong ? new Int32Array(row.buffer) : row) as Cells;
-  const Values = template.constructor as new (length: number) => Cells;
-  const cells = new Values(template.length * rows);
+  const cells = memory.take(template.constructor as Float32ArrayConstructor, template.length * rows) as Cells;
   cells.set(template as never, 0);
   for (let filled = template.length; filled > 0 && filled < cells.length; filled *= 2)
     cells.copyWithin(filled, 0, Math.min(filled, cells.length - filled));
-  return { cells, values: isLong ? new BigInt64Array(cells.buffer) : cells, step: isLong ? 2 : 1 };
+  return { cells, values: isLong ? longs(cells) : cells, step: isLong ? 2 : 1 };
+}
+
+function longs({ buffer, byteOffset, byteLength }: Cells): BigInt64Array {
+  return new BigInt64Array(buffer, byteOffset, byteLength / 8);
 }

@@ -15,6 +15,7 @@ import { fileURLToPath } from 'node:url';
 import { BelfryError } from '../errors.js';
 import { Breaker } from '../resilience/breaker.js';
 import type { TensorData, TensorSpec } from '../types.js';
+import { buffersOf } from './buffers.js';
 import { ModelWorkers } from './model-workers.js';
 import { loadOnnx } from './onnx-file.js';
 import { modelInvalid, type OnnxModelFile, readOnnx, specOf } from './onnx-graph.js';
@@ -40,6 +41,8 @@ export interface OnnxRun {
   /** From the call to the first instruction in the worker. */
   readonly queueMs: number;
   readonly runMs: number;
+  /** The buffers of feeds that were handed over, for other feeds. */
+  readonly returned: readonly ArrayBuffer[];
 }
 
 export interface RunOptions {
@@ -130,7 +133,7 @@ export class OnnxModel {
         });
       }
       const waiting: Waiting = {
-        task: { feeds, fetches: options.fetches ?? null },
+        task: { feeds, fetches: options.fetches ?? null, isMoved: options.remake !== undefined },
         remake: options.remake,
         signal: options.signal,
         sentNs: process.hrtime.bigint(),
@@ -211,7 +214,7 @@ export class OnnxModel {
     if ('failure' in reply) throw new BelfryError('BELFRY_MODEL_FAILED', `model ${this.name}: ${reply.failure}`);
     const timing = { queueMs: Number(reply.startedNs - sentNs) / 1e6, runMs: reply.runMs };
     this.#onRun?.(timing);
-    return { outputs: reply.outputs, ...timing };
+    return { outputs: reply.outputs, ...timing, returned: reply.returned };
   }
 
   /**
@@ -228,12 +231,6 @@ export class OnnxModel {
       return (await send(remake === undefined ? task : { ...task, feeds: remake() })) as RunReply;
     }
   }
-}
-
-/** Each once: two tensors may share one. */
-function buffersOf(feeds: RunTask['feeds']): ArrayBuffer[] {
-  const views = Object.values(feeds).map(({ data }) => data);
-  return [...new Set(views.flatMap((data) => (ArrayBuffer.isView(data) ? [data.buffer as ArrayBuffer] : [])))];
 }
 
 async function loadIn(pool: ModelWorkers): Promise<LoadReply> {

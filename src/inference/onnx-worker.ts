@@ -7,6 +7,7 @@ import { workerData } from 'node:worker_threads';
 import { InferenceSession, Tensor } from 'onnxruntime-node';
 import { move, transferableSymbol, valueSymbol } from 'piscina';
 import type { TensorData, TensorDtype } from '../types.js';
+import { buffersOf } from './buffers.js';
 
 export interface WorkerSetup {
   readonly source: string | Uint8Array;
@@ -16,6 +17,8 @@ export interface WorkerSetup {
 export interface RunTask {
   readonly feeds: Readonly<Record<string, TensorData>>;
   readonly fetches: readonly string[] | null;
+  /** The feeds were handed over: their buffers go back with the reply. */
+  readonly isMoved: boolean;
 }
 
 /** Failures of the model are values, so that a rejected task can only mean that the worker itself died. */
@@ -23,7 +26,12 @@ export type LoadReply =
   { readonly inputs: readonly string[]; readonly outputs: readonly string[] } | { readonly failure: string };
 
 export type RunReply =
-  | { readonly outputs: Readonly<Record<string, TensorData>>; readonly startedNs: bigint; readonly runMs: number }
+  | {
+      readonly outputs: Readonly<Record<string, TensorData>>;
+      readonly startedNs: bigint;
+      readonly runMs: number;
+      readonly returned: readonly ArrayBuffer[];
+    }
   | { readonly failure: string };
 
 let session: Promise<InferenceSession> | undefined;
@@ -65,14 +73,13 @@ export async function runModel(task: RunTask): Promise<RunReply> {
     }
     const results = task.fetches === null ? await model.run(feeds) : await model.run(feeds, [...task.fetches]);
     const outputs: Record<string, TensorData> = {};
-    const buffers: ArrayBuffer[] = [];
     for (const [name, tensor] of Object.entries(results)) {
       const data = tensor.data as TensorData['data'];
       outputs[name] = { dtype: tensor.type as TensorDtype, dims: tensor.dims, data };
-      if (ArrayBuffer.isView(data)) buffers.push(data.buffer as ArrayBuffer);
     }
     const runMs = Number(process.hrtime.bigint() - startedNs) / 1e6;
-    return movedReply({ outputs, startedNs, runMs }, buffers);
+    const returned = task.isMoved ? buffersOf(task.feeds) : [];
+    return movedReply({ outputs, startedNs, runMs, returned }, [...buffersOf(outputs), ...returned]);
   } catch (error) {
     return { failure: messageOf(error) };
   }

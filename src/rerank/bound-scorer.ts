@@ -5,6 +5,7 @@
  */
 import { BelfryError } from '../errors.js';
 import { checkKnownFeatures, type BoundInputs } from '../features/bound-inputs.js';
+import { FeedBuffers } from '../features/feed-memory.js';
 import type { TensorData } from '../types.js';
 import { candidateFeeds, type Piece } from './candidate-feeds.js';
 import {
@@ -21,6 +22,8 @@ export interface ModelRun {
   readonly outputs: Readonly<Record<string, TensorData>>;
   readonly queueMs: number;
   readonly runMs: number;
+  /** Of the feeds that were handed over. */
+  readonly returned?: readonly ArrayBuffer[];
 }
 
 export interface BoundScorerOptions {
@@ -53,6 +56,7 @@ export class BoundScorer implements Reranker {
   readonly needs: RerankerNeeds;
   readonly rowsMax: number;
   readonly #options: BoundScorerOptions;
+  readonly #buffers = new FeedBuffers();
 
   constructor(options: BoundScorerOptions) {
     const { name, version, bound, rowsMax } = options;
@@ -103,7 +107,16 @@ export class BoundScorer implements Reranker {
   /** The tensors of a piece of the candidates; all of them without one. */
   feedsOf(request: RerankRequest, candidates: RerankCandidates, piece?: Piece): Record<string, TensorData> {
     const rows = candidates.rows.length;
-    return candidateFeeds(this.#options.bound, request, candidates, piece ?? { start: 0, end: rows, rows });
+    const memory = this.#buffers.take();
+    const feeds = candidateFeeds(
+      this.#options.bound,
+      request,
+      candidates,
+      piece ?? { start: 0, end: rows, rows },
+      memory,
+    );
+    this.#buffers.taken(memory);
+    return feeds;
   }
 
   /** A first run warms the model and finds wrong shapes at load. Two rows, so that a score per row is told from one for all. */
@@ -129,11 +142,13 @@ export class BoundScorer implements Reranker {
       queueMs,
       runMs,
       outputs: tensors,
+      returned = [],
     } = await run(feeds, {
       fetches: outputs.names,
       remake,
       ...(signal === undefined ? {} : { signal }),
     });
+    this.#buffers.giveBack(returned);
     return { scores: outputs.scoresOf(tensors, rows), queueMs, runMs };
   }
 

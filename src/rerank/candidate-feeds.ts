@@ -1,5 +1,6 @@
 /** The tensors of one request: features of its user, of each candidate and of the context, as a binding lays them out. */
 import type { BoundInputs } from '../features/bound-inputs.js';
+import { FeedMemory } from '../features/feed-memory.js';
 import type { Features, TensorData } from '../types.js';
 import type { RerankCandidates, RerankRequest } from './reranker.js';
 
@@ -16,6 +17,7 @@ export function candidateFeeds(
   request: RerankRequest,
   candidates: RerankCandidates,
   piece: Piece,
+  memory = new FeedMemory(),
 ): Record<string, TensorData> {
   const { start, end, rows } = piece;
   const { embeddings, features } = candidates;
@@ -29,9 +31,10 @@ export function candidateFeeds(
     ranks[at - start] = at + 1;
   }
   // A copy: tensors are handed over to a worker, and the caller keeps its own.
-  const vectors = embeddings === undefined ? undefined : new Float32Array(rows * dims);
+  const vectors = embeddings === undefined ? undefined : memory.take(Float32Array, rows * dims);
   vectors?.set(embeddings!.subarray(start * dims, end * dims));
-  return bound.fill({
+  vectors?.fill(0, (end - start) * dims);
+  const batch = {
     rows,
     user: userFeatures(bound, request),
     context: request.context ?? {},
@@ -41,7 +44,8 @@ export function candidateFeeds(
     retrievalRanks: ranks,
     ...(request.userEmbedding === undefined ? {} : { userEmbedding: request.userEmbedding }),
     ...(vectors === undefined ? {} : { itemEmbeddings: vectors }),
-  });
+  };
+  return bound.fill(batch, memory);
 }
 
 /** A known user's id is a feature for models that embed it. */

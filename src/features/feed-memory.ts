@@ -1,0 +1,48 @@
+/**
+ * The memory of the tensors of one model run: one buffer, which is handed over to the thread that runs the model, comes back with its
+ * answer and is used again. New buffers for each run are garbage that the collector is called for, and far from the cache.
+ */
+type Values = Float32Array | Float64Array | Int32Array;
+
+export class FeedMemory {
+  #wanted = 0;
+
+  constructor(readonly buffer: ArrayBuffer = new ArrayBuffer(0)) {}
+
+  /** Bytes that were asked for. */
+  get wanted(): number {
+    return this.#wanted;
+  }
+
+  /** Of any content; of its own where there is no room left. */
+  take<T extends Values>(Type: new (buffer: ArrayBuffer, offset: number, length: number) => T, length: number): T {
+    const start = this.#wanted;
+    const bytes = length * (Type as unknown as { readonly BYTES_PER_ELEMENT: number }).BYTES_PER_ELEMENT;
+    this.#wanted += Math.ceil(bytes / 8) * 8;
+    const isThere = start + bytes <= this.buffer.byteLength;
+    return isThere ? new Type(this.buffer, start, length) : new Type(new ArrayBuffer(bytes), 0, length);
+  }
+}
+
+/** Buffers that wait for the next run. */
+export class FeedBuffers {
+  readonly #spare: ArrayBuffer[] = [];
+  #bytes = 0;
+
+  constructor(private readonly most = 16) {}
+
+  /** For the feeds of one run. */
+  take(): FeedMemory {
+    return new FeedMemory(this.#spare.pop() ?? new ArrayBuffer(this.#bytes));
+  }
+
+  /** How much the feeds took, once they are made. */
+  taken({ wanted }: FeedMemory): void {
+    this.#bytes = Math.max(this.#bytes, wanted);
+  }
+
+  giveBack(buffers: readonly ArrayBuffer[]): void {
+    for (const buffer of buffers)
+      if (buffer.byteLength >= this.#bytes && this.#spare.length < this.most) this.#spare.push(buffer);
+  }
+}

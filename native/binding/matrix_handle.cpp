@@ -70,7 +70,13 @@ Napi::Value MatrixHandle::read_rows(const Napi::CallbackInfo& call) {
                                std::to_string(rows.Data()[i]));
       }
     }
-    Napi::Float32Array values = Napi::Float32Array::New(call.Env(), count * matrix.dims());
+    const bool is_given = call.Length() > 1 && !call[1].IsUndefined();
+    Napi::Float32Array values =
+        is_given ? read_f32_array(call[1], "into") : Napi::Float32Array::New(call.Env(), count * matrix.dims());
+    if (values.ElementLength() != count * matrix.dims()) {
+      throw invalid_argument("into", std::to_string(count * matrix.dims()) + " values",
+                             std::to_string(values.ElementLength()));
+    }
     for (size_t i = 0; i < count; ++i) matrix.read_row(rows.Data()[i], values.Data() + i * matrix.dims());
     return values;
   });

@@ -69,9 +69,10 @@ export interface NativeMatrix {
   readonly dims: number;
   /**
    * Copies rows out as f32, row-major. On the JS thread, so at most 16,384 rows and 2,097,152 values (8 MiB) a call; the
-   * values come from a mapped file, and pages that are not in memory yet are read from disk.
+   * values come from a mapped file, and pages that are not in memory yet are read from disk. `into`, of rows x dims values,
+   * is filled and returned.
    */
-  readRows(rows: Uint32Array): Float32Array;
+  readRows(rows: Uint32Array, into?: Float32Array): Float32Array;
   close(): void;
 }
 

@@ -10,13 +10,18 @@ export function rowsPerCall(dims: number): number {
   return Math.min(CALL_ROWS, Math.floor(CALL_VALUES / dims));
 }
 
-/** Row-major f32 values of any number of rows; the event loop turns between the calls. */
-export async function readRows(matrix: NativeMatrix, rows: Uint32Array): Promise<Float32Array> {
-  const step = rowsPerCall(matrix.dims);
-  if (rows.length <= step) return matrix.readRows(rows);
-  const values = new Float32Array(rows.length * matrix.dims);
+/** Row-major f32 values of any number of rows, in `values`; the event loop turns between the calls. */
+export async function readRows(
+  matrix: NativeMatrix,
+  rows: Uint32Array,
+  values: Float32Array = new Float32Array(rows.length * matrix.dims),
+): Promise<Float32Array> {
+  const { dims } = matrix;
+  const step = rowsPerCall(dims);
+  if (rows.length <= step) return matrix.readRows(rows, values);
   for (let start = 0; start < rows.length; start += step) {
-    values.set(matrix.readRows(rows.subarray(start, start + step)), start * matrix.dims);
+    const some = rows.subarray(start, start + step);
+    matrix.readRows(some, values.subarray(start * dims, (start + some.length) * dims));
     await setImmediate();
   }
   return values;

@@ -41,6 +41,12 @@ export class FeedBuffers {
     this.#bytes = Math.max(this.#bytes, wanted);
   }
 
+  /** Feeds that stayed here and are of no use any more. */
+  done(memory: FeedMemory): void {
+    this.taken(memory);
+    this.giveBack([memory.buffer]);
+  }
+
   giveBack(buffers: readonly ArrayBuffer[]): void {
     for (const buffer of buffers)
       if (buffer.byteLength >= this.#bytes && this.#spare.length < this.most) this.#spare.push(buffer);

@@ -1,5 +1,6 @@
 /** Re-ranking as a step of a request: which reranker, with how much time, and what its scores mean for the order. */
 import { asBelfryError, BelfryError } from '../errors.js';
+import { FeedBuffers } from '../features/feed-memory.js';
 import { checkContext } from '../rerank/bound-scorer.js';
 import type { Reranker, RerankScores } from '../rerank/reranker.js';
 import type { Degradation, Features } from '../types.js';
@@ -139,6 +140,9 @@ export class Reranking {
   }
 }
 
+/** Vectors of candidates are needed until they are scored. */
+const vectorBuffers = new FeedBuffers();
+
 /** The scores of hits, in their order. Errors: those of the reranker. */
 export async function scoreHits(
   reranker: Reranker,
@@ -151,7 +155,9 @@ export async function scoreHits(
     ...(query.userId === undefined ? {} : { userId: query.userId }),
   };
   reranker.checkRequest(asked);
-  return reranker.score(
+  const memory = reranker.needs.itemEmbedding ? vectorBuffers.take() : undefined;
+  const vectors = memory?.take(Float32Array, hits.rows.length * view.generation.items.dims);
+  const scored = await reranker.score(
     { ...asked, userEmbedding: query.vector },
     {
       ...view.tableRows(hits.rows),
@@ -160,10 +166,13 @@ export async function scoreHits(
         return Array.from(hits.rows, (row) => view.idOf(row));
       },
       scores: hits.scores,
-      ...(reranker.needs.itemEmbedding ? { embeddings: await view.readVectors(hits.rows) } : {}),
+      ...(vectors === undefined ? {} : { embeddings: await view.readVectors(hits.rows, vectors) }),
     },
     signal,
   );
+  // Not of one that failed: whoever abandoned it may still read them.
+  if (memory !== undefined) vectorBuffers.done(memory);
+  return scored;
 }
 
 /** Best score first; equal scores, and those that are not finite (all of them last), keep retrieval order. */

@@ -119,12 +119,12 @@ export class ItemView {
     };
   }
 
-  /** Row-major f32 values. */
-  async readVectors(rows: Uint32Array): Promise<Float32Array> {
+  /** Row-major f32 values, in `into` where it is given. */
+  async readVectors(rows: Uint32Array, into?: Float32Array): Promise<Float32Array> {
     const { items } = this.generation;
-    if (rows.every((row) => row < this.baseRows)) return readRows(items, rows);
+    if (rows.every((row) => row < this.baseRows)) return readRows(items, rows, into);
     const stored = rows.map((row) => (row < this.baseRows ? row : 0));
-    const values = await readRows(items, stored);
+    const values = await readRows(items, stored, into);
     for (const [at, row] of rows.entries())
       if (row >= this.baseRows) values.set(this.changed(row).embedding, at * items.dims);
     return values;

@@ -263,6 +263,12 @@ describe('arguments are read by name and refused with field, expectation and val
     expect(await errorOf(() => matrix.readRows(Uint32Array.of(3, 500)))).toBe(
       'BELFRY_INVALID_ARGUMENT rows: expected row numbers below 500, received 500',
     );
+    const into = new Float32Array(2 * 32);
+    expect(matrix.readRows(Uint32Array.of(3, 4), into)).toBe(into);
+    expect(into).toEqual(matrix.readRows(Uint32Array.of(3, 4)));
+    expect(await errorOf(() => matrix.readRows(Uint32Array.of(3), into))).toBe(
+      'BELFRY_INVALID_ARGUMENT into: expected 32 values, received 64',
+    );
     const builder = await addon.createMatrix({ rows: 2, dims: 3 });
     expect(await errorOf(() => builder.append(new Float32Array(7)))).toBe(
       'BELFRY_INVALID_ARGUMENT values: expected at most 6 more values, received 7',

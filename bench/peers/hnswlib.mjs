@@ -40,7 +40,9 @@ function addRows(index, items, dims) {
 
 // What follows is the exact bench's: one graph by its own name, and the smallest `ef` that reaches a recall.
 /** Where the search for the ef of a recall looks; for Belfry too, where the two are compared. */
-export const EF_SWEEP = [10, 12, 15, 20, 25, 30, 40, 50, 60, 80, 100, 110, 120, 130, 140, 150, 200, 300, 400, 600, 800];
+export const EF_SWEEP = [
+  10, 12, 14, 16, 18, 20, 22, 25, 28, 30, 35, 40, 50, 60, 80, 100, 110, 120, 130, 140, 150, 200, 300, 400, 600, 800,
+];
 
 /** Undefined when it is not built: `npm run setup:peers` does that. */
 export function loadHnswlib() {

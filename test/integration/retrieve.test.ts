@@ -47,7 +47,7 @@ describe('GET /models', () => {
         runs: 'in process',
         state: 'closed',
         share: 1,
-        bytes: 777887,
+        bytes: 778459,
         latency_ms: latency,
       },
       {

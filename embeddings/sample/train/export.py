@@ -163,16 +163,17 @@ def export_dlrm(trained, sizes, user_width, path):
     """In the form that serves; its scores must be those of the model as it was trained."""
     torch.manual_seed(0)
 
-    def indices(*shape):
+    def random_indices(*shape):
         return torch.randint(0, min(sizes.values()) + 1, shape)
 
-    dense, sparse = 30 * torch.rand(DEPTH, len(features.DENSE)), indices(DEPTH, 2 * user_width)
+    dense, sparse = 30 * torch.rand(DEPTH, len(features.DENSE)), random_indices(DEPTH, 2 * user_width)
     sparse[:, :user_width] = sparse[0, :user_width]
-    history, user_vector, item_vectors = indices(1, features.HISTORY_WIDTH), torch.randn(1, DIMS), torch.randn(DEPTH, DIMS)
-    lists = indices(DEPTH, features.RELATES_TO_WIDTH), indices(DEPTH, features.GOES_WITH_WIDTH)
+    history, user_vector, item_vectors = random_indices(1, features.HISTORY_WIDTH), torch.randn(1, DIMS), torch.randn(DEPTH, DIMS)
+    lists = random_indices(DEPTH, features.RELATES_TO_WIDTH), random_indices(DEPTH, features.GOES_WITH_WIDTH)
     with torch.no_grad():
         wanted = trained(dense, sparse, history.expand(DEPTH, -1), *lists, user_vector.expand(DEPTH, -1), item_vectors).numpy()
-    example = (dense, sparse[:1, :user_width], sparse[:, user_width:], history, *lists, user_vector, item_vectors)
+    whole = (sparse[:1, :user_width], sparse[:, user_width:], history, *lists)
+    example = (dense, *(indices.int() for indices in whole), user_vector, item_vectors)
     save_onnx(DlrmOfOneUser(trained), example, INPUTS, ("score",), path, ONE_ROW)
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     found, = session.run(["score"], {name: value.numpy() for name, value in zip(INPUTS, example)})

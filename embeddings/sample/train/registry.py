@@ -36,12 +36,13 @@ def reranker_inputs(one_user):
     """For a graph that takes the user as one row (serving.py), or as a row beside each candidate."""
     dense = ["          - { source: %s, missing: 0 }\n" % source for source in DENSE]
     user, item = [entry("user", column) for column in SPARSE_USER], [entry("item", column) for column in SPARSE_ITEM]
-    attributes = (packed("user", "int64", user, one_row=True) + packed("item", "int64", item)
-                  if one_user else packed("sparse", "int64", user + item))
+    index = "int32" if one_user else "int64"
+    attributes = (packed("user", index, user, one_row=True) + packed("item", index, item)
+                  if one_user else packed("sparse", index, user + item))
     return (packed("dense", "float32", dense) + attributes
-            + packed("history", "int64", [entry("user", HISTORY[0])], one_user)
-            + packed("relates_to", "int64", [entry("item", RELATES_TO[0])])
-            + packed("goes_with", "int64", [entry("item", GOES_WITH[0])])
+            + packed("history", index, [entry("user", HISTORY[0])], one_user)
+            + packed("relates_to", index, [entry("item", RELATES_TO[0])])
+            + packed("goes_with", index, [entry("item", GOES_WITH[0])])
             + single("user_embedding", "float32", "user_embedding", one_user)
             + single("item_embedding", "float32", "item_embedding"))
 

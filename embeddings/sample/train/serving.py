@@ -4,16 +4,17 @@ of the work.
 Training scores pairs of many users, service scores many candidates of one. So the user is one row beside N candidates:
 
     dense           [N, 5]    retrieval score and rank, popularity, sizes                        float32
-    user            [1, 28]   indices of the attributes of the user                              int64
-    item            [N, 28]   and of the candidates                                              int64
-    history         [1, 48]   items that the user is known to relate to                          int64
-    relates_to      [N, 24]   items that the candidate itself relates to                         int64
-    goes_with       [N, 20]   items that speak for the candidate, strongest first                int64
+    user            [1, 28]   indices of the attributes of the user                              int32
+    item            [N, 28]   and of the candidates                                              int32
+    history         [1, 48]   items that the user is known to relate to                          int32
+    relates_to      [N, 24]   items that the candidate itself relates to                         int32
+    goes_with       [N, 20]   items that speak for the candidate, strongest first                int32
     user_embedding  [1, 64]   and item_embedding [N, 64], from the two towers                    float32
 
 - What is of the user alone is worked out once: eight of the seventeen vectors, and their dot products.
 - Matching is a look-up: the user's list is scattered into a table of zeros, which the candidates' lists read. To compare
   every entry with every entry was half of all the time.
+- Indices are int32: half of what is gathered and read for a request.
 - Tables are made floats before the look-up and not after it. ONNX Runtime does that once, when it loads the model.
 """
 
@@ -113,7 +114,7 @@ class DlrmOfOneUser(nn.Module):
 
         def members(row):
             """[indices, 1]: 1 where the user's list has the index; never for padding."""
-            return self.nothing.scatter(0, row[0], (row[0] != 0).to(torch.int8)).unsqueeze(1)
+            return self.nothing.scatter(0, row[0].long(), (row[0] != 0).to(torch.int8)).unsqueeze(1)
 
         def shared(lists, of_user):
             """For each entry: 1 when the user's list holds it too."""

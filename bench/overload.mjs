@@ -2,6 +2,7 @@
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { measuresOf, windowsBetween } from '../dist/bench/load/measures.js';
 import { mergeWindows, percentileMs } from '../dist/bench/load/recording.js';
@@ -84,7 +85,8 @@ async function overload(name) {
     for (const factor of times) {
       const rate = Math.round(peak.goodput * factor);
       const open = { kind: 'open', segments: [{ rate, seconds }], arrivals: 'poisson', pace: 'timer' };
-      const step = { times: factor, rate, ...(await run(target, mix, open)), resident_mb: memoryOf(server.pid) };
+      const bare = await bareHttp(mix, open);
+      const step = { times: factor, rate, ...(await run(target, mix, open)), resident_mb: memoryOf(server.pid), bare };
       say(`${name}: ${factor}x: ${JSON.stringify(step)}`);
       steps.push(step);
       check(`${name} ${factor}x: goodput, share of peak`, step.goodput / peak.goodput, 'at least', TARGETS.goodShare);
@@ -97,6 +99,22 @@ async function overload(name) {
     const after = await run(target, mix, { kind: 'closed', clients: 1, seconds: 2 });
     check(`${name}: degraded answers after it`, after.degraded / after.ok, 'at most', 0.01);
     return { load: name, clients, peak, resident_mb: memory, steps, after };
+  } finally {
+    await target.close();
+    await server.stop();
+  }
+}
+
+/** The same load on node:http that does nothing: what it cannot do is beyond this machine and this generator. */
+async function bareHttp(mix, open) {
+  const server = await Server.start('bare', [fileURLToPath(new URL('./overload/bare-server.mjs', import.meta.url))]);
+  const target = Target.at(server.address, 5000);
+  try {
+    const before = server.cpuSeconds();
+    const started = performance.now();
+    const { goodput, p50_ms, p99_ms, generator } = await run(target, mix, open);
+    const cores = ((server.cpuSeconds() - before) * 1000) / (performance.now() - started);
+    return { goodput, p50_ms, p99_ms, cores, generator };
   } finally {
     await target.close();
     await server.stop();

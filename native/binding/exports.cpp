@@ -10,6 +10,7 @@
 #include "binding/handles.hpp"
 #include "binding/promise_worker.hpp"
 #include "core/allocator.hpp"
+#include "core/socket_age.hpp"
 #include "core/thread_pool.hpp"
 #include "kernels/cpu.hpp"
 #include "storage/file.hpp"
@@ -219,6 +220,13 @@ Napi::Value lock_file(const Napi::CallbackInfo& call) {
   });
 }
 
+Napi::Value socket_age_of(const Napi::CallbackInfo& call) {
+  return guarded(call.Env(), [&]() -> Napi::Value {
+    const auto descriptor = static_cast<int>(read_integer(call[0], "descriptor", 0, std::numeric_limits<int>::max()));
+    return Napi::Number::New(call.Env(), socket_age_ms(descriptor));
+  });
+}
+
 Napi::Value limit_kept_memory_of(const Napi::CallbackInfo& call) {
   return Napi::Boolean::New(call.Env(), limit_kept_memory());
 }
@@ -290,6 +298,7 @@ Napi::Object define_exports(Napi::Env env, Napi::Object exports) {
   exports.Set("lockFile", Napi::Function::New<lock_file>(env, "lockFile"));
   exports.Set("prepareGraph", Napi::Function::New<prepare_graph>(env, "prepareGraph"));
   exports.Set("graphMemory", Napi::Function::New<graph_memory>(env, "graphMemory"));
+  exports.Set("socketAge", Napi::Function::New<socket_age_of>(env, "socketAge"));
   exports.Set("limitKeptMemory", Napi::Function::New<limit_kept_memory_of>(env, "limitKeptMemory"));
   exports.Set("setErrorFactory", Napi::Function::New<set_error_factory>(env, "setErrorFactory"));
   return exports;

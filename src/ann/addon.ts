@@ -373,6 +373,11 @@ export interface NativeAddon {
    */
   lockFile(descriptor: number, shared?: boolean): boolean;
   /**
+   * Milliseconds since bytes last came in on this TCP connection, read or not, by the kernel's ticks (4 ms are common); -1 where the
+   * system does not say (not Linux, not TCP). Costs about a microsecond.
+   */
+  socketAge(descriptor: number): number;
+  /**
    * For servers: large blocks that are freed go back to the system at once, in all of the process. Swaps otherwise leave
    * up to 64 MB in each of glibc's arenas. False where the allocator is another.
    */

@@ -1,45 +1,64 @@
 /**
- * Refuses requests that search while a turn of the event loop is longer than a share of their deadline: before they are
- * parsed, for a tenth of what an answer costs, so that the time goes into those that were read first.
+ * Refuses requests that search before they are parsed, for a tenth of what an answer costs: while a turn of the event loop is
+ * longer than a share of their deadline, so that the time goes into those that were read first; and while requests stand in their
+ * sockets, so that it goes into those that have just come.
  */
 import { randomUUID } from 'node:crypto';
 import type { IncomingMessage, ServerResponse } from 'node:http';
+import type { Socket } from 'node:net';
 import type { FastifyInstance } from 'fastify';
+import { loadAddon } from '../ann/addon.js';
 import { BelfryError } from '../errors.js';
-import { turnStart } from '../retrieval/loop-turn.js';
+import { loopTurn, type Turn } from '../retrieval/loop-turn.js';
 import type { Metrics } from '../telemetry/metrics.js';
+import { Backlog } from './backlog.js';
 import { envelope } from './errors.js';
 
 const SEARCHES = /^\/(retrieve|similar)/;
-/** The rest of the time is for the turns that a request still needs, and for those that are refused. */
+/** Of the deadline. The rest of the time is for the turns that a request still needs, and for those that are refused. */
 const TURN_SHARE = 0.25;
-/** A turn of fewer requests is long because the process did not get the processor; refusing the rest would not shorten it. */
+/** The same while requests stand in their sockets: what is refused sooner leaves those behind it a shorter wait. */
+const SHORT_TURN_SHARE = 0.05;
+const WAIT_SHARE = 0.12;
+/** A turn of fewer requests is long because the process did not get the processor, and refusing the rest would not shorten it. */
 const REQUESTS_LEAST = 16;
 
-export function shedEarly(app: FastifyInstance, timeoutMs: number, metrics: Metrics): void {
+/** Milliseconds that the request which is being read has waited in its socket; 0 where the system does not say. */
+function waitOf(socket: Socket): number {
+  const { fd = -1 } = (socket as { _handle?: { fd?: number } })._handle ?? {};
+  return fd < 0 ? 0 : Math.max(0, loadAddon().socketAge(fd));
+}
+
+/** `wait` is for tests. */
+export function shedEarly(app: FastifyInstance, timeoutMs: number, metrics: Metrics, wait = waitOf): void {
   const { server } = app;
   const [handle] = server.listeners('request') as ((request: IncomingMessage, reply: ServerResponse) => void)[];
-  const turnMax = TURN_SHARE * timeoutMs;
+  const backlog = new Backlog(timeoutMs);
   const error = new BelfryError('BELFRY_OVERLOADED', 'the service is overloaded; try again in a second');
   const errors = metrics.errors.labels({ code: error.code });
-  let turn = 0;
+  let turn: Turn | undefined;
   let count = 0;
+
+  const reasonToShed = ({ readAt, cameAt }: Turn, socket: Socket): 'turn' | 'backlog' | undefined => {
+    const now = performance.now();
+    if (count === 1) backlog.told(readAt - cameAt, now);
+    if (count <= REQUESTS_LEAST) return undefined;
+    const age = now - readAt;
+    if (!backlog.stands(now)) return age > TURN_SHARE * timeoutMs ? 'turn' : undefined;
+    return age > SHORT_TURN_SHARE * timeoutMs || wait(socket) > WAIT_SHARE * timeoutMs ? 'backlog' : undefined;
+  };
+
   server.removeAllListeners('request');
   server.on('request', (request: IncomingMessage, reply: ServerResponse) => {
-    const started = turnStart();
-    count = started === turn ? count + 1 : 1;
-    turn = started;
-    const isShed =
-      count > REQUESTS_LEAST &&
-      performance.now() - started > turnMax &&
-      request.method === 'POST' &&
-      SEARCHES.test(request.url ?? '');
-    if (!isShed) return handle!.call(server, request, reply);
+    const { socket, url = '' } = request;
+    const before = turn;
+    turn = loopTurn(() => wait(socket));
+    count = turn === before ? count + 1 : 1;
+    const isSearch = request.method === 'POST' && SEARCHES.test(url);
+    const reason = isSearch ? reasonToShed(turn, socket) : undefined;
+    if (reason === undefined) return handle!.call(server, request, reply);
     errors.inc();
-    metrics.overload.shed.inc({
-      priority: request.url!.startsWith('/retrieve/batch') ? 'batch' : 'online',
-      reason: 'turn',
-    });
+    metrics.overload.shed.inc({ priority: url.startsWith('/retrieve/batch') ? 'batch' : 'online', reason });
     const id = randomUUID();
     const body = JSON.stringify(envelope(error, id));
     reply.writeHead(error.statusCode, {

@@ -73,7 +73,7 @@ export async function open(task) {
         };
         return {
           one(q) {
-            const hits = index.searchSync({ ...options, queries: slice(q, 1) });
+            const hits = index.walk(slice(q, 1), k, options.ef, options.stop, options.stopRank, options.rescore);
             return hits && found(hits);
           },
           oneLater: async (q) => found(await index.search({ ...options, queries: slice(q, 1) })),

@@ -137,7 +137,7 @@ class IndexHandle : public Handle<IndexHandle, const ExactIndex> {
  private:
   Napi::Value info(const Napi::CallbackInfo& call);
   Napi::Value search(const Napi::CallbackInfo& call);
-  Napi::Value search_sync(const Napi::CallbackInfo& call);
+  Napi::Value walk(const Napi::CallbackInfo& call);
   Napi::Value score_rows(const Napi::CallbackInfo& call);
   Napi::Value unreachable(const Napi::CallbackInfo& call);
   Napi::Value close(const Napi::CallbackInfo& call);

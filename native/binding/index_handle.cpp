@@ -248,7 +248,7 @@ Napi::Function IndexHandle::define(Napi::Env env) {
   return DefineClass(
       env, kName,
       {InstanceAccessor<&IndexHandle::info>("info"), InstanceMethod<&IndexHandle::search>("search"),
-       InstanceMethod<&IndexHandle::search_sync>("searchSync"), InstanceMethod<&IndexHandle::score_rows>("scoreRows"),
+       InstanceMethod<&IndexHandle::walk>("walk"), InstanceMethod<&IndexHandle::score_rows>("scoreRows"),
        InstanceMethod<&IndexHandle::unreachable>("unreachable"), InstanceMethod<&IndexHandle::close>("close")});
 }
 
@@ -286,32 +286,40 @@ Napi::Value IndexHandle::unreachable(const Napi::CallbackInfo& call) {
   return promise(call.Env(), [&] { return std::make_shared<ReachWorker>(call.Env(), held()); });
 }
 
-Napi::Value IndexHandle::search_sync(const Napi::CallbackInfo& call) {
+// Arguments one by one, not an object of them: to look up a dozen properties takes as long as to score a hundred rows.
+Napi::Value IndexHandle::walk(const Napi::CallbackInfo& call) {
   return guarded(call.Env(), [&]() -> Napi::Value {
-    const std::shared_ptr<const ExactIndex> index = held();  // an option's getter may close the handle
-    SearchRequest request = read_request(read_object(call, 0, "options"), *index);
-    if (request.count != 1) {
-      throw invalid_argument("queries", "one query; use search for more", std::to_string(request.count));
+    const ExactIndex& index = *held();
+    const auto integer = [&](size_t at, const char* field, uint32_t min, uint32_t max, uint32_t otherwise) {
+      return call[at].IsUndefined() ? otherwise : static_cast<uint32_t>(read_integer(call[at], field, min, max));
+    };
+    SearchRequest request;
+    const Napi::Float32Array query = read_f32_array(call[0], "query");
+    if (query.ElementLength() != index.dims()) {
+      throw Error(codes::kDimsMismatch,
+                  "query: expected " + std::to_string(index.dims()) + " values (the dims of the index), received " +
+                      std::to_string(query.ElementLength()),
+                  "query");
     }
-    if (request.params.mode != SearchMode::kWalk) {
-      throw invalid_argument("mode", "\"walk\"; use search for the rest", "another mode");
-    }
-    if (request.params.ef > kSyncEfMax) {
-      throw invalid_argument("ef", "at most " + std::to_string(kSyncEfMax) + " (k without one); use search for more",
-                             std::to_string(request.params.ef));
-    }
-    if (request.filter != nullptr || !request.filter_bytes.empty()) {
-      throw invalid_argument("filter", "none; use search for filtered queries", "a filter");
-    }
+    request.queries.assign(query.Data(), query.Data() + query.ElementLength());
+    request.count = 1;
+    SearchParams& params = request.params;
+    params.mode = SearchMode::kWalk;
+    params.k = static_cast<uint32_t>(read_integer(call[1], "k", 1, kSyncEfMax));
+    params.ef = integer(2, "ef", params.k, kSyncEfMax, std::max(params.k, 64U));
+    params.stop = read_stop(call[3], params.stop);
+    params.stop_rank = integer(4, "stopRank", params.k, params.ef, params.k);
+    params.rescore = integer(5, "rescore", params.k, 10 * kKMax, std::max(3 * params.k, 30U));
+    if (!call[6].IsUndefined()) request.exclude = copy_rows(call[6], "exclude");
+    if (!call[7].IsUndefined()) request.visible = FilterHandle::unwrap_checked(call[7], "visible", index.rows());
     // More than that, and the millisecond is gone: on long rescoring, on sorting exclusions, on a scan of a tiny index.
-    const size_t excluded = request.exclude.size() + request.exclude_rows.size();
-    if (request.params.ef + excluded > kSyncEfMax || request.params.rescore > kSyncEfMax ||
-        request.params.rescore >= index->rows()) {
+    if (params.ef + request.exclude.size() > kSyncEfMax || params.rescore > kSyncEfMax ||
+        params.rescore >= index.rows()) {
       return call.Env().Undefined();
     }
-    request.params.fall_back = false;  // a scan may take longer than the JS thread may wait
+    params.fall_back = false;  // a scan may take longer than the JS thread may wait
     const auto started = std::chrono::steady_clock::now();
-    Hits hits = run_search(*index, request);
+    Hits hits = run_search(index, request);
     if (hits.fallbacks > 0) return call.Env().Undefined();
     const std::chrono::duration<double, std::milli> took = std::chrono::steady_clock::now() - started;
     return answer(call.Env(), std::move(hits), 0, took.count());

@@ -1,88 +1,17 @@
 /**
  * The native addon: the only loader of the `.node` file, and the true types of what crosses into C++.
- * Row numbers cross, never ids. Options cross as one object, read by name. Nothing here blocks the event loop for more
- * than 1 ms: what may take longer returns a promise and runs on the core's own thread pool.
+ * Row numbers cross, never ids. Options cross as one object, read by name (but for `walk`, which is too short for that).
+ * Nothing here blocks the event loop for more than 1 ms: what may take longer returns a promise and runs on the core's own
+ * thread pool.
  */
 import { createRequire } from 'node:module';
 import { fileURLToPath } from 'node:url';
 import { BelfryError, type ErrorCode } from '../errors.js';
 import type { Metric } from '../types.js';
+import type { GraphBuildOptions, GraphFile, NativeGraphBuild } from './addon-graph.js';
+import type { KernelName, NativeImport, NativeMatrix, NativeMatrixBuilder, NpyInfo } from './addon-matrix.js';
 
-/** Kernel sets, best first. Integer dot products are bit-equal on all of them. */
-export type KernelName = 'amx' | 'avx512vnni' | 'avxvnni' | 'avx2' | 'portable';
-
-export type NpyDtype = 'f2' | 'f4' | 'f8' | 'i1' | 'i2' | 'i4' | 'i8' | 'u1' | 'u2' | 'u4' | 'u8';
-
-export interface NpyInfo {
-  readonly path: string;
-  /** Format version, 1 to 3. */
-  readonly version: number;
-  readonly dtype: NpyDtype;
-  readonly bigEndian: boolean;
-  readonly fortranOrder: boolean;
-  readonly shape: readonly number[];
-  readonly dataOffset: number;
-  readonly fileBytes: number;
-}
-
-/** What a pass over all rows saw. Row lists hold the first 16. */
-export interface VectorProfile {
-  readonly rows: number;
-  readonly dims: number;
-  readonly nonFiniteRows: Uint32Array;
-  readonly nonFiniteCount: number;
-  readonly zeroRows: Uint32Array;
-  readonly zeroCount: number;
-  /** f8 values that overflow f4, or (when the target is f2) values beyond 65504. */
-  readonly overflowCount: number;
-  /** Euclidean norms of the finite rows: min, mean, max; 0 when there are none. */
-  readonly normMin: number;
-  readonly normMean: number;
-  readonly normMax: number;
-}
-
-/**
- * Copies a foreign `.npy` (any supported dtype, byte order and memory order) to a little-endian C-order `.npy`
- * (f2 stays f2, all else becomes f4) by reads on one descriptor, never by mapping: a file truncated under our hands is
- * an error (BELFRY_FILE_CHANGED), not a SIGBUS.
- */
-export interface NativeImport {
-  readonly info: NpyInfo;
-  readonly rows: number;
-  readonly dims: number;
-  /** Reads, checks, converts and writes up to `rows` more rows. Resolves to the rows done so far. */
-  step(rows: number): Promise<number>;
-  /** After the last step: fsyncs and closes the output, checks that the source has not changed. */
-  finish(): Promise<VectorProfile>;
-  /** Stops and closes both files; the caller removes the output. Safe at any time. */
-  abort(): void;
-}
-
-/**
- * A memory-mapped 2-D `.npy` of f2, f4 or f8, any byte and memory order; or an f32 copy of a caller's values. Map only
- * files that nobody truncates (a generation's own); foreign ones go through `openImport`.
- */
-export interface NativeMatrix {
-  /** `path` is empty and `fileBytes` 0 for values in memory. */
-  readonly info: NpyInfo;
-  readonly rows: number;
-  readonly dims: number;
-  /**
-   * Copies rows out as f32, row-major. On the JS thread, so at most 16,384 rows and 2,097,152 values (8 MiB) a call; the
-   * values come from a mapped file, and pages that are not in memory yet are read from disk. `into`, of rows x dims values,
-   * is filled and returned.
-   */
-  readRows(rows: Uint32Array, into?: Float32Array): Float32Array;
-  close(): void;
-}
-
-/** An f32 matrix in memory that is filled piece by piece, so that no single copy holds up the event loop. */
-export interface NativeMatrixBuilder {
-  /** The next values, row-major; at most 2,097,152 a call. */
-  append(values: Float32Array): void;
-  /** After the last value. The builder is closed then. */
-  finish(): NativeMatrix;
-}
+export type * from './addon-matrix.js';
 
 export interface NativeIndexInfo {
   readonly rows: number;
@@ -229,67 +158,26 @@ export interface NativeIndex {
   readonly info: NativeIndexInfo;
   search(options: NativeSearch): Promise<NativeHits>;
   /**
-   * One query in mode `walk` with ef up to 1,024 and no filter, on the calling thread: tens of microseconds. Undefined when
-   * the walk did not do and a scan must answer, or when ef and the excluded rows together are more than 1,024: work for
-   * `search`.
+   * One query in mode `walk`, k and ef up to 1,024, no filter, on the calling thread: tens of microseconds. What is undefined is
+   * as in `search`. Undefined when the walk did not do and a scan must answer, or when ef and the excluded rows together are
+   * more than 1,024: work for `search`.
    */
-  searchSync(options: NativeSearch): NativeHits | undefined;
+  walk(
+    query: Float32Array,
+    k: number,
+    ef?: number,
+    stop?: number,
+    stopRank?: number,
+    rescore?: number,
+    exclude?: Uint32Array,
+    visible?: NativeFilter,
+  ): NativeHits | undefined;
   /** Scores of given rows for one query, f32, in the order of `rows`. At most 16,384 rows and 2,097,152 values. */
   scoreRows(query: Float32Array, rows: Uint32Array): Float32Array;
   /** Rows that no path of edges from an entry leads to, ascending: no walk can return them. Empty without a graph. */
   unreachable(): Promise<Uint32Array>;
   /** Running searches finish and keep the memory alive; later calls reject with BELFRY_CLOSED. Safe to call twice. */
   close(): void;
-}
-
-/** A graph file, and what it must belong to. */
-export interface GraphFile {
-  readonly path: string;
-  /** Names the vectors that the graph was built from (their file's SHA-256); another graph is BELFRY_INDEX_MISMATCH. */
-  readonly vectors: string;
-  /** `huge` (default): read into memory with huge pages. `mmap`: mapped, shared with other processes. */
-  readonly load?: 'huge' | 'mmap';
-}
-
-export interface GraphBuildOptions {
-  readonly matrix: NativeMatrix;
-  readonly metric: Metric;
-  /** Where the graph file is written, whole or not at all. */
-  readonly out: string;
-  /** As in GraphFile. */
-  readonly vectors: string;
-  readonly kernel?: KernelName;
-  readonly threads?: number;
-  /** Slots per row: a multiple of 8 from 8 to 128, default 64. */
-  readonly degree?: number;
-  /** Nearest neighbours searched per row, 8 to 256, default 64. */
-  readonly candidates?: number;
-  readonly seed?: number;
-  /** Text kept in the file. */
-  readonly notes?: string;
-  /** User vectors, and at most 100,000 rows of them: items that answer the same user are linked. */
-  readonly users?: NativeMatrix;
-  readonly userRows?: Uint32Array;
-}
-
-/** A graph build: the same vectors, options and seed give the same graph on any number of threads and any kernel set. */
-export interface NativeGraphBuild {
-  /** Upper bound of what the build allocates, known before it starts. */
-  readonly memoryBytes: number;
-  /** Builds and writes; once. Errors: BELFRY_BAD_VECTOR, BELFRY_DISK_SPACE, BELFRY_CLOSED after `cancel`. */
-  run(): Promise<{
-    readonly degree: number;
-    readonly entries: number;
-    readonly queryEdges: number;
-    readonly runMs: number;
-  }>;
-  /** Elapsed * (total - done) / done estimates the time left. */
-  progress(): {
-    readonly phase: 'order' | 'neighbours' | 'prune' | 'users' | 'connect';
-    readonly done: number;
-    readonly total: number;
-  };
-  cancel(): void;
 }
 
 /** Candidate i of a choice is in groups[offsets[i]] up to groups[offsets[i + 1]]; limits[g] of group g may be chosen. */

@@ -5,7 +5,8 @@
 import { rm } from 'node:fs/promises';
 import { BelfryError } from '../errors.js';
 import type { Metric } from '../types.js';
-import { type GraphBuildOptions, type KernelName, loadAddon, type NativeMatrix } from './addon.js';
+import { type KernelName, loadAddon, type NativeMatrix } from './addon.js';
+import type { GraphBuildOptions } from './addon-graph.js';
 import { calibrate } from './calibrate.js';
 import type { Calibration } from './planner.js';
 import { readRows } from './read-rows.js';

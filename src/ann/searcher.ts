@@ -31,7 +31,7 @@ export interface Found {
 
 /** Walks predicted to be shorter run on the calling thread, far below the millisecond that it may be held. */
 const SHORT_WALK_US = 100;
-/** The bound of `NativeIndex.searchSync`. */
+/** The bound of `NativeIndex.walk`. */
 const SHORT_WALK_EF = 1024;
 
 export class Searcher {
@@ -68,16 +68,25 @@ export class Searcher {
     const { mode, rescore } = effort;
     if (filter === undefined && (mode === 'codes' || mode === 'exact'))
       return this.scans.search({ query, k, mode, rescore, exclude, visible, until });
-    const call = {
+    if (
+      filter === undefined &&
+      mode === 'walk' &&
+      effort.ef! <= SHORT_WALK_EF &&
+      expectedMicroseconds <= SHORT_WALK_US
+    ) {
+      const { ef, stop, stopRank } = effort;
+      const excluded = exclude.length === 0 ? undefined : exclude;
+      const hits = this.index.walk(query, k, ef, stop, stopRank, rescore, excluded, visible);
+      if (hits !== undefined) return hits;
+    }
+    return this.index.search({
       queries: query,
       k,
       ...effort,
       ...(exclude.length === 0 ? {} : { exclude }),
       ...(visible === undefined ? {} : { visible }),
-    };
-    if (filter !== undefined) return this.index.search({ ...call, filter });
-    const isShort = mode === 'walk' && effort.ef! <= SHORT_WALK_EF && expectedMicroseconds <= SHORT_WALK_US;
-    return (isShort ? this.index.searchSync(call) : undefined) ?? this.index.search(call);
+      ...(filter === undefined ? {} : { filter }),
+    });
   }
 }
 

@@ -1,7 +1,8 @@
 /** One generation in memory: everything that a request needs, from one export, never mixed with another's. */
 import { join } from 'node:path';
 import { setImmediate } from 'node:timers/promises';
-import { type GraphFile, type KernelName, loadAddon, type NativeIndex, type NativeMatrix } from '../ann/addon.js';
+import type { GraphFile } from '../ann/addon-graph.js';
+import { type KernelName, loadAddon, type NativeIndex, type NativeMatrix } from '../ann/addon.js';
 import { IdMap } from '../ann/ids.js';
 import { Searcher } from '../ann/searcher.js';
 import { FeatureTable } from '../features/feature-table.js';

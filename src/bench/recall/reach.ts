@@ -26,7 +26,7 @@ export interface Reach {
 
 const K = 10;
 /** More effort than a request for ten items gets. */
-const EFFORT = { mode: 'walk', ef: 64, stop: 1.35, rescore: walkRescore(K) } as const;
+const EFFORT = { ef: 64, stop: 1.35, rescore: walkRescore(K) };
 /** Missed rows that an exact search judges; of more, as many spread over them, and the counts are scaled up. */
 const JUDGED_MAX = 2000;
 /** Rows between two turns of the event loop. */
@@ -84,7 +84,7 @@ export async function reachOf(
 }
 
 /** Undefined where the walk got dearer than a scan and was given up, which says nothing of the row. */
-function isReturned(index: NativeIndex, queries: Float32Array, row: number): boolean | undefined {
-  const hits = index.searchSync({ queries, k: K, ...EFFORT });
+function isReturned(index: NativeIndex, query: Float32Array, row: number): boolean | undefined {
+  const hits = index.walk(query, K, EFFORT.ef, EFFORT.stop, K, EFFORT.rescore);
   return hits?.rows.subarray(0, hits.counts[0]).includes(row);
 }

@@ -3,7 +3,8 @@ import { copyFileSync, existsSync, mkdtempSync, readFileSync, readdirSync, rmSyn
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { type GraphBuildOptions, type GraphFile, loadAddon, type NativeMatrix } from '../../../src/ann/addon.js';
+import { loadAddon, type NativeMatrix } from '../../../src/ann/addon.js';
+import type { GraphBuildOptions, GraphFile } from '../../../src/ann/addon-graph.js';
 import { errorOf } from '../../support/errors.js';
 import { matrixOf } from '../../support/matrix.js';
 import { twoTower } from '../../support/two-tower.js';

@@ -39,6 +39,10 @@ afterAll(() => {
 });
 
 const walk = (more: Partial<NativeSearch> = {}): NativeSearch => ({ queries, k: 10, mode: 'walk', ...more });
+const walkNow = (index: NativeIndex, more: Partial<NativeSearch>): NativeHits | undefined => {
+  const { queries: query, k, ef, stop, stopRank, rescore, exclude, visible } = walk(more);
+  return index.walk(query, k, ef, stop, stopRank, rescore, exclude, visible);
+};
 
 /** Hits of the k that are as good as the k-th of the truth; checks that rows are distinct, ordered and allowed. */
 function recall(
@@ -165,7 +169,7 @@ describe('one answer everywhere', () => {
         seen.add(JSON.stringify([[...hits.rows], [...hits.scores], hits.scored, hits.expanded]));
         for (const q of [0, 1, 77]) {
           const query = queries.subarray(q * DIMS, (q + 1) * DIMS);
-          const single = index.searchSync(walk({ queries: query }))!;
+          const single = walkNow(index, { queries: query })!;
           expect([...single.rows]).toEqual([...hits.rows.subarray(q * 10, q * 10 + 10)]);
           expect([...single.scores]).toEqual([...hits.scores.subarray(q * 10, q * 10 + 10)]);
           expect(single).toMatchObject({ path: 'walk', fallbacks: 0, queueMs: 0 });
@@ -221,40 +225,43 @@ describe('arguments', () => {
     [
       'two queries',
       { queries: queries.subarray(0, 2 * DIMS) },
-      'queries: expected one query; use search for more, received 2',
+      `DIMS_MISMATCH query: expected ${DIMS} values (the dims of the index), received ${2 * DIMS}`,
     ],
-    ['no query', { queries: new Float32Array() }, 'queries: expected one query; use search for more, received 0'],
-    ['a scan', { mode: 'codes' }, 'mode: expected "walk"; use search for the rest, received another mode'],
-    ['ef above 1,024', { ef: 1025 }, 'ef: expected at most 1024 (k without one); use search for more, received 1025'],
     [
-      'a filter',
-      { filter: new Uint8Array(ROWS / 8) },
-      'filter: expected none; use search for filtered queries, received a filter',
+      'no query',
+      { queries: new Float32Array() },
+      `DIMS_MISMATCH query: expected ${DIMS} values (the dims of the index), received 0`,
     ],
-    ['k 0', { k: 0 }, 'k: expected an integer from 1 to 10000, received 0'],
-  ])('of searchSync: %s', async (_name, more, message) => {
-    expect(await errorOf(() => index().searchSync(walk({ queries: one, ...more })))).toBe(
-      `BELFRY_INVALID_ARGUMENT ${message}`,
-    );
+    ['k 0', { k: 0 }, 'INVALID_ARGUMENT k: expected an integer from 1 to 1024, received 0'],
+    ['k above 1,024', { k: 1025 }, 'INVALID_ARGUMENT k: expected an integer from 1 to 1024, received 1025'],
+    ['ef above 1,024', { ef: 1025 }, 'INVALID_ARGUMENT ef: expected an integer from 10 to 1024, received 1025'],
+    ['ef below k', { ef: 9 }, 'INVALID_ARGUMENT ef: expected an integer from 10 to 1024, received 9'],
+    ['stop', { stop: 0.9 }, 'INVALID_ARGUMENT stop: expected a number from 1 to 1000, received 0.9'],
+    ['stopRank', { ef: 20, stopRank: 21 }, 'INVALID_ARGUMENT stopRank: expected an integer from 10 to 20, received 21'],
+    ['rescore', { rescore: 9 }, 'INVALID_ARGUMENT rescore: expected an integer from 10 to 100000, received 9'],
+    ['exclude', { exclude: [1] }, 'INVALID_ARGUMENT exclude: expected a Uint32Array, received an array'],
+  ])('of walk: %s', async (_name, more, message) => {
+    expect(await errorOf(() => walkNow(index(), { queries: one, ...more }))).toBe(`BELFRY_${message}`);
   });
 
   it('a query that is not finite, of either way', async () => {
     const bad = one.slice();
     bad[3] = Number.NaN;
-    for (const call of ['search', 'searchSync'] as const) {
-      expect(await errorOf(() => index()[call](walk({ queries: bad })))).toBe(
+    for (const call of [() => index().search(walk({ queries: bad })), () => walkNow(index(), { queries: bad })]) {
+      expect(await errorOf(call)).toBe(
         'BELFRY_INVALID_QUERY_VECTOR queries: expected finite numbers, received NaN in query 0, dim 3',
       );
     }
   });
 
-  it('searchSync leaves to search what is not a moment', async () => {
+  it('walk leaves to search what is not a moment', async () => {
     const exclude = (count: number) => Uint32Array.from({ length: count }, (_, i) => i);
-    expect(index().searchSync(walk({ queries: one, ef: 100, exclude: exclude(100) }))?.counts[0]).toBe(10);
-    expect(index().searchSync(walk({ queries: one, ef: 100, exclude: exclude(925) }))).toBeUndefined();
+    expect(walkNow(index(), { queries: one, ef: 100, exclude: exclude(100) })?.counts[0]).toBe(10);
+    expect(walkNow(index(), { queries: one, ef: 100, exclude: exclude(925) })).toBeUndefined();
+    expect(walkNow(index(), { queries: one, rescore: 1025 })).toBeUndefined();
     // A stop ratio that never stops looks at more than a fifth of all rows: a scan is cheaper.
     const endless = walk({ queries: one, ef: 1024, stop: 1000 });
-    expect(index().searchSync(endless)).toBeUndefined();
+    expect(walkNow(index(), endless)).toBeUndefined();
     const hits = await index().search(endless);
     expect(hits).toMatchObject({ path: 'scan', fallbacks: 1 });
     expect([...hits.rows]).toEqual([...(await index().search({ queries: one, k: 10, mode: 'exact' })).rows]);
@@ -267,7 +274,7 @@ describe('arguments', () => {
     const message =
       'BELFRY_INVALID_ARGUMENT mode: expected "codes", "exact" or "f32" for an index without a graph, received "walk"';
     expect(await errorOf(() => plain.search(walk()))).toBe(message);
-    expect(await errorOf(() => plain.searchSync(walk({ queries: one })))).toBe(message);
+    expect(await errorOf(() => walkNow(plain, { queries: one }))).toBe(message);
   });
 
   it('a close while walks run lets them end; later ones are refused', async () => {
@@ -279,10 +286,8 @@ describe('arguments', () => {
       const running = Array.from({ length: 20 }, () => mine.search(walk()));
       mine.close();
       for (const hits of await Promise.all(running)) expect([...hits.rows]).toEqual([...truth.rows]);
-      for (const call of ['search', 'searchSync'] as const) {
-        expect(await errorOf(() => mine[call](walk({ queries: one })))).toBe(
-          'BELFRY_CLOSED NativeIndex was used after close',
-        );
+      for (const call of [() => mine.search(walk({ queries: one })), () => walkNow(mine, { queries: one })]) {
+        expect(await errorOf(call)).toBe('BELFRY_CLOSED NativeIndex was used after close');
       }
     }
   });

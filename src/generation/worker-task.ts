@@ -1,6 +1,6 @@
 /** The worker's side of worker.ts: takes the task, answers with what the work returns or with why it failed. */
-import { setPriority } from 'node:os';
 import { parentPort, workerData } from 'node:worker_threads';
+import { lowerPriority } from '../resilience/priority.js';
 import { asBelfryError, type ErrorCode, type ErrorDetails } from '../errors.js';
 
 export interface WorkerTask {
@@ -21,7 +21,7 @@ export async function answerTask<Task, Reply>(
   transfer: (reply: Reply) => ArrayBuffer[] = () => [],
 ): Promise<void> {
   const { task, isBackground } = workerData as WorkerTask;
-  if (isBackground) lowerPriority();
+  if (isBackground) lowerPriority(BACKGROUND_NICE);
   try {
     const reply = await work(task as Task);
     send({ reply }, transfer(reply));
@@ -39,14 +39,4 @@ export function answerQuestions<Question, Answer>(work: (question: Question) => 
 
 function send<Reply>(message: WorkerReply<Reply>, buffers: ArrayBuffer[]): void {
   parentPort!.postMessage(message, buffers);
-}
-
-/** Of the calling thread. On Linux "this process" means the calling thread; elsewhere it would slow down everything. */
-function lowerPriority(): void {
-  if (process.platform !== 'linux') return;
-  try {
-    setPriority(0, BACKGROUND_NICE);
-  } catch {
-    // Some sandboxes forbid it: the work is done all the same, at the common priority.
-  }
 }

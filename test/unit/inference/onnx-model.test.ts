@@ -1,9 +1,11 @@
 import { randomBytes } from 'node:crypto';
-import { existsSync, readFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { getPriority } from 'node:os';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { afterEach, describe, expect, it, vi } from 'vitest';
 import { OnnxModel, type OnnxModelOptions, workerFile } from '../../../src/inference/onnx-model.js';
+import type { TensorData } from '../../../src/types.js';
 import { expectError } from '../../support/expect-error.js';
 import { expectClose, expected, feedsOf, fileWith, modelPath, tensor } from '../../support/model-fixtures.js';
 
@@ -34,6 +36,32 @@ describe('running a model in a worker', () => {
       expect(run.queueMs).toBeGreaterThanOrEqual(0);
       expect(run.runMs).toBeGreaterThan(0);
     }
+  });
+
+  it.skipIf(process.platform !== 'linux')('yields to the threads of requests', async () => {
+    const tasks = () => new Set(readdirSync('/proc/self/task'));
+    // After the command, which may hold anything: fields 3 and on of proc(5), of which nice is the 19th.
+    const niceOf = (task: string) =>
+      Number(readFileSync(`/proc/self/task/${task}/stat`, 'utf8').split(') ').at(-1)!.split(' ')[16]);
+    const before = tasks();
+    const own = getPriority();
+    await open('user_tower.onnx', { workers: 2 });
+    const nice = [...tasks()].filter((task) => !before.has(task)).map(niceOf);
+    expect(nice.filter((value) => value === Math.max(5, own)).length).toBeGreaterThanOrEqual(2);
+    expect(getPriority()).toBe(own);
+  });
+
+  it('gives buffers that were handed over back with the answer', async () => {
+    const model = await open('user_tower.onnx');
+    const made = (): Record<string, TensorData> => feedsOf(expected.user_tower![0]!, model.info.inputs);
+    const feeds = made();
+    const sizes = Object.values(feeds).map(({ data }) => (data as Float32Array).buffer.byteLength);
+    const { returned } = await model.run(feeds, { remake: made });
+    expect(Object.values(feeds).map(({ data }) => (data as Float32Array).buffer.byteLength)).toEqual(
+      sizes.map(() => 0),
+    );
+    expect(returned.map(({ byteLength }) => byteLength)).toEqual(sizes);
+    expect((await model.run(made())).returned).toEqual([]);
   });
 
   it('leaves the caller its feeds', async () => {

@@ -2,6 +2,7 @@
  * Ids and the way back from an id to its row, as plain shared memory: worker threads fill and read it without a copy, and
  * a million ids are a few arrays to the garbage collector, not a million strings.
  */
+import { isAscii } from 'node:buffer';
 import { BelfryError, show } from '../errors.js';
 import type { Id, Row } from '../types.js';
 
@@ -15,6 +16,8 @@ export interface IdTableData {
   readonly places: Uint32Array;
   /** Random, so that nobody can write ids that all meet in one place. */
   readonly seed: number;
+  /** Of text: plain ASCII, as most ids are, is read in half the time of UTF-8. */
+  readonly isAscii: boolean;
 }
 
 const encoder = new TextEncoder();
@@ -25,6 +28,7 @@ export class IdTable {
   readonly size: number;
   private readonly integers: Float64Array | undefined;
   private readonly bytes: Buffer;
+  private readonly encoding: 'latin1' | 'utf8';
   private readonly ends: Uint32Array;
 
   constructor(readonly data: IdTableData) {
@@ -32,6 +36,7 @@ export class IdTable {
     this.integers = 'integers' in values ? values.integers : undefined;
     const bytes = 'bytes' in values ? values.bytes : new Uint8Array(0);
     this.bytes = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+    this.encoding = data.isAscii ? 'latin1' : 'utf8';
     this.ends = 'ends' in values ? values.ends : new Uint32Array(0);
     this.size = this.integers?.length ?? this.ends.length;
   }
@@ -42,7 +47,12 @@ export class IdTable {
     let places = 2;
     while (places < size * 2) places *= 2;
     const seed = Math.floor(Math.random() * 2 ** 32);
-    const table = new IdTable({ values, places: new Uint32Array(new SharedArrayBuffer(4 * places)), seed });
+    const table = new IdTable({
+      values,
+      places: new Uint32Array(new SharedArrayBuffer(4 * places)),
+      seed,
+      isAscii: 'bytes' in values && isAscii(values.bytes),
+    });
     for (let row = 0; row < size; row++) table.insert(row, file);
     return table;
   }
@@ -53,7 +63,7 @@ export class IdTable {
 
   idOf(row: Row): Id {
     if (this.integers !== undefined) return this.integers[row]!;
-    return this.bytes.toString('utf8', this.startOf(row), this.ends[row]);
+    return this.bytes.toString(this.encoding, this.startOf(row), this.ends[row]);
   }
 
   rowOf(id: Id): Row | undefined {

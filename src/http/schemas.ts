@@ -7,12 +7,13 @@ import { LIMITS } from '../config/schema.js';
 const strict = <T extends TProperties>(properties: T, options: Record<string, unknown> = {}) =>
   Type.Object(properties, { additionalProperties: false, ...options });
 
+const ID_DESCRIPTION = 'A string, or an integer up to 2^53.';
 const Id = Type.Union(
   [
     Type.String({ minLength: 1, maxLength: LIMITS.idLength.max }),
     Type.Integer({ minimum: 0, maximum: Number.MAX_SAFE_INTEGER }),
   ],
-  { description: 'A string, or an integer up to 2^53.' },
+  { description: ID_DESCRIPTION },
 );
 const Scalar = Type.Union([Type.String({ maxLength: 1024 }), Type.Number(), Type.Boolean()]);
 const K = Type.Integer({
@@ -227,8 +228,11 @@ export const ErrorAnswer = strict({
   request_id: Type.String(),
 });
 
+/** Id by its JSON types alone: a union would be checked, branch after branch, for each item of each answer. */
+const AnsweredId = Type.Unsafe<Static<typeof Id>>({ type: ['string', 'integer'], description: ID_DESCRIPTION });
+
 const AnsweredItem = strict({
-  id: Id,
+  id: AnsweredId,
   score: Type.Number({
     description:
       'What the list is ordered by, before diversity and pins: the reranker’s score, else the retrieval score, boosted.',
@@ -272,7 +276,11 @@ export const BatchAnswer = strict({
 
 export const SimilarAnswer = strict({
   items: Type.Array(
-    strict({ id: Id, score: Type.Number(), metadata: Type.Optional(Type.Record(Type.String(), Type.Unknown())) }),
+    strict({
+      id: AnsweredId,
+      score: Type.Number(),
+      metadata: Type.Optional(Type.Record(Type.String(), Type.Unknown())),
+    }),
   ),
   generation: Type.String(),
   returned: Type.Integer(),

@@ -185,7 +185,7 @@ async function slowSockets() {
           kind: 'open',
           segments: [{ rate: SLOW_RATE, seconds: Math.ceil((SLOW_ROUNDS * roundMs) / 1000) }],
           arrivals: 'uniform',
-          pace: 'spin',
+          pace: 'timer', // one that spins takes the core that the slow clients need
         },
         warmupSeconds: 3,
         workers: 1,

@@ -8,6 +8,8 @@ import { connect } from 'node:net';
 import { parentPort } from 'node:worker_threads';
 
 const HEAD_END = Buffer.from('\r\n\r\n');
+const LENGTHS = ['content-length: ', 'Content-Length: '].map((text) => Buffer.from(text));
+const [ZERO, NINE] = [48, 57];
 const PLAIN = Buffer.from('"degraded":[]');
 const DEGRADED = Buffer.from('"degraded":[');
 
@@ -15,6 +17,20 @@ function requestBytes({ host }, body) {
   const text = JSON.stringify(body);
   const head = `POST /retrieve HTTP/1.1\r\nhost: ${host}\r\ncontent-type: application/json\r\ncontent-length: ${Buffer.byteLength(text)}\r\n\r\n`;
   return Buffer.from(head + text);
+}
+
+function numberAt(bytes, start) {
+  let number = 0;
+  for (let at = start; bytes[at] >= ZERO && bytes[at] <= NINE; at++) number = 10 * number + bytes[at] - ZERO;
+  return number;
+}
+
+function lengthIn(bytes) {
+  for (const name of LENGTHS) {
+    const at = bytes.indexOf(name);
+    if (at >= 0) return numberAt(bytes, at + name.length);
+  }
+  throw new Error('an answer without a content-length');
 }
 
 class Lane {
@@ -47,14 +63,12 @@ class Lane {
   #read(chunk) {
     const bytes = this.#pending.length === 0 ? chunk : Buffer.concat([this.#pending, chunk]);
     const headEnd = bytes.indexOf(HEAD_END);
-    const head = headEnd < 0 ? '' : bytes.latin1Slice(0, headEnd);
-    const length = Number(/content-length: (\d+)/i.exec(head)?.[1]);
-    if (headEnd < 0 || bytes.length < headEnd + 4 + length) {
+    if (headEnd < 0 || bytes.length < headEnd + 4 + lengthIn(bytes)) {
       this.#pending = bytes;
       return;
     }
     this.#pending = Buffer.alloc(0);
-    this.onAnswer(this, Number(head.slice(9, 12)), bytes.subarray(headEnd + 4));
+    this.onAnswer(this, numberAt(bytes, 'HTTP/1.1 '.length), bytes.subarray(headEnd + 4));
     this.#send();
   }
 }

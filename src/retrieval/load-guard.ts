@@ -56,7 +56,7 @@ export class LoadGuard {
   async enter<T>(request: Shaping, generation: Generation, deadline: Deadline, work: () => Promise<T>): Promise<T> {
     const costs = [this.costs.ofSearch(request, request.k, generation)];
     const ticket = await this.admission.admit({ costs, deadline, priority: 'online' });
-    this.metrics.overload.admitted.inc({ level: ticket.level });
+    this.metrics.overload.onAdmitted(ticket.level);
     try {
       return await work();
     } finally {
@@ -80,7 +80,7 @@ export class LoadGuard {
       priority: request.priority,
     });
     const ticket = entering instanceof Promise ? await entering : entering;
-    this.metrics.overload.admitted.inc({ level: ticket.level });
+    this.metrics.overload.onAdmitted(ticket.level);
     let isDone = false;
     try {
       const form = lowered(request, ticket.level, floor, generation);

@@ -11,7 +11,8 @@ export interface AdmissionView {
 
 export class OverloadMetrics {
   readonly shed: Counter<'priority' | 'reason'>;
-  readonly admitted: Counter<'level'>;
+  /** Requests by level since the counter was last read: a plain number, for it changes with every request. */
+  private readonly admitted = new Map<number, number>();
   readonly logDropped: Counter;
 
   constructor(private readonly registry: Registry) {
@@ -22,17 +23,26 @@ export class OverloadMetrics {
       labelNames: ['priority', 'reason'] as const,
       registers,
     });
-    this.admitted = new Counter({
+    const { admitted } = this;
+    new Counter({
       name: 'belfry_admitted_total',
       help: 'Requests that were let in, by level of the ladder: 0 whole, 1 less recall, 2 no re-rank, 3 fewer candidates.',
       labelNames: ['level'] as const,
       registers,
+      collect() {
+        for (const [level, count] of admitted) this.inc({ level }, count);
+        admitted.clear();
+      },
     });
     this.logDropped = new Counter({
       name: 'belfry_log_lines_dropped_total',
       help: 'Log lines that were dropped because the sink took none.',
       registers,
     });
+  }
+
+  onAdmitted(level: number): void {
+    this.admitted.set(level, (this.admitted.get(level) ?? 0) + 1);
   }
 
   /** The newest admission of the process is the one that is shown. */

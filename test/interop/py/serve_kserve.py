@@ -28,7 +28,7 @@ class Reranker(Model):
         return [self.described(tensor) for tensor in self.session.get_outputs()]
 
     def described(self, tensor):
-        datatype = {"tensor(float)": "FP32", "tensor(int64)": "INT64"}[tensor.type]
+        datatype = {"tensor(float)": "FP32", "tensor(int64)": "INT64", "tensor(int32)": "INT32"}[tensor.type]
         return {"name": tensor.name, "datatype": datatype, "shape": [d if isinstance(d, int) else -1 for d in tensor.shape]}
 
     def predict(self, payload, headers=None, response_headers=None):

@@ -17,6 +17,9 @@ import { envelope } from './errors.js';
 const SEARCHES = /^\/(retrieve|similar)/;
 /** Of the deadline. The rest of the time is for the turns that a request still needs, and for those that are refused. */
 const TURN_SHARE = 0.25;
+/** The same for a turn without another long one in the second before: that is an accident, such as a collection of garbage. */
+const LONE_TURN_SHARE = 0.5;
+const LONE_MS = 1000;
 /** The same while requests stand in their sockets: what is refused sooner leaves those behind it a shorter wait. */
 const SHORT_TURN_SHARE = 0.05;
 const WAIT_SHARE = 0.12;
@@ -38,13 +41,24 @@ export function shedEarly(app: FastifyInstance, timeoutMs: number, metrics: Metr
   const errors = metrics.errors.labels({ code: error.code });
   let turn: Turn | undefined;
   let count = 0;
+  let lastLong: Turn | undefined;
+  let isLone = true;
 
-  const reasonToShed = ({ readAt, cameAt }: Turn, socket: Socket): 'turn' | 'backlog' | undefined => {
+  const isTooLong = (turn: Turn, age: number): boolean => {
+    if (age <= TURN_SHARE * timeoutMs) return false;
+    if (turn !== lastLong) {
+      isLone = lastLong === undefined || turn.readAt - lastLong.readAt > LONE_MS;
+      lastLong = turn;
+    }
+    return !isLone || age > LONE_TURN_SHARE * timeoutMs;
+  };
+  const reasonToShed = (turn: Turn, socket: Socket): 'turn' | 'backlog' | undefined => {
+    const { readAt, cameAt } = turn;
     const now = performance.now();
     if (count === 1) backlog.told(readAt - cameAt, now);
     if (count <= REQUESTS_LEAST) return undefined;
     const age = now - readAt;
-    if (!backlog.stands(now)) return age > TURN_SHARE * timeoutMs ? 'turn' : undefined;
+    if (!backlog.stands(now)) return isTooLong(turn, age) ? 'turn' : undefined;
     return age > SHORT_TURN_SHARE * timeoutMs || wait(socket) > WAIT_SHARE * timeoutMs ? 'backlog' : undefined;
   };
 

@@ -61,6 +61,34 @@ it('W3: in a long turn of many requests, later ones to retrieve are refused at o
   ]);
 });
 
+it('W3: a turn that is long alone refuses nothing, the next one soon after does', async () => {
+  const app = Fastify();
+  shedEarly(app, 400, new Metrics());
+  app.post('/retrieve', (_request, reply) => {
+    block(9); // sixteen of them: more than a quarter of the deadline, less than half of it
+    void reply.send({});
+  });
+  await app.listen({ port: 0 });
+  onTestFinished(() => app.close());
+  const { port } = app.server.address() as { port: number };
+  const sockets = await Promise.all(
+    Array.from({ length: BEFORE + 1 }, async () => {
+      const socket = connect(port, '127.0.0.1');
+      await new Promise((resolve) => socket.once('connect', resolve));
+      return socket;
+    }),
+  );
+  onTestFinished(() => sockets.forEach((socket) => socket.destroy()));
+  await sleep(20);
+  const last = async (): Promise<string> => {
+    const answers = Promise.all(sockets.map((socket) => ask(socket, '/retrieve')));
+    block(20);
+    return (await answers).at(-1)!.slice(9, 12);
+  };
+  expect(await last()).toBe('200');
+  expect(await last()).toBe('503');
+});
+
 it('W3: while requests stand in their sockets, those of a turn beyond the first sixteen are refused when they waited too long', async () => {
   const metrics = new Metrics();
   const app = Fastify();

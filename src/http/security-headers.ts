@@ -20,6 +20,11 @@ export async function securityHeaders({ isTls }: SecurityHeaderOptions): Promise
       },
     },
     strictTransportSecurity: isTls,
+    // For Internet Explorer, Flash and what browsers no longer do: each header costs a fifth of a microsecond an answer.
+    dnsPrefetchControl: false,
+    ieNoOpen: false,
+    permittedCrossDomainPolicies: false,
+    xssFilter: false,
   });
   asked.get('/', (_request, reply) => void reply.code(204).send());
   const { headers } = await asked.inject('/');

@@ -64,6 +64,17 @@ std::vector<uint32_t> copy_rows(const Napi::Value& value, const char* field) {
   return {rows.Data(), rows.Data() + rows.ElementLength()};
 }
 
+Napi::Float32Array read_query(const Napi::Value& value, const ExactIndex& index) {
+  const Napi::Float32Array query = read_f32_array(value, "query");
+  if (query.ElementLength() != index.dims()) {
+    throw Error(codes::kDimsMismatch,
+                "query: expected " + std::to_string(index.dims()) + " values (the dims of the index), received " +
+                    std::to_string(query.ElementLength()),
+                "query");
+  }
+  return query;
+}
+
 SearchRequest read_request(const Napi::Object& options, const ExactIndex& index) {
   SearchRequest request;
   const Napi::Float32Array queries = read_f32_array(options.Get("queries"), "queries");
@@ -294,13 +305,7 @@ Napi::Value IndexHandle::walk(const Napi::CallbackInfo& call) {
       return call[at].IsUndefined() ? otherwise : static_cast<uint32_t>(read_integer(call[at], field, min, max));
     };
     SearchRequest request;
-    const Napi::Float32Array query = read_f32_array(call[0], "query");
-    if (query.ElementLength() != index.dims()) {
-      throw Error(codes::kDimsMismatch,
-                  "query: expected " + std::to_string(index.dims()) + " values (the dims of the index), received " +
-                      std::to_string(query.ElementLength()),
-                  "query");
-    }
+    const Napi::Float32Array query = read_query(call[0], index);
     request.queries.assign(query.Data(), query.Data() + query.ElementLength());
     request.count = 1;
     SearchParams& params = request.params;
@@ -329,13 +334,7 @@ Napi::Value IndexHandle::walk(const Napi::CallbackInfo& call) {
 Napi::Value IndexHandle::score_rows(const Napi::CallbackInfo& call) {
   return guarded(call.Env(), [&]() -> Napi::Value {
     const ExactIndex& index = *held();
-    const Napi::Float32Array query = read_f32_array(call[0], "query");
-    if (query.ElementLength() != index.dims()) {
-      throw Error(codes::kDimsMismatch,
-                  "query: expected " + std::to_string(index.dims()) + " values (the dims of the index), received " +
-                      std::to_string(query.ElementLength()),
-                  "query");
-    }
+    const Napi::Float32Array query = read_query(call[0], index);
     const Napi::Uint32Array rows = read_u32_array(call[1], "rows");
     const size_t limit = std::min(kSyncRowsMax, kSyncValuesMax / index.dims());
     if (rows.ElementLength() > limit) {

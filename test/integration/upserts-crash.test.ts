@@ -101,7 +101,7 @@ describe('a log whose writers are killed', () => {
   it('does so at every failpoint of the log, before, in the middle and after', { timeout: 120_000 }, async () => {
     const trace = join(temporaryFolder(), 'points');
     const traced = startWriter(temporaryFolder(), 'trace', { BELFRY_FAULTS: `trace=${trace}` });
-    await setTimeout(600);
+    await traced.started; // one change goes through all of them
     traced.child.kill('SIGKILL');
     await traced.ended;
     const points = [...new Set(readFileSync(trace, 'utf8').trim().split('\n'))].filter((one) =>

@@ -21,6 +21,7 @@ import { ModuleReranker } from '../rerank/module-reranker.js';
 import { loadOnnx } from '../inference/onnx-file.js';
 import { type Calibration, readCalibration } from '../rerank/calibration.js';
 import { calibrationFiles } from '../rerank/score-output.js';
+import type { BoundScorer } from '../rerank/bound-scorer.js';
 import { checkGolden, goldenPath } from '../rerank/golden.js';
 import { openOnnxReranker } from '../rerank/onnx-reranker.js';
 import { GuardedReranker, type OnRerankerState } from '../rerank/guarded-reranker.js';
@@ -221,7 +222,8 @@ async function openReranker(
   };
   if (server !== undefined) {
     const address = { model: row.server?.model ?? row.name, version: row.server?.version };
-    return KserveReranker.open({ ...bound, server, address, onState: context.onRerankerState });
+    const check = (scorer: BoundScorer): Promise<void> => checkRecorded(row, scorer, context);
+    return KserveReranker.open({ ...bound, server, address, check, onState: context.onRerankerState });
   }
   const scorerWorkers = context.scorerWorkers ?? context.workers;
   const reranker = await openOnnxReranker({
@@ -230,19 +232,24 @@ async function openReranker(
     ...(row.sha256 === undefined ? {} : { sha256: row.sha256 }),
     ...(scorerWorkers === undefined ? {} : { workers: scorerWorkers }),
   });
-  const golden = goldenPath(row.path);
   try {
-    if (await exists(join(context.folder, golden)))
-      await checkGolden(join(context.folder, golden), golden, reranker, {
-        users: context.users,
-        itemIds: context.itemIds(),
-        hasChangedItems: context.hasChangedItems === true,
-      });
+    await checkRecorded(row, reranker, context);
   } catch (error) {
     await reranker.close();
     throw error;
   }
   return new GuardedReranker(reranker, { onState: context.onRerankerState });
+}
+
+/** Holds a scorer against the golden requests of its row, where there are some. Error: BELFRY_GOLDEN. */
+async function checkRecorded(
+  row: ModelRow,
+  scorer: BoundScorer,
+  { folder, users, itemIds, hasChangedItems = false }: ModelContext,
+): Promise<void> {
+  const golden = goldenPath(row.path);
+  if (!(await exists(join(folder, golden)))) return;
+  await checkGolden(join(folder, golden), golden, scorer, { users, itemIds: itemIds(), hasChangedItems });
 }
 
 /** Calibration files that the outputs of a row name. Error: BELFRY_CALIBRATION_INVALID. */

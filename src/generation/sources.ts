@@ -21,10 +21,10 @@ export async function filesToCopy(folder: ModelsFolder): Promise<string[]> {
   for (const { path } of folder.exclusions) files.add(path);
   for (const row of folder.models) {
     for (const file of [...vocabularyFiles(row.inputs), ...calibrationFiles(row.output)]) files.add(file);
-    if (!runsInProcess(row)) continue;
-    files.add(row.path);
     const golden = goldenPath(row.path);
     if (row.role === 'reranker' && (await exists(join(folder.path, golden)))) files.add(golden);
+    if (!runsInProcess(row)) continue;
+    files.add(row.path);
     for (const file of await externalFiles(folder, row)) files.add(file);
   }
   for (const file of files) if (fileOf(folder, file) === join(folder.path, file)) insideFolder(folder.path, file, file);

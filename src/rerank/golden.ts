@@ -136,7 +136,8 @@ function requestOf(
   const stored = userId === undefined ? undefined : users.featuresOf(userId);
   const user: Features = { ...stored, ...(golden.user as Features | undefined) };
   const vector = bound.needs.userEmbedding ? recordedFor('user_embedding') : undefined;
-  const vectors = bound.needs.itemEmbedding ? recordedFor('item_embedding').rows : undefined;
+  const items = bound.needs.itemEmbedding ? recordedFor('item_embedding') : undefined;
+  const vectors = items && (items.rows ?? ids.map(() => items.row ?? []));
   return {
     request: {
       ...(userId === undefined ? {} : { userId }),

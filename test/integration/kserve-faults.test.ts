@@ -69,6 +69,29 @@ describe('a reranker on a model server', () => {
   });
 });
 
+describe('golden requests of a scorer on a model server', () => {
+  const vectors = { item_embedding: { row: [1, 2, 3, 4, 5, 6, 7, 8] } };
+  const golden = (scores: number[]) => ({
+    'golden/dcn.json': JSON.stringify({
+      requests: [{ item_ids: [4, 0, 7], retrieval_scores: [0.5, 0.25, 0.125], inputs: vectors, scores }],
+    }),
+  });
+
+  it('are scored before it serves', async () => {
+    service = await startKserveService({ files: golden([2, 1.5, 1.25]) });
+    expect(await service.ask()).toMatchObject({ status: 200, degraded: [], reranker: 'dcn-v2@0.9' });
+    expect(service.fake.seen.some(({ parsed }) => parsed?.inputs.dense?.shape[0] === 3)).toBe(true);
+  });
+
+  it('that another model under the same name does not reproduce keep requests away from it', async () => {
+    service = await startKserveService({ files: golden([2, 1.4, 1.25]) });
+    expect(await service.ask()).toMatchObject({ status: 200, degraded: ['rerank_skipped'] });
+    const { scorers } = (await service.app.inject('/readyz')).json();
+    expect(scorers).toMatchObject([{ name: 'dcn-v2', state: 'open', problem: { code: 'BELFRY_GOLDEN' } }]);
+    expect(scorers[0].problem.message).toContain('item 0: recorded score 1.4, scored 1.5 (tolerance 0.0001)');
+  });
+});
+
 describe('S1', { retry: 2 }, () => {
   const plain: [Fault, string][] = [
     ['500', 'answers 500: "out of memory on device"'],

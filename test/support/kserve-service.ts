@@ -32,11 +32,11 @@ export const INPUTS: FakeOptions['inputs'] = [
   { name: 'item_embedding', datatype: 'FP32', shape: [-1, DIMS] },
 ];
 
-export function modelsFolder(registry = REGISTRY): string {
+export function modelsFolder(registry = REGISTRY, files: Record<string, string> = {}): string {
   return makeModelsFolder(temporaryFolder({ keep: true }), {
     items: { data: randomValues(200 * DIMS, 1), dims: DIMS },
     users: { data: randomValues(10 * DIMS, 2), dims: DIMS },
-    files: { 'dcn.pt': 'TorchScript, which no one reads here', 'registry.yaml': registry },
+    files: { 'dcn.pt': 'TorchScript, which no one reads here', 'registry.yaml': registry, ...files },
   });
 }
 
@@ -64,11 +64,13 @@ export async function startKserveService(
     server?: Partial<ModelServerSettings>;
     isDown?: boolean;
     registry?: string;
+    /** Further files of the models folder. */
+    files?: Record<string, string>;
   } = {},
 ): Promise<KserveService> {
   const fake = await KserveFake.start({ inputs: INPUTS, ...options.fake });
   if (options.isDown === true) await fake.stop();
-  const models = modelsFolder(options.registry);
+  const models = modelsFolder(options.registry, options.files);
   const states: KserveService['states'] = [];
   const onRerankerState: OnRerankerState = (_, state, cause) =>
     void states.push({ state, at: performance.now(), cause });

@@ -27,6 +27,8 @@ export interface KserveRerankerOptions extends Omit<CompileOptions, 'model' | 'n
   /** Most candidates of one call. */
   readonly rowsMax?: number;
   readonly onState?: OnRerankerState | undefined;
+  /** Looks at what scores before any request does; what it rejects with keeps requests away. */
+  readonly check?: (scorer: BoundScorer) => Promise<void>;
 }
 
 export class KserveReranker implements Reranker {
@@ -72,8 +74,8 @@ export class KserveReranker implements Reranker {
   }
 
   /**
-   * Asks the server for the model, holds it against the binding and runs it once. Errors: BELFRY_MODEL_SERVER_FAILED,
-   * BELFRY_DEADLINE_EXCEEDED, BELFRY_BINDING_MISMATCH, BELFRY_MODEL_OUTPUT_INVALID.
+   * Asks the server for the model, holds it against the binding, runs it once and checks it. Errors:
+   * BELFRY_MODEL_SERVER_FAILED, BELFRY_DEADLINE_EXCEEDED, BELFRY_BINDING_MISMATCH, BELFRY_MODEL_OUTPUT_INVALID; those of the check.
    */
   async connect(): Promise<void> {
     const { options } = this;
@@ -104,6 +106,7 @@ export class KserveReranker implements Reranker {
       close: () => this.#client.close(),
     });
     await session.warmUp(options.dims);
+    await options.check?.(session);
     this.#session = session;
   }
 

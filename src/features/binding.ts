@@ -28,6 +28,8 @@ export interface CompileOptions {
   readonly refused?: (source: string) => string | null;
   /** Rows are the candidates of one request: what is of the request may be one row, and the graph may fix their number. */
   readonly isPerCandidate?: boolean;
+  /** Without them, for a binding that is only asked what it reads. Default: where `items` are candidates. */
+  readonly hasRowTables?: boolean;
 }
 
 export async function compileBinding(options: CompileOptions): Promise<BoundInputs> {
@@ -75,8 +77,9 @@ class Compiler {
   readonly #tables: RowTables | undefined;
 
   constructor(private readonly options: CompileOptions) {
-    const { isPerCandidate, items } = options;
-    this.#tables = isPerCandidate === true && items !== undefined ? new RowTables(items.rows) : undefined;
+    const { isPerCandidate, items, hasRowTables = true } = options;
+    const isWanted = isPerCandidate === true && items !== undefined && hasRowTables;
+    this.#tables = isWanted ? new RowTables(items.rows) : undefined;
   }
 
   async input(spec: TensorSpec, binding: InputBinding): Promise<BoundInput | null> {

@@ -24,21 +24,26 @@ export class FeedMemory {
   }
 }
 
+/** Of one buffer. Larger feeds have arrays of their own beyond it, so that a few large requests leave little behind. */
+const BYTES_MAX = 2 * 2 ** 20;
+
 /** Buffers that wait for the next run. */
 export class FeedBuffers {
   readonly #spare: ArrayBuffer[] = [];
   #bytes = 0;
+  /** Runs on a server give nothing back, and need no buffer of more than they fill. */
+  #isUsedAgain = false;
 
   constructor(private readonly most = 16) {}
 
   /** For the feeds of one run. */
   take(): FeedMemory {
-    return new FeedMemory(this.#spare.pop() ?? new ArrayBuffer(this.#bytes));
+    return new FeedMemory(this.#spare.pop() ?? new ArrayBuffer(this.#isUsedAgain ? this.#bytes : 0));
   }
 
   /** How much the feeds took, once they are made. */
   taken({ wanted }: FeedMemory): void {
-    this.#bytes = Math.max(this.#bytes, wanted);
+    this.#bytes = Math.min(BYTES_MAX, Math.max(this.#bytes, wanted));
   }
 
   /** Feeds that stayed here and are of no use any more. */
@@ -48,7 +53,10 @@ export class FeedBuffers {
   }
 
   giveBack(buffers: readonly ArrayBuffer[]): void {
-    for (const buffer of buffers)
-      if (buffer.byteLength >= this.#bytes && this.#spare.length < this.most) this.#spare.push(buffer);
+    this.#isUsedAgain ||= buffers.length > 0;
+    for (const buffer of buffers) {
+      const isOfUse = buffer.byteLength >= this.#bytes && buffer.byteLength <= BYTES_MAX;
+      if (isOfUse && this.#spare.length < this.most) this.#spare.push(buffer);
+    }
   }
 }

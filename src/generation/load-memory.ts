@@ -1,5 +1,6 @@
 /** What loading a generation takes, estimated from its manifest before the first allocation. */
 import { BelfryError } from '../errors.js';
+import { ROW_TABLE_BYTES } from '../features/row-tables.js';
 import type { Manifest, VectorSection } from './manifest.js';
 import type { MemoryState } from './memory.js';
 
@@ -13,6 +14,8 @@ const TABLE_FACTOR = 8;
 /** ONNX Runtime holds weights, their packed form and an arena. */
 const MODEL_FACTOR = 3;
 const FIXED_BYTES = 64 * 1024 * 1024;
+/** Of the rows that a reranker has encoded: as if it read 256 numbers of an item. */
+const ENCODED_ROW_BYTES = 1024;
 
 /**
  * Bytes of memory of its own that a loaded generation holds. Vectors are not among them: they stay mapped, and their pages
@@ -31,6 +34,8 @@ export function loadMemoryBytes(manifest: Manifest): number {
     (users === undefined ? 0 : idBytes(users, sizeOf(users.idsFile))) +
     tables * TABLE_FACTOR +
     models.reduce((sum, { file, bytes }) => sum + (file === undefined ? 0 : bytes * MODEL_FACTOR), 0) +
+    models.filter(({ role }) => role === 'reranker').length *
+      Math.min(ROW_TABLE_BYTES, items.count * ENCODED_ROW_BYTES) +
     exclusions
   );
 }

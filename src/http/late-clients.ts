@@ -22,10 +22,13 @@ export function closeLate(socket: Socket, tell: (socket: Socket) => void): void 
 
 function closeSome(): void {
   const started = performance.now();
-  do {
-    const { socket, bytesWritten, tell } = waiting.shift()!;
-    if (socket.bytesWritten === bytesWritten) tell(socket);
-    else socket.destroySoon();
-  } while (waiting.length > 0 && performance.now() - started < SLICE_MS);
-  if (waiting.length > 0) setImmediate(closeSome);
+  try {
+    do {
+      const { socket, bytesWritten, tell } = waiting.shift()!;
+      if (socket.bytesWritten === bytesWritten) tell(socket);
+      else socket.destroySoon();
+    } while (waiting.length > 0 && performance.now() - started < SLICE_MS);
+  } finally {
+    if (waiting.length > 0) setImmediate(closeSome);
+  }
 }

@@ -25,11 +25,14 @@ const SHORT_TURN_SHARE = 0.05;
 const WAIT_SHARE = 0.12;
 /** A turn of fewer requests is long because the process did not get the processor, and refusing the rest would not shorten it. */
 const REQUESTS_LEAST = 16;
+/** The system counts ages in ticks of 1 to 10 ms, and one that has just begun counts as a whole one. */
+const TICK_MS = 10;
 
 /** Milliseconds that the request which is being read has waited in its socket; 0 where the system does not say. */
 function waitOf(socket: Socket): number {
   const { fd = -1 } = (socket as { _handle?: { fd?: number } })._handle ?? {};
-  return fd < 0 ? 0 : Math.max(0, loadAddon().socketAge(fd));
+  const age = fd < 0 ? 0 : loadAddon().socketAge(fd);
+  return age <= TICK_MS ? 0 : age;
 }
 
 /** `wait` is for tests. */
@@ -53,9 +56,8 @@ export function shedEarly(app: FastifyInstance, timeoutMs: number, metrics: Metr
     return !isLone || age > LONE_TURN_SHARE * timeoutMs;
   };
   const reasonToShed = (turn: Turn, socket: Socket): 'turn' | 'backlog' | undefined => {
-    const { readAt, cameAt } = turn;
+    const { readAt } = turn;
     const now = performance.now();
-    if (count === 1) backlog.told(readAt - cameAt, now);
     if (count <= REQUESTS_LEAST) return undefined;
     const age = now - readAt;
     if (!backlog.stands(now)) return isTooLong(turn, age) ? 'turn' : undefined;
@@ -68,6 +70,7 @@ export function shedEarly(app: FastifyInstance, timeoutMs: number, metrics: Metr
     const before = turn;
     turn = loopTurn(() => wait(socket));
     count = turn === before ? count + 1 : 1;
+    if (count === 1) backlog.told(turn.waited ?? 0, performance.now());
     const isSearch = request.method === 'POST' && SEARCHES.test(url);
     const reason = isSearch ? reasonToShed(turn, socket) : undefined;
     if (reason === undefined) return handle!.call(server, request, reply);

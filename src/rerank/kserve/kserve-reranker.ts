@@ -14,8 +14,12 @@ import type { RerankCandidates, Reranker, RerankerNeeds, RerankRequest, RerankSc
 import type { Calibration } from '../calibration.js';
 import { chooseOutputs } from '../score-output.js';
 import { KserveClient, type KserveServerOptions, type ModelAddress } from './kserve-client.js';
+import type { ModelMetadata } from './model-metadata.js';
 
-export interface KserveRerankerOptions extends Omit<CompileOptions, 'model' | 'name' | 'refused' | 'isPerCandidate'> {
+export interface KserveRerankerOptions extends Omit<
+  CompileOptions,
+  'model' | 'name' | 'refused' | 'isPerCandidate' | 'hasRowTables'
+> {
   /** Slug: `dcn-v2`. */
   readonly name: string;
   readonly version: string;
@@ -39,6 +43,7 @@ export class KserveReranker implements Reranker {
   readonly #client: KserveClient;
   /** What scores, once the server has said what the model takes. */
   #session: BoundScorer | undefined;
+  #compiled: { readonly key: string; readonly bound: BoundInputs } | undefined;
 
   private constructor(
     private readonly options: KserveRerankerOptions,
@@ -62,6 +67,7 @@ export class KserveReranker implements Reranker {
       name: label,
       model: { inputs: declaredInputs(options) },
       isPerCandidate: true,
+      hasRowTables: false,
     });
     const reranker = new KserveReranker(options, declared);
     const guarded = new GuardedReranker(reranker, {
@@ -91,7 +97,7 @@ export class KserveReranker implements Reranker {
         `input ${half.name} is float16, which travels only as binary tensor data, and the server takes JSON`,
       );
     const outputs = chooseOutputs(this.#label, model.outputs, options.output, { calibrations: options.calibrations });
-    const bound = await compileBinding({ ...options, name: this.#label, model, isPerCandidate: true });
+    const bound = await this.#boundTo(model);
     const session = new BoundScorer({
       name: this.name,
       version: this.version,
@@ -108,6 +114,16 @@ export class KserveReranker implements Reranker {
     await session.warmUp(options.dims);
     await options.check?.(session);
     this.#session = session;
+  }
+
+  /** Made once for what the server says of the model: item columns are encoded for it. */
+  async #boundTo(model: ModelMetadata): Promise<BoundInputs> {
+    const key = JSON.stringify(model.inputs);
+    if (this.#compiled?.key !== key) {
+      const bound = await compileBinding({ ...this.options, name: this.#label, model, isPerCandidate: true });
+      this.#compiled = { key, bound };
+    }
+    return this.#compiled.bound;
   }
 
   checkRequest(request: Pick<RerankRequest, 'user' | 'context'>): void {

@@ -27,4 +27,24 @@ describe('memory of feeds', () => {
     expect(buffers.take().buffer).toBe(memory.buffer);
     expect(buffers.take().buffer).not.toBe(memory.buffer);
   });
+
+  it('keeps at most 2 MiB a buffer, however large a request was', () => {
+    const buffers = new FeedBuffers();
+    const large = buffers.take();
+    large.take(Float32Array, 5_000_000);
+    buffers.done(large);
+    const next = buffers.take();
+    expect(next.buffer.byteLength).toBe(2 * 2 ** 20);
+    expect(next.take(Float32Array, 5_000_000).length).toBe(5_000_000);
+    buffers.giveBack([new ArrayBuffer(20_000_000), next.buffer]);
+    expect(buffers.take().buffer).toBe(next.buffer);
+  });
+
+  it('is made as it is filled where nothing ever comes back', () => {
+    const buffers = new FeedBuffers();
+    const sent = buffers.take();
+    sent.take(Float32Array, 1000);
+    buffers.taken(sent);
+    expect(buffers.take().buffer.byteLength).toBe(0);
+  });
 });

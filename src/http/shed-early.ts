@@ -9,7 +9,7 @@ import type { Socket } from 'node:net';
 import type { FastifyInstance } from 'fastify';
 import { loadAddon } from '../ann/addon.js';
 import { BelfryError } from '../errors.js';
-import { loopTurn, type Turn } from '../retrieval/loop-turn.js';
+import { allWaited, loopTurn, type Turn } from '../retrieval/loop-turn.js';
 import type { Metrics } from '../telemetry/metrics.js';
 import { Backlog } from './backlog.js';
 import { envelope } from './errors.js';
@@ -70,7 +70,11 @@ export function shedEarly(app: FastifyInstance, timeoutMs: number, metrics: Metr
     const before = turn;
     turn = loopTurn(() => wait(socket));
     count = turn === before ? count + 1 : 1;
-    if (count === 1) backlog.told(turn.waited ?? 0, performance.now());
+    if (count === 1) {
+      const now = performance.now();
+      backlog.told(turn.waited ?? 0, now);
+      if (backlog.stands(now)) allWaited();
+    }
     const isSearch = request.method === 'POST' && SEARCHES.test(url);
     const reason = isSearch ? reasonToShed(turn, socket) : undefined;
     if (reason === undefined) return handle!.call(server, request, reply);

@@ -4,6 +4,9 @@ import type { FastifyInstance } from 'fastify';
 import type { Settings } from '../config/schema.js';
 import { BelfryError } from '../errors.js';
 
+/** What Node asks the system for. */
+const NODE_BACKLOG = 511;
+
 /** Listens and resolves to the address. Error: BELFRY_PORT_TAKEN, BELFRY_CONFIG_INVALID. */
 export async function listen(
   app: FastifyInstance,
@@ -11,7 +14,10 @@ export async function listen(
 ): Promise<string> {
   capConnections(app.server, settings.max_connections);
   try {
-    await app.listen({ host: settings.host, port: settings.port });
+    // Room for all that may be open: with Node's default, connections of a burst that come during a long turn are dropped, and
+    // tried again after 1, 3 and 7 s. The system has a limit of its own (on Linux net.core.somaxconn, 4096).
+    const backlog = Math.max(NODE_BACKLOG, settings.max_connections);
+    await app.listen({ host: settings.host, port: settings.port, backlog });
   } catch (error) {
     throw explainListen(error as NodeJS.ErrnoException, settings, 'public');
   }

@@ -122,6 +122,7 @@ class CrashLoop {
     if (operation === 'build') {
       this.counts.published++;
       this.current = result;
+      this.known.add(result); // a rollback of the same life may go to it
     } else if ((operation === 'rollback' || operation === 'activate') && result !== null) {
       this.counts.moved++;
       this.current = result;

@@ -5,6 +5,9 @@
  * dies on the way: it stays open, and its client waits for ever. Here it is refused in the dead worker's name, and Node gives
  * it to another one.
  *
+ * One window is left: between the end of a dead worker's channel and its exit, Node may take a connection off its list and send it
+ * nowhere. It lasts milliseconds, and takes a worker that dies while it is free for the other port.
+ *
  * The messages are Node's own (lib/internal/cluster): `newconn`, with a number and a handle, is answered by `ack` and `accepted`.
  */
 import type { ChildProcess, Serializable } from 'node:child_process';

@@ -1,5 +1,5 @@
 // Goodput above capacity, and slow clients: `npm run -s bench:overload -- --json`. What is measured and how stands in bench/README.md.
-import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
@@ -21,6 +21,7 @@ const { values: flags } = parseArgs({
     clients: { type: 'string', default: '16' },
     sockets: { type: 'string', default: '1000' },
     deadline: { type: 'string', default: '100' },
+    workers: { type: 'string' },
     out: { type: 'string' },
     json: { type: 'boolean', default: false },
   },
@@ -38,7 +39,6 @@ const ALONE_MS = 3500;
 const REST_MS = 6000;
 /** Asked for by the load of plain users, as bench:http finds it. */
 const USER_RECALL = 0.8;
-const MB = 1e6;
 const say = (text) => process.stderr.write(`bench: ${text}\n`);
 
 /** What is asked: a costly search over GloVe, or the DLRM of the sample over its candidates. */
@@ -58,7 +58,14 @@ const LOADS = {
   },
 };
 
-const report = { machine: machineFacts(), deadline_ms: deadlineMs, seconds, loads: [], checks: [] };
+const report = {
+  machine: machineFacts(),
+  deadline_ms: deadlineMs,
+  seconds,
+  workers: Number(flags.workers ?? 1),
+  loads: [],
+  checks: [],
+};
 for (const name of flags.loads.split(',').filter((one) => one !== '')) report.loads.push(await overload(name));
 if (sockets > 0) report.slow_sockets = await slowSockets();
 report.passed = report.checks.every(({ reached }) => reached);
@@ -75,18 +82,18 @@ async function overload(name) {
   const asked = bodies(served);
   const mix = mixOf(asked);
   const whole = mixOf(asked.map((body) => ({ ...body, strict: true })));
-  const server = await Server.belfry(served);
+  const server = await Server.belfry(served, flags.workers);
   const target = Target.at(server.address, 5000);
   try {
     const peak = await run(target, whole, { kind: 'closed', clients, seconds });
     say(`${name}: peak ${peak.goodput} whole answers/s in the deadline`);
-    const memory = memoryOf(server.pid);
+    const memory = server.residentMb();
     const steps = [];
     for (const factor of times) {
       const rate = Math.round(peak.goodput * factor);
       const open = { kind: 'open', segments: [{ rate, seconds }], arrivals: 'poisson', pace: 'timer' };
       const bare = await bareHttp(mix, open);
-      const step = { times: factor, rate, ...(await run(target, mix, open)), resident_mb: memoryOf(server.pid), bare };
+      const step = { times: factor, rate, ...(await run(target, mix, open)), resident_mb: server.residentMb(), bare };
       say(`${name}: ${factor}x: ${JSON.stringify(step)}`);
       steps.push(step);
       check(`${name} ${factor}x: goodput, share of peak`, step.goodput / peak.goodput, 'at least', TARGETS.goodShare);
@@ -155,7 +162,7 @@ async function run(target, mix, loop) {
 async function slowSockets() {
   const served = await prepareSample();
   const mix = mixOf(served.rerank.map(({ user_id, k }) => ({ user_id, k })));
-  const server = await Server.belfry(served, undefined, { BELFRY_REQUEST_TIMEOUT_MS: String(REQUEST_TIMEOUT_MS) });
+  const server = await Server.belfry(served, flags.workers, { BELFRY_REQUEST_TIMEOUT_MS: String(REQUEST_TIMEOUT_MS) });
   const target = Target.at(server.address, 5000);
   const slow = SlowSockets.start();
   const turns = [];
@@ -243,10 +250,6 @@ function mixOf(bodies) {
     body: JSON.stringify(body),
   }));
   return { requests, order: Uint32Array.from(requests.keys()), truth: [], description: `${requests.length} bodies` };
-}
-
-function memoryOf(pid) {
-  return Math.round((Number(/^VmRSS:\s+(\d+) kB/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))[1]) * 1024) / MB);
 }
 
 function check(name, value, bound, limit) {

@@ -47,6 +47,11 @@ export class Server {
       : undefined;
   }
 
+  /** Resident memory of the process and its children, MB; what they map together counts for each. */
+  residentMb() {
+    return Math.round(treeOf(this.#child.pid).reduce((sum, pid) => sum + residentOf(pid), 0) / 1e6);
+  }
+
   /** p99 of the event loop's delay since the last call, milliseconds. */
   async loopDelayMs() {
     const text = await (await fetch(`${this.address}/metrics`)).text();
@@ -74,6 +79,10 @@ function cpuOf(pid) {
   const stat = readFileSync(`/proc/${pid}/stat`, 'utf8');
   const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
   return (Number(fields[11]) + Number(fields[12])) / TICKS;
+}
+
+function residentOf(pid) {
+  return Number(/^VmRSS:\s+(\d+) kB/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))[1]) * 1024;
 }
 
 export class Load {

@@ -16,7 +16,7 @@ const MAY_IMPORT: Record<string, string[]> = {
   version: [],
   config: BASE,
   telemetry: BASE,
-  access: [...BASE, 'config'],
+  access: [...BASE, 'config', 'telemetry', 'ann'],
   ann: [...BASE, 'config', 'telemetry'],
   inference: [...BASE, 'config', 'telemetry'],
   features: [...BASE, 'config', 'telemetry'],

@@ -46,6 +46,7 @@ class AddonState {
   // function costs less than setting nine properties by name.
   Napi::FunctionReference make_hits;
   Napi::FunctionReference column_class, column_builder_class, filter_class;
+  Napi::FunctionReference key_usage_class;
 
  private:
   std::shared_ptr<Delivery> delivery_;

@@ -269,6 +269,7 @@ Napi::Object define_exports(Napi::Env env, Napi::Object exports) {
   state->column_class = Napi::Persistent(ColumnHandle::define(env));
   state->column_builder_class = Napi::Persistent(ColumnBuilderHandle::define(env));
   state->filter_class = Napi::Persistent(FilterHandle::define(env));
+  state->key_usage_class = Napi::Persistent(KeyUsageHandle::define(env));
 
   state->make_hits = Napi::Persistent(env.RunScript(kMakeHits).As<Napi::Function>());
 
@@ -295,6 +296,7 @@ Napi::Object define_exports(Napi::Env env, Napi::Object exports) {
   exports.Set("evaluateFilter", Napi::Function::New<evaluate_filter_of>(env, "evaluateFilter"));
   exports.Set("createFilter", Napi::Function::New<create_filter>(env, "createFilter"));
   exports.Set("chooseDiverse", Napi::Function::New<choose_diverse_of>(env, "chooseDiverse"));
+  exports.Set("openKeyUsage", Napi::Function::New<open_key_usage>(env, "openKeyUsage"));
   exports.Set("lockFile", Napi::Function::New<lock_file>(env, "lockFile"));
   exports.Set("prepareGraph", Napi::Function::New<prepare_graph>(env, "prepareGraph"));
   exports.Set("graphMemory", Napi::Function::New<graph_memory>(env, "graphMemory"));

@@ -14,6 +14,7 @@
 #include "core/thread_pool.hpp"
 #include "index/exact_index.hpp"
 #include "index/graph.hpp"
+#include "storage/key_usage.hpp"
 #include "storage/matrix.hpp"
 #include "storage/npy_import.hpp"
 
@@ -171,6 +172,20 @@ class GraphBuildHandle : public Handle<GraphBuildHandle, RunningGraphBuild> {
   Napi::Value progress(const Napi::CallbackInfo& call);
   Napi::Value cancel(const Napi::CallbackInfo& call);
 };
+
+class KeyUsageHandle : public Handle<KeyUsageHandle, KeyUsage> {
+ public:
+  static constexpr const char* kName = "NativeKeyUsage";
+  static constexpr napi_type_tag kTag = {0x5b0c3f0f7a4e4d61, 0x8f8f25b3d0f3a109};
+  using Handle::Handle;
+  static Napi::Function define(Napi::Env env);
+
+ private:
+  Napi::Value take(const Napi::CallbackInfo& call);
+  Napi::Value close(const Napi::CallbackInfo& call);
+};
+
+Napi::Value open_key_usage(const Napi::CallbackInfo& call);
 
 Napi::Object npy_info(Napi::Env env, const std::string& path, const NpyHeader& header, uint64_t file_bytes);
 

@@ -1,9 +1,10 @@
 /** The keys of a server: who is this? One look-up, one hash and one comparison a request, whatever is sent. */
+import { existsSync } from 'node:fs';
 import type { BelfryError } from '../errors.js';
 import { asBelfryError } from '../errors.js';
 import { permissionProblem, readKeys } from './keys-file.js';
 import { digestOf, idOfKey, isSameSecret, type KeyRecord, type Scope } from './keys.js';
-import { Allowance } from './limits.js';
+import { type Allowance, KeyUsage, type UsageFile } from './limits.js';
 import { watchFiles } from './watched-files.js';
 
 /** Who asks. */
@@ -28,24 +29,27 @@ export interface KeyRingOptions {
   /** Called when a changed file was taken over, or could not be. */
   readonly onReload?: (outcome: { readonly keys: number } | { readonly error: BelfryError }) => void;
   readonly watchMs?: number;
+  /** Where what keys have used is counted; without it, in memory. Made when a key has limits. */
+  readonly usage?: UsageFile;
 }
 
 export class KeyRing {
   #entries: ReadonlyMap<string, Entry>;
   readonly #stop: () => void;
+  #usage: KeyUsage | undefined;
   /** Why the changed file is not in use; what was read before is. */
   problem: BelfryError | undefined;
 
   private constructor(
     private readonly path: string,
-    { onReload, watchMs }: KeyRingOptions,
+    { onReload, watchMs, usage }: KeyRingOptions,
   ) {
-    this.#entries = entriesOf(readKeys(path), new Map());
+    this.#entries = this.#read(usage);
     this.#stop = watchFiles(
       [path],
       () => {
         try {
-          this.#entries = entriesOf(readKeys(path), this.#entries);
+          this.#entries = this.#read(usage && { ...usage, isFirst: false });
           this.problem = undefined;
           onReload?.({ keys: this.#entries.size });
         } catch (thrown) {
@@ -57,7 +61,7 @@ export class KeyRing {
     );
   }
 
-  /** Error: BELFRY_KEYS_INVALID. */
+  /** Errors: BELFRY_KEYS_INVALID, and those of KeyUsage.open. */
   static open(path: string, options: KeyRingOptions = {}): KeyRing {
     return new KeyRing(path, options);
   }
@@ -79,10 +83,19 @@ export class KeyRing {
 
   close(): void {
     this.#stop();
+    this.#usage?.close();
+  }
+
+  #read(file: UsageFile | undefined): Map<string, Entry> {
+    const records = readKeys(this.path);
+    // Buckets of another life of this machine must be emptied at the start, though no key may have limits yet.
+    const isLeft = file?.isFirst === true && existsSync(file.path);
+    if (isLeft || records.some(hasLimits)) this.#usage ??= KeyUsage.open(file);
+    return entriesOf(records, this.#usage);
   }
 }
 
-function entriesOf(records: readonly KeyRecord[], before: ReadonlyMap<string, Entry>): Map<string, Entry> {
+function entriesOf(records: readonly KeyRecord[], usage: KeyUsage | undefined): Map<string, Entry> {
   return new Map(
     records.map((record) => {
       const { id, name, scopes, sha256, expires, user_prefix } = record;
@@ -95,17 +108,13 @@ function entriesOf(records: readonly KeyRecord[], before: ReadonlyMap<string, En
           digest: Buffer.from(sha256, 'hex'),
           expires: expires === undefined ? Number.POSITIVE_INFINITY : Date.parse(expires),
           userPrefix: user_prefix,
-          allowance: allowanceOf(record, before.get(id)?.allowance),
+          allowance: hasLimits(record) ? usage?.of(record) : undefined,
         },
       ];
     }),
   );
 }
 
-/** What a key has used is not forgotten when the file changes. */
-function allowanceOf(record: KeyRecord, before: Allowance | undefined): Allowance | undefined {
-  if (record.requests_per_second === undefined && record.requests_per_day === undefined) return undefined;
-  if (before === undefined) return new Allowance(record.name, record);
-  before.change(record);
-  return before;
+function hasLimits(record: KeyRecord): boolean {
+  return record.requests_per_second !== undefined || record.requests_per_day !== undefined;
 }

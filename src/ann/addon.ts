@@ -9,9 +9,11 @@ import { fileURLToPath } from 'node:url';
 import { BelfryError, type ErrorCode } from '../errors.js';
 import type { Metric } from '../types.js';
 import type { GraphBuildOptions, GraphFile, NativeGraphBuild } from './addon-graph.js';
+import type { NativeKeyUsage } from './addon-usage.js';
 import type { KernelName, NativeImport, NativeMatrix, NativeMatrixBuilder, NpyInfo } from './addon-matrix.js';
 
 export type * from './addon-matrix.js';
+export type * from './addon-usage.js';
 
 export interface NativeIndexInfo {
   readonly rows: number;
@@ -260,6 +262,16 @@ export interface NativeAddon {
    * false when another open file forbids it. Given up when the descriptor is closed, however the process ends.
    */
   lockFile(descriptor: number, shared?: boolean): boolean;
+  /**
+   * What keys have used: a file of 6 MB that any number of processes count in, or without `path` the memory of this one.
+   * `first`: buckets begin full, and days before `day` (since 1970) are forgotten.
+   * Errors: BELFRY_FILE_UNREADABLE, BELFRY_FILE_VERSION, BELFRY_DISK_SPACE.
+   */
+  openKeyUsage(options: {
+    readonly path?: string | undefined;
+    readonly first: boolean;
+    readonly day: number;
+  }): NativeKeyUsage;
   /**
    * Milliseconds since bytes last came in on this TCP connection, read or not, by the kernel's ticks (4 ms are common); -1 where the
    * system does not say (not Linux, not TCP). Costs about a microsecond.

@@ -1,5 +1,6 @@
 /** What stands between a server and its callers: keys, certificates, the administrators' listener; and what is said about them. */
 import cluster from 'node:cluster';
+import { join } from 'node:path';
 import { Server as SecureServer } from 'node:tls';
 import type { FastifyInstance } from 'fastify';
 import type { Logger } from 'pino';
@@ -23,9 +24,9 @@ export class ServerAccess {
 
   /**
    * To be called before the work of a build. Errors: BELFRY_KEYS_INVALID, BELFRY_CONFIG_INVALID for certificates, and for
-   * an address that other machines reach without any key; BELFRY_PORT_TAKEN.
+   * an address that other machines reach without any key; BELFRY_PORT_TAKEN; those of KeyUsage.open. `data` is the data folder.
    */
-  static async open(settings: Settings, logger: Logger): Promise<ServerAccess> {
+  static async open(settings: Settings, data: string, logger: Logger): Promise<ServerAccess> {
     assertClosed(settings);
     const tls = readTls(settings);
     const door = AdminDoor.of(settings, tls);
@@ -36,6 +37,8 @@ export class ServerAccess {
       settings.keys === undefined
         ? undefined
         : KeyRing.open(settings.keys, {
+            // Workers come after the primary has opened it.
+            usage: { path: join(data, 'key-usage'), isFirst: !cluster.isWorker },
             onReload: (outcome) => {
               if ('error' in outcome)
                 logger.error(

@@ -117,8 +117,8 @@ async function serve(flags: ServeFlags): Promise<void> {
   if (link === undefined) await assertPortFree(settings);
   // What there is to warn of, the primary has said once.
   const quiet = logger.child({}, { level: logger.isLevelEnabled('warn') ? 'error' : logger.level });
-  const access = await ServerAccess.open(settings, link === undefined ? logger : quiet);
   const data = await DataFolder.open(dataFolder(settings));
+  const access = await ServerAccess.open(settings, data.path, link === undefined ? logger : quiet);
   let isReused = true;
   if (link === undefined) {
     await data.cleanUp(); // what a process that was killed left

@@ -5,7 +5,7 @@ import { FAILURES_MAX, FailedKeys } from '../../../src/access/failures.js';
 import { KeyRing } from '../../../src/access/key-ring.js';
 import { changeKeys, permissionProblem, readKeys } from '../../../src/access/keys-file.js';
 import { digestOf, idOfKey, KEY_PATTERN, makeKey } from '../../../src/access/keys.js';
-import { Allowance } from '../../../src/access/limits.js';
+import { KeyUsage } from '../../../src/access/limits.js';
 import { watchFiles } from '../../../src/access/watched-files.js';
 import { makeLogger } from '../../../src/cli/logger.js';
 import { redacted, withoutFolders, withoutSecrets } from '../../../src/config/secrets.js';
@@ -162,12 +162,11 @@ describe('API4: an allowance', () => {
     return {
       time,
       make: (limits: object) =>
-        new Allowance(
-          'app',
-          limits,
-          () => time.now,
-          () => time.date,
-        ),
+        KeyUsage.open(undefined, { now: () => time.now, date: () => time.date }).of({
+          id: 'app0000001',
+          name: 'app',
+          ...limits,
+        }),
     };
   };
 

@@ -188,7 +188,7 @@ export class GenerationFollower {
       throw new BelfryError('BELFRY_FILE_UNREADABLE', `generation ${id} is not in ${data.path}`);
     const manifest = await readManifest(folder);
     await verifySizes(folder, manifest);
-    await this.makeRoom(id, loadMemoryBytes(manifest));
+    await this.makeRoom(id, loadMemoryBytes(manifest, load?.graphLoad));
 
     const isBackground = store.peek() !== undefined;
     this.loadingId = id;

@@ -30,6 +30,8 @@ export interface LoadOptions {
   readonly rerankModule?: string | undefined;
   readonly modelServers?: readonly ModelServerSettings[] | undefined;
   readonly onRerankerState?: OnRerankerState | undefined;
+  /** As in GraphFile. */
+  readonly graphLoad?: GraphFile['load'];
   /** Another generation serves meanwhile: one thread at low priority makes the index. */
   readonly isBackground?: boolean | undefined;
 }
@@ -83,7 +85,7 @@ export class Generation {
       const users =
         manifest.users === undefined ? undefined : await addon.openMatrix(join(folder, manifest.users.file));
       if (users !== undefined) opened.push(users);
-      const index = await createIndex(items, manifest.metric, options, graphOf(folder, manifest));
+      const index = await createIndex(items, manifest.metric, options, graphOf(folder, manifest, options));
       opened.push(index);
       const itemIds = await idsOf(folder, manifest.items, options);
       const userIds = manifest.users === undefined ? undefined : await idsOf(folder, manifest.users, options);
@@ -215,8 +217,13 @@ async function closeModels({ tower, rerankers }: OpenModels): Promise<void> {
   await Promise.all([tower?.close(), ...rerankers.map((reranker) => reranker.close())]);
 }
 
-function graphOf(folder: string, { graph, items, files }: Manifest): GraphFile | undefined {
-  return graph === undefined ? undefined : { path: join(folder, graph.file), vectors: files[items.file]!.sha256 };
+function graphOf(
+  folder: string,
+  { graph, items, files }: Manifest,
+  { graphLoad = 'huge' }: LoadOptions,
+): GraphFile | undefined {
+  if (graph === undefined) return undefined;
+  return { path: join(folder, graph.file), vectors: files[items.file]!.sha256, load: graphLoad };
 }
 
 async function createSearcher(matrix: NativeMatrix, metric: Metric, options: LoadOptions): Promise<Searcher> {

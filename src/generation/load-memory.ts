@@ -1,4 +1,5 @@
 /** What loading a generation takes, estimated from its manifest before the first allocation. */
+import type { GraphFile } from '../ann/addon-graph.js';
 import { BelfryError } from '../errors.js';
 import { ROW_TABLE_BYTES } from '../features/row-tables.js';
 import type { Manifest, VectorSection } from './manifest.js';
@@ -18,10 +19,10 @@ const FIXED_BYTES = 64 * 1024 * 1024;
 const ENCODED_ROW_BYTES = 1024;
 
 /**
- * Bytes of memory of its own that a loaded generation holds. Vectors are not among them: they stay mapped, and their pages
+ * Bytes of memory of its own that a loaded generation holds. Vectors are not among them, nor is a graph that is mapped: their pages
  * are the kernel's to take back.
  */
-export function loadMemoryBytes(manifest: Manifest): number {
+export function loadMemoryBytes(manifest: Manifest, graphLoad: GraphFile['load'] = 'huge'): number {
   const { items, users, graph, files, models } = manifest;
   const sizeOf = (file: string | undefined) => (file === undefined ? 0 : (files[file]?.bytes ?? 0));
   const tables = sizeOf(manifest.itemFeatures) + userTableBytes(manifest);
@@ -29,7 +30,7 @@ export function loadMemoryBytes(manifest: Manifest): number {
   return (
     FIXED_BYTES +
     items.count * (Math.ceil(items.dims / 64) * 64 + CODE_ROW_BYTES) +
-    sizeOf(graph?.file) +
+    (graphLoad === 'mmap' ? 0 : sizeOf(graph?.file)) +
     idBytes(items, sizeOf(items.idsFile)) +
     (users === undefined ? 0 : idBytes(users, sizeOf(users.idsFile))) +
     tables * TABLE_FACTOR +

@@ -4,8 +4,11 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { buildGeneration, type BuildProgress, ensureGeneration } from '../../src/generation/build.js';
 import type { BuildPlan } from '../../src/generation/build-plan.js';
+import { loadOptions } from '../../src/cli/load-options.js';
+import { DEFAULTS } from '../../src/config/schema.js';
 import { DataFolder } from '../../src/generation/data-folder.js';
 import { Generation } from '../../src/generation/generation.js';
+import { loadMemoryBytes } from '../../src/generation/load-memory.js';
 import type { GraphSection, Manifest } from '../../src/generation/manifest.js';
 import { expectError } from '../support/expect-error.js';
 import { makeModelsFolder, temporaryFolder } from '../support/folders.js';
@@ -139,6 +142,25 @@ describe('a generation', () => {
     expect(found).toMatchObject({ path: 'walk', plan: { why: 'ef 50 was asked for', effort: { ef: 50 } } });
     expect(found.scored).toBeGreaterThan(0);
     await generation.close();
+  });
+
+  it.skipIf(process.platform !== 'linux')('is one graph in memory for all workers, of their own none', async () => {
+    const one = loadOptions({ ...DEFAULTS, models });
+    const several = loadOptions({ ...DEFAULTS, models, workers: 2 });
+    const query = { query: users.slice(0, DIMS), k: 10, ef: 50, exclude: new Uint32Array() };
+    const answers = [];
+    for (const options of [one, several]) {
+      const generation = await Generation.load({ id: manifest.id, folder, manifest }, options);
+      const isMapped = readFileSync('/proc/self/maps', 'utf8').includes(graphFile());
+      expect(isMapped).toBe(options === several);
+      const { rows, scores } = await generation.searcher.search(query);
+      answers.push({ rows, scores });
+      await generation.close();
+    }
+    expect(answers[1]).toEqual(answers[0]);
+    expect(loadMemoryBytes(manifest, one.graphLoad) - loadMemoryBytes(manifest, several.graphLoad)).toBe(
+      manifest.files[graph.file]!.bytes,
+    );
   });
 
   it('is refused when a byte of its graph differs, at every look', async () => {

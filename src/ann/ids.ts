@@ -22,6 +22,8 @@ const RETURN = 13;
 const BYTE_ORDER_MARK = '\uFEFF';
 
 export class IdMap {
+  private listed: WeakRef<readonly Id[]> | undefined;
+
   private constructor(
     readonly kind: IdKind,
     readonly size: number,
@@ -106,9 +108,13 @@ export class IdMap {
     return typeof id === 'number' && Number.isInteger(id) && id >= 0 && id < this.size ? id : undefined;
   }
 
-  /** All ids in row order, made anew: strings of a large table hold up the thread for a while. */
-  all(): Id[] {
-    return Array.from({ length: this.size }, (_, row) => this.idOf(row));
+  /** All ids in row order: the list that was made before, while somebody holds it. Strings of a large table hold up the thread for a while. */
+  all(): readonly Id[] {
+    const known = this.listed?.deref();
+    if (known !== undefined) return known;
+    const ids = Array.from({ length: this.size }, (_, row) => this.idOf(row));
+    this.listed = new WeakRef(ids);
+    return ids;
   }
 }
 

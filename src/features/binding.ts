@@ -9,7 +9,8 @@ import { candidateWriter } from './candidate-rows.js';
 import { type BoundInput, BoundInputs, type BoundSlot, PER_CANDIDATE } from './bound-inputs.js';
 import { encodeColumn, makeSlot } from './feature-slot.js';
 import type { FeatureTable } from './feature-table.js';
-import { RowTables } from './row-tables.js';
+import { ROW_TABLE_BYTES, RowTables } from './row-tables.js';
+import { Slices } from './slices.js';
 import { type BindableDtype, EXACT_INTEGERS, isBindable } from './tensor-writer.js';
 import { loadVocabulary, type Vocabulary, type VocabularySources } from './vocabulary.js';
 
@@ -30,6 +31,8 @@ export interface CompileOptions {
   readonly isPerCandidate?: boolean;
   /** Without them, for a binding that is only asked what it reads. Default: where `items` are candidates. */
   readonly hasRowTables?: boolean;
+  /** Others are answered meanwhile, and nobody waits for the binding. */
+  readonly isBackground?: boolean | undefined;
 }
 
 export async function compileBinding(options: CompileOptions): Promise<BoundInputs> {
@@ -75,11 +78,12 @@ export function describe({ dtype, shape }: Pick<TensorSpec, 'dtype' | 'shape'>):
 class Compiler {
   readonly problems: string[] = [];
   readonly #tables: RowTables | undefined;
+  readonly #slices = () => (this.options.isBackground === true ? Slices.withRests() : new Slices());
 
   constructor(private readonly options: CompileOptions) {
     const { isPerCandidate, items, hasRowTables = true } = options;
     const isWanted = isPerCandidate === true && items !== undefined && hasRowTables;
-    this.#tables = isWanted ? new RowTables(items.rows) : undefined;
+    this.#tables = isWanted ? new RowTables(items.rows, ROW_TABLE_BYTES, this.#slices) : undefined;
   }
 
   async input(spec: TensorSpec, binding: InputBinding): Promise<BoundInput | null> {
@@ -227,7 +231,9 @@ class Compiler {
       return fail(`has ${this.options.dims} dims, bound with width ${width}`);
     if (source.startsWith('retrieval.') && width !== 1) return fail(`is one number, bound with width ${width}`);
     const vocabulary =
-      binding.vocabulary === undefined ? null : await loadVocabulary(binding.vocabulary, this.options.vocabularies);
+      binding.vocabulary === undefined
+        ? null
+        : await loadVocabulary(binding.vocabulary, this.options.vocabularies, this.#slices);
     if (dtype === 'string' && (side === 'given' || vocabulary !== null))
       return fail(
         side === 'given' ? 'is a number, and the input takes strings' : 'the input takes words, not their numbers',
@@ -248,7 +254,7 @@ class Compiler {
       return { ...bound, encoder: null, strings: found };
     }
     if (found !== undefined) {
-      const column = await encodeColumn(slot, found);
+      const column = await encodeColumn(slot, found, this.#slices());
       if (typeof column === 'string') return fail(`column ${name} of ${table!.name} does not fit: ${column}`);
       const writer = side === 'item' ? candidateWriter(slot, found, column.encoded, dtype) : null;
       return { ...bound, encoder: column.encoder, writer };

@@ -185,7 +185,11 @@ export interface EncodedColumn {
 }
 
 /** An encoder for a whole column, or the reason why the column does not fit the slot; in slices, since others are answered meanwhile. */
-export async function encodeColumn(slot: Slot, column: FeatureColumn): Promise<EncodedColumn | string> {
+export async function encodeColumn(
+  slot: Slot,
+  column: FeatureColumn,
+  slices = new Slices(),
+): Promise<EncodedColumn | string> {
   const isListColumn = column.kind === 'string_list' || column.kind === 'number_list';
   if (slot.width > 1 && !isListColumn) return `it is a ${column.kind} column, and width ${slot.width} needs a list`;
   if (slot.vocabulary === null && (column.kind === 'string' || column.kind === 'string_list'))
@@ -199,7 +203,7 @@ export async function encodeColumn(slot: Slot, column: FeatureColumn): Promise<E
     const bad = numbers.find((value) => Math.abs(value) > slot.largest);
     if (bad !== undefined) return `it holds ${bad}, and the input takes numbers within ±${slot.largest}`;
   }
-  const encoded = await encodedEntries(slot, column);
+  const encoded = await encodedEntries(slot, column, slices);
   return { encoder: encoderOf(slot, column, encoded), encoded };
 }
 
@@ -229,29 +233,32 @@ function encoderOf(slot: Slot, column: FeatureColumn, encoded: Float64Array): Co
  * What each dictionary word (string columns) or each stored value (number and boolean columns) encodes to. Nulls and
  * words to skip have become `missing` in scalar columns and NaN in lists.
  */
-async function encodedEntries(slot: Slot, column: FeatureColumn): Promise<Float64Array> {
+async function encodedEntries(slot: Slot, column: FeatureColumn, slices: Slices): Promise<Float64Array> {
   const isListColumn = column.kind === 'string_list' || column.kind === 'number_list';
   const settled = (number: number): number => (Number.isNaN(number) && !isListColumn ? slot.missing : number);
   switch (column.kind) {
     case 'string':
     case 'string_list':
-      return mapInSlices(column.dictionary, (word) => settled(encodeWord(slot, word)));
+      return mapInSlices(slices, column.dictionary, (word) => settled(encodeWord(slot, word)));
     case 'boolean':
-      return mapInSlices(column.values, (value) =>
+      return mapInSlices(slices, column.values, (value) =>
         value === 2 ? slot.missing : settled(slot.vocabulary === null ? value : encodeWord(slot, value === 1)),
       );
     case 'number':
     case 'number_list':
       if (slot.vocabulary === null && column.kind === 'number_list') return column.values;
-      return mapInSlices(column.values, (value) =>
+      return mapInSlices(slices, column.values, (value) =>
         Number.isNaN(value) ? settled(Number.NaN) : settled(slot.vocabulary === null ? value : encodeWord(slot, value)),
       );
   }
 }
 
-async function mapInSlices<T>(values: ArrayLike<T>, encode: (value: T) => number): Promise<Float64Array> {
+async function mapInSlices<T>(
+  slices: Slices,
+  values: ArrayLike<T>,
+  encode: (value: T) => number,
+): Promise<Float64Array> {
   const encoded = new Float64Array(values.length);
-  const slices = new Slices();
   for (let at = 0; at < values.length; at++) {
     if (at % STEP === STEP - 1 && slices.isOver) await slices.next();
     encoded[at] = encode(values[at]!);

@@ -192,9 +192,12 @@ function indexOf(ids: readonly Id[], table: string): Map<Id, number> {
 }
 
 function columnOfIds(ids: readonly Id[]): FeatureColumn {
-  const numbers = ids.filter((id): id is number => typeof id === 'number');
-  if (numbers.length === ids.length) return { kind: 'number', name: ID_COLUMN, values: Float64Array.from(numbers) };
-  return { kind: 'string', name: ID_COLUMN, codes: Int32Array.from(ids, (_, row) => row), dictionary: ids.map(String) };
+  if (ids.every((id) => typeof id === 'number'))
+    return { kind: 'number', name: ID_COLUMN, values: Float64Array.from(ids) };
+  const codes = new Int32Array(ids.length);
+  for (let row = 0; row < codes.length; row++) codes[row] = row;
+  const dictionary = ids.every((id) => typeof id === 'string') ? ids : ids.map(String);
+  return { kind: 'string', name: ID_COLUMN, codes, dictionary };
 }
 
 function idsOf(column: FeatureColumn, name: string): Id[] {

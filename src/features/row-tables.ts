@@ -26,6 +26,7 @@ export class RowTables {
   constructor(
     private readonly items: number,
     bytes = ROW_TABLE_BYTES,
+    private readonly slices = () => new Slices(),
   ) {
     this.#bytesLeft = bytes;
   }
@@ -58,7 +59,7 @@ export class RowTables {
         ? new Float32Array(bytes / 4)
         : new Int32Array(bytes / 4);
     const scratch = new Float64Array(STEP * width);
-    const slices = new Slices();
+    const slices = this.slices();
     for (let start = 0; start < this.items; start += STEP) {
       if (slices.isOver) await slices.next();
       const rows = Int32Array.from({ length: Math.min(STEP, this.items - start) }, (_, at) => start + at);

@@ -18,22 +18,34 @@ const indexed = new WeakMap<readonly unknown[], Promise<Vocabulary>>();
 /** Words between two looks at the clock. */
 const STEP = 256;
 
-export async function loadVocabulary(binding: VocabularyBinding, sources: VocabularySources): Promise<Vocabulary> {
-  if ('file' in binding) return indexOf(await sources.file(binding.file), binding.file);
-  if ('ids' in binding) return indexOf(await sources.ids(binding.ids), `${binding.ids} ids`);
-  return indexOf(binding.values, 'vocabulary values');
+/** `slices` is asked for when a list is indexed that was not before. */
+export async function loadVocabulary(
+  binding: VocabularyBinding,
+  sources: VocabularySources,
+  slices = () => new Slices(),
+): Promise<Vocabulary> {
+  if ('file' in binding) return indexOf(await sources.file(binding.file), binding.file, slices);
+  if ('ids' in binding) return indexOf(await sources.ids(binding.ids), `${binding.ids} ids`, slices);
+  return indexOf(binding.values, 'vocabulary values', slices);
 }
 
-function indexOf(values: readonly (string | number | boolean)[], name: string): Promise<Vocabulary> {
-  const known = indexed.get(values) ?? makeIndex(values, name);
+function indexOf(
+  values: readonly (string | number | boolean)[],
+  name: string,
+  slices: () => Slices,
+): Promise<Vocabulary> {
+  const known = indexed.get(values) ?? makeIndex(values, name, slices());
   indexed.set(values, known);
   return known;
 }
 
 /** In slices: others are answered while a generation loads. */
-async function makeIndex(values: readonly (string | number | boolean)[], name: string): Promise<Vocabulary> {
+async function makeIndex(
+  values: readonly (string | number | boolean)[],
+  name: string,
+  slices: Slices,
+): Promise<Vocabulary> {
   const positions = new Map<string, number>();
-  const slices = new Slices();
   for (let position = 0; position < values.length; position++) {
     if (position % STEP === STEP - 1 && slices.isOver) await slices.next();
     const word = String(values[position]);

@@ -108,6 +108,7 @@ export class Generation {
         rerankModule: options.rerankModule,
         modelServers: options.modelServers,
         onRerankerState: options.onRerankerState,
+        isBackground: options.isBackground,
       });
       opened.push({ close: () => closeModels(models) });
       const defaultQuery =

@@ -53,6 +53,8 @@ export interface ModelContext {
   /** Where rerankers run that do not run in process; from the settings (never from data). */
   readonly modelServers?: readonly ModelServerSettings[] | undefined;
   readonly onRerankerState?: OnRerankerState | undefined;
+  /** Another generation serves meanwhile. */
+  readonly isBackground?: boolean | undefined;
 }
 
 export interface OpenModels {
@@ -171,6 +173,7 @@ async function openTower(
         ...bindingOf(row),
         ...(row.sha256 === undefined ? {} : { sha256: row.sha256 }),
         dims: context.dims,
+        isBackground: context.isBackground,
         users: context.users,
         vocabularies: vocabulariesOf(context),
         alsoKnown,
@@ -214,6 +217,7 @@ async function openReranker(
     inputs: inputs ?? {},
     ...(output === undefined ? {} : { output }),
     dims: context.dims,
+    isBackground: context.isBackground,
     users: context.users,
     items: context.items,
     vocabularies: vocabulariesOf(context),

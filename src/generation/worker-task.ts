@@ -1,27 +1,18 @@
 /** The worker's side of worker.ts: takes the task, answers with what the work returns or with why it failed. */
 import { parentPort, workerData } from 'node:worker_threads';
-import { lowerPriority } from '../resilience/priority.js';
 import { asBelfryError, type ErrorCode, type ErrorDetails } from '../errors.js';
-
-export interface WorkerTask {
-  readonly task: unknown;
-  readonly isBackground: boolean;
-}
+import type { WorkerTask } from './worker-entry.js';
 
 export type WorkerReply<Reply> =
   | { readonly reply: Reply }
   | { readonly failure: { readonly code: ErrorCode; readonly message: string; readonly details: ErrorDetails } };
-
-/** Behind the threads that answer, ahead of idle work. */
-const BACKGROUND_NICE = 10;
 
 /** `transfer` names the buffers of a reply that are handed over and not copied. */
 export async function answerTask<Task, Reply>(
   work: (task: Task) => Promise<Reply> | Reply,
   transfer: (reply: Reply) => ArrayBuffer[] = () => [],
 ): Promise<void> {
-  const { task, isBackground } = workerData as WorkerTask;
-  if (isBackground) lowerPriority(BACKGROUND_NICE);
+  const { task } = workerData as WorkerTask;
   try {
     const reply = await work(task as Task);
     send({ reply }, transfer(reply));

@@ -1,9 +1,10 @@
 /** Work in a worker thread of its own, so that it holds up no request; what runs there begins with `answerTask`. */
 import { existsSync } from 'node:fs';
-import { fileURLToPath } from 'node:url';
+import { fileURLToPath, pathToFileURL } from 'node:url';
 import { Worker } from 'node:worker_threads';
 import { BelfryError } from '../errors.js';
-import type { WorkerReply, WorkerTask } from './worker-task.js';
+import type { WorkerTask } from './worker-entry.js';
+import type { WorkerReply } from './worker-task.js';
 
 export interface WorkerOptions {
   /** Others answer requests meanwhile: leave them the CPU. */
@@ -28,8 +29,8 @@ export async function withWorker<Reply, T>(
   use: (reply: Reply, ask: <Answer>(question: unknown) => Promise<Answer>) => Promise<T>,
 ): Promise<T> {
   signal?.throwIfAborted();
-  const workerData: WorkerTask = { task, isBackground };
-  const worker = new Worker(fileOf(module), {
+  const workerData: WorkerTask = { task, isBackground, module: pathToFileURL(fileOf(module)).href };
+  const worker = new Worker(fileOf('generation/worker-entry'), {
     workerData,
     ...(heapMb === undefined ? {} : { resourceLimits: { maxOldGenerationSizeMb: heapMb } }),
   });

@@ -12,7 +12,7 @@ import {
   type OnnxTensor,
   readOnnx,
 } from './onnx-graph.js';
-import { concatBytes, fieldsOf, lengthDelimited, varintBytes } from './protobuf-wire.js';
+import { concatBytes, delimitedParts, fieldsOf, varintBytes } from './protobuf-wire.js';
 
 export interface ChosenOutput {
   readonly name: string;
@@ -162,22 +162,24 @@ function cut(model: OnnxModelFile, outputName: string, modelName: string, readEx
     throw modelInvalid(modelName, 'a sparse initialiser lies in another file, which a cut graph cannot carry');
   }
   // Field numbers of GraphProto, see onnx-graph.ts. quantization_annotation (14) may name tensors that are gone.
-  const graphBytes = concatBytes([
-    ...kept.map((node) => lengthDelimited(1, node.raw)),
+  const graphParts = [
+    ...kept.flatMap((node) => delimitedParts(1, [node.raw])),
     ...graph.initializers
       .filter((tensor) => names.has(tensor.name))
-      .map((tensor) => lengthDelimited(5, inline(tensor))),
-    ...graph.declaredInputs.filter((input) => names.has(input.name)).map((input) => lengthDelimited(11, input.raw)),
-    lengthDelimited(12, output.raw),
-    ...graph.values.filter((value) => produced.has(value.name)).map((value) => lengthDelimited(13, value.raw)),
+      .flatMap((tensor) => delimitedParts(5, [inline(tensor)])),
+    ...graph.declaredInputs
+      .filter((input) => names.has(input.name))
+      .flatMap((input) => delimitedParts(11, [input.raw])),
+    ...delimitedParts(12, [output.raw]),
+    ...graph.values.filter((value) => produced.has(value.name)).flatMap((value) => delimitedParts(13, [value.raw])),
     ...graph.sparseInitializers
       .filter((tensor) => names.has(tensor.name))
-      .map((tensor) => lengthDelimited(15, tensor.raw)),
+      .flatMap((tensor) => delimitedParts(15, [tensor.raw])),
     ...graph.rest.filter((field) => field.number !== 14).map((field) => field.raw),
-  ]);
+  ];
   // training_info (20) refers to the whole graph.
   const rest = model.rest.filter((field) => field.number !== 20).map((field) => field.raw);
-  return concatBytes([...rest, lengthDelimited(7, graphBytes)]);
+  return concatBytes([...rest, ...delimitedParts(7, graphParts)]);
 }
 
 // TensorProto: external_data 13 and data_location 14 make room for raw_data 9.

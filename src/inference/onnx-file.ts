@@ -1,5 +1,5 @@
 /** An ONNX file on disk: read, pinned by SHA-256 where the registry says so, with its external data kept in its folder. */
-import { createHash } from 'node:crypto';
+import { webcrypto } from 'node:crypto';
 import { closeSync, fstatSync, openSync, readSync, realpathSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { dirname, isAbsolute, relative, resolve, sep } from 'node:path';
@@ -32,7 +32,10 @@ export async function loadOnnx(path: string, name: string, sha256?: string): Pro
   }
   if (bytes.length > FILE_BYTES_MAX)
     throw modelInvalid(name, `the file is larger than ${FILE_BYTES_MAX} bytes, the limit of the format`);
-  const digest = createHash('sha256').update(bytes).digest('hex');
+  // Not on this thread, which may answer requests meanwhile.
+  const digest = Buffer.from(await webcrypto.subtle.digest('SHA-256', bytes as Uint8Array<ArrayBuffer>)).toString(
+    'hex',
+  );
   if (sha256 !== undefined && sha256.toLowerCase() !== digest) {
     throw new BelfryError(
       'BELFRY_MODEL_INVALID',

@@ -4,7 +4,7 @@
  * whole process (docs of the house rule: onnx-model.ts).
  */
 import { workerData } from 'node:worker_threads';
-import { InferenceSession, Tensor } from 'onnxruntime-node';
+import type { InferenceSession as Session, Tensor as AnyTensor } from 'onnxruntime-node';
 import { move, transferableSymbol, valueSymbol } from 'piscina';
 import { lowerPriority } from '../resilience/priority.js';
 import type { TensorData, TensorDtype } from '../types.js';
@@ -41,11 +41,14 @@ export type RunReply =
  */
 lowerPriority(5);
 
-let session: Promise<InferenceSession> | undefined;
+// Only now: reading it takes longer than all else that a worker does to start.
+const { InferenceSession, Tensor } = await import('onnxruntime-node');
 
-function load(): Promise<InferenceSession> {
+let session: Promise<Session> | undefined;
+
+function load(): Promise<Session> {
   const { source, intraOpThreads } = workerData as WorkerSetup;
-  const options: InferenceSession.SessionOptions = {
+  const options: Session.SessionOptions = {
     executionProviders: ['cpu'],
     intraOpNumThreads: intraOpThreads,
     interOpNumThreads: 1,
@@ -74,9 +77,9 @@ export async function runModel(task: RunTask): Promise<RunReply> {
   const startedNs = process.hrtime.bigint();
   try {
     const model = await load();
-    const feeds: Record<string, Tensor> = {};
+    const feeds: Record<string, AnyTensor> = {};
     for (const [name, { dtype, data, dims }] of Object.entries(task.feeds)) {
-      feeds[name] = new Tensor(dtype, data as Tensor.DataTypeMap[typeof dtype], dims);
+      feeds[name] = new Tensor(dtype, data as AnyTensor.DataTypeMap[typeof dtype], dims);
     }
     const results = task.fetches === null ? await model.run(feeds) : await model.run(feeds, [...task.fetches]);
     const outputs: Record<string, TensorData> = {};

@@ -106,7 +106,13 @@ export function varintBytes(value: number): Uint8Array {
 /** Tag, length and payload of one length-delimited field. */
 export function lengthDelimited(number: number, payload: Uint8Array | string): Uint8Array {
   const bytes = typeof payload === 'string' ? encoder.encode(payload) : payload;
-  return concatBytes([varintBytes(number * 8 + 2), varintBytes(bytes.length), bytes]);
+  return concatBytes(delimitedParts(number, [bytes]));
+}
+
+/** The same, of a payload in parts, as parts: what is large is copied once, when all is put together. */
+export function delimitedParts(number: number, payload: readonly Uint8Array[]): Uint8Array[] {
+  const length = payload.reduce((sum, part) => sum + part.length, 0);
+  return [varintBytes(number * 8 + 2), varintBytes(length), ...payload];
 }
 
 export function concatBytes(parts: readonly Uint8Array[]): Uint8Array {

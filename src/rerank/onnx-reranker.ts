@@ -28,6 +28,7 @@ export interface OnnxRerankerOptions extends Pick<
   /** In the row order of the item embeddings (FeatureTable.alignTo). */
   readonly items?: FeatureTable;
   readonly vocabularies: VocabularySources;
+  readonly isBackground?: boolean | undefined;
 }
 
 /** Errors: BELFRY_MODEL_INVALID, BELFRY_BINDING_MISMATCH, BELFRY_CALIBRATION_INVALID, BELFRY_MODEL_OUTPUT_INVALID. */

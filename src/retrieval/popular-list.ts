@@ -2,8 +2,8 @@
  * What most users like, of one generation: an answer that needs no search. By a number column of the items that says how
  * popular they are, else by the score of the mean user.
  */
-import { setImmediate as nextTurn } from 'node:timers/promises';
 import { LIMITS } from '../config/schema.js';
+import { Slices } from '../features/slices.js';
 import type { Generation } from '../generation/generation.js';
 import { historyOf } from '../generation/history.js';
 import type { Row } from '../types.js';
@@ -16,9 +16,10 @@ const POPULARITY =
   /^(item_)?(popularity|interactions?|interaction_count|views?|view_count|plays?|play_count|sales|purchases?)$/i;
 /** Room for what a request leaves out. */
 const LENGTH = LIMITS.k.max + 1000;
-const ROWS_PER_TURN = 16_384;
+/** Rows between two looks at the clock. */
+const STEP = 256;
 /** So many times what is wanted is collected before the best of it are picked: few sorts, each of them short. */
-const TRIM_RATIO = 4;
+const TRIM_RATIO = 2;
 
 interface PopularList {
   /** Best first. */
@@ -90,7 +91,7 @@ async function byColumn({ itemTable, itemIds, skippedItems }: Generation): Promi
   );
 }
 
-/** The `length` rows of the largest finite values, of equal ones the first rows; others wait no longer than a turn. */
+/** The `length` rows of the largest finite values, of equal ones the first rows; others wait for a millisecond or two. */
 export async function bestRows(
   count: number,
   length: number,
@@ -102,12 +103,14 @@ export async function bestRows(
     best = best.sort((a, b) => b.value - a.value || a.row - b.row).slice(0, length);
     if (best.length === length) threshold = best.at(-1)!.value;
   };
+  const slices = Slices.withRests();
   for (let row = 0; row < count; row++) {
-    if (row % ROWS_PER_TURN === ROWS_PER_TURN - 1) await nextTurn();
+    if (row % STEP === STEP - 1 && slices.isOver) await slices.next();
     const value = valueOf(row);
     if (typeof value !== 'number' || !Number.isFinite(value) || value <= threshold) continue;
     if (best.push({ row, value }) === TRIM_RATIO * length) trim();
   }
+  await slices.next();
   trim();
   return { rows: best.map(({ row }) => row), scores: best.map(({ value }) => value) };
 }

@@ -33,6 +33,8 @@ export interface UserTowerOptions extends Pick<OnnxModelOptions, 'workers' | 'in
   readonly dims: number;
   readonly users?: FeatureTable;
   readonly vocabularies: VocabularySources;
+  /** Others are answered meanwhile. */
+  readonly isBackground?: boolean | undefined;
   /** Features that a request may also send, because a reranker reads them. */
   readonly alsoKnown?: Iterable<string>;
   readonly batchRowsMax?: number;
@@ -105,6 +107,7 @@ export class UserTower {
       model: { inputs },
       vocabularies: options.vocabularies,
       dims,
+      isBackground: options.isBackground,
       ...(options.users === undefined ? {} : { users: options.users }),
       refused: (source) =>
         source.startsWith('user.') || source === 'constant'

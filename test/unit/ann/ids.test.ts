@@ -34,6 +34,19 @@ describe('ids', () => {
     expect((await IdMap.fromText(textFile(''))).size).toBe(0);
   });
 
+  it('are listed in row order, once for all who hold the list', async () => {
+    for (const lines of [
+      ['libc6', 'bash', 'a name of more than thirteen characters'],
+      ['libc6', 'naïve', '日本'],
+    ]) {
+      const ids = await IdMap.fromText(textFile(lines.join('\n')));
+      const list = ids.all();
+      expect(list).toEqual(lines);
+      expect(ids.all()).toBe(list);
+    }
+    expect(IdMap.fromIntegers(BigInt64Array.of(7n, 2n ** 52n), 'ids.npy').all()).toEqual([7, 2 ** 52]);
+  });
+
   it('I1: refuses duplicates and names both rows', async () => {
     await expectError(
       () => IdMap.fromText(textFile('a\nb\na\n')),

@@ -1,9 +1,36 @@
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, vi } from 'vitest';
 import { type InputBindings } from '../../../src/features/binding-schema.js';
+import { FeatureTable } from '../../../src/features/feature-table.js';
+import { Slices } from '../../../src/features/slices.js';
 import { float16Bits } from '../../../src/features/tensor-writer.js';
 import type { TensorSpec } from '../../../src/types.js';
-import { compile, encoded, ROWS, items, spec } from '../../support/binding-fixtures.js';
+import { compile, encoded, ROWS, items, spec, vocabularies } from '../../support/binding-fixtures.js';
 import { expectError } from '../../support/expect-error.js';
+
+describe('a binding that others are answered beside', () => {
+  const rows = 5_000;
+  const ids = Array.from({ length: rows }, (_, row) => `item-${row}`);
+  const column = { kind: 'string' as const, name: 'id', codes: Int32Array.from(ids.keys()), dictionary: ids };
+  const many = FeatureTable.fromColumns([column], { name: 'features/items.parquet' });
+  const numbers = async (isBackground: boolean): Promise<number[]> => {
+    const bound = await compile(
+      { x: { source: 'item.id', vocabulary: { ids: 'items' }, offset: 1 } },
+      [spec('x', 'int64', null)],
+      { items: many, isPerCandidate: true, isBackground, vocabularies: { ...vocabularies, ids: () => [...ids] } },
+    );
+    const { data } = bound.fill({ rows: 3, itemRows: [0, 4_321, -1] }).x!;
+    return Array.from(data as BigInt64Array, Number);
+  };
+
+  it('takes rests, and is the same', async () => {
+    const rests = vi.spyOn(Slices, 'withRests');
+    expect(await numbers(false)).toEqual([1, 4_322, 0]);
+    expect(rests).not.toHaveBeenCalled();
+    expect(await numbers(true)).toEqual([1, 4_322, 0]);
+    expect(rests).toHaveBeenCalledTimes(3); // the vocabulary, the column, the table of rows
+    rests.mockRestore();
+  });
+});
 
 describe('item columns', () => {
   it.each<[string, InputBindings[string], number, number[]]>([

@@ -2,6 +2,10 @@
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { ByteWriter, parquetWrite } from 'hyparquet-writer';
+import { once } from 'node:events';
+import { getPriority } from 'node:os';
+import { fileURLToPath } from 'node:url';
+import { Worker } from 'node:worker_threads';
 import { describe, expect, it } from 'vitest';
 import { IdMap } from '../../../src/ann/ids.js';
 import { loadIds } from '../../../src/generation/load-ids.js';
@@ -121,5 +125,23 @@ describe('a feature table of a generation', () => {
       'BELFRY_FEATURES_INVALID',
       /features\/items\.parquet: its footer cannot be read as Parquet/,
     );
+  });
+});
+
+describe('a worker', () => {
+  const entry = fileURLToPath(new URL('../../../dist/generation/worker-entry.js', import.meta.url));
+  const priorityOf = async (isBackground: boolean): Promise<unknown> => {
+    const told = "import { getPriority } from 'node:os'; import { parentPort } from 'node:worker_threads';";
+    const module = `data:text/javascript,${encodeURIComponent(`${told} parentPort.postMessage(getPriority());`)}`;
+    const worker = new Worker(entry, { workerData: { task: undefined, isBackground, module } });
+    const [priority] = (await once(worker, 'message')) as unknown[];
+    await worker.terminate();
+    return priority;
+  };
+
+  it.runIf(process.platform === 'linux')('has its priority before its code is read', async () => {
+    expect(await priorityOf(false)).toBe(getPriority());
+    expect(await priorityOf(true)).toBe(Math.max(10, getPriority()));
+    expect(getPriority()).toBeLessThan(10); // that of this thread is left alone
   });
 });

@@ -5,8 +5,9 @@
  * A batch costs as many tokens as it has requests. It may take the bucket below zero, which later requests wait for: so
  * a batch that is larger than the bucket is possible, and no more than the rate gets through in the long run.
  */
+import { dirname } from 'node:path';
 import { loadAddon, type NativeKeyUsage } from '../ann/addon.js';
-import { BelfryError } from '../errors.js';
+import { asBelfryError, BelfryError } from '../errors.js';
 import type { KeyRecord } from './keys.js';
 
 const DAY_MS = 86_400_000;
@@ -35,7 +36,14 @@ export class KeyUsage {
   /** Without a file: in the memory of this process. Errors: BELFRY_FILE_UNREADABLE, BELFRY_FILE_VERSION, BELFRY_DISK_SPACE. */
   static open(file: UsageFile | undefined, clocks = SYSTEM): KeyUsage {
     const day = dayOf(clocks.date());
-    return new KeyUsage(loadAddon().openKeyUsage({ path: file?.path, first: file?.isFirst ?? true, day }), clocks);
+    try {
+      return new KeyUsage(loadAddon().openKeyUsage({ path: file?.path, first: file?.isFirst ?? true, day }), clocks);
+    } catch (thrown) {
+      const { code, message } = asBelfryError(thrown);
+      throw new BelfryError(code, `${file === undefined ? '' : `${dirname(file.path)}: `}${message}`, {
+        cause: thrown,
+      });
+    }
   }
 
   of(key: Limited): Allowance {

@@ -91,6 +91,7 @@ describe('API4: limits of keys', () => {
     server.stderr.on('data', (chunk: Buffer) => (text += chunk.toString()));
     const [code] = (await once(server, 'exit')) as [number];
     expect(code).toBe(1);
-    expect(text).toMatch(/key-usage: expected a file of 6291464 bytes, found 5; remove it .* \(BELFRY_FILE_VERSION\)/);
+    expect(text).toContain(`${broken}: key-usage: expected a file of 6291464 bytes, found 5; remove it`);
+    expect(text).toContain('(BELFRY_FILE_VERSION)');
   });
 });

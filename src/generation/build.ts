@@ -11,7 +11,7 @@ import type { Metric } from '../types.js';
 import { VERSION } from '../version.js';
 import { graphOfGeneration } from './build-graph.js';
 import { assertFits, type BuildPlan, planBuild } from './build-plan.js';
-import { DataFolder, newGenerationId, type OnBadGeneration, type PublishedGeneration } from './data-folder.js';
+import { DataFolder, type OnBadGeneration, type PublishedGeneration } from './data-folder.js';
 import type { ExclusionFacts } from './exclusion-sets.js';
 import { copyDurable, type FileFacts, hashFile, makeFolder, remove } from './files.js';
 import { type Draft, type GateOptions, Gates } from './gates/run-gates.js';
@@ -94,7 +94,7 @@ async function isKnown(data: DataFolder, current: PublishedGeneration, options: 
 export async function buildGeneration(options: BuildOptions): Promise<PublishedGeneration> {
   const data = await DataFolder.open(options.data);
   return data.withWriterLock(async () => {
-    const id = newGenerationId();
+    const id = await data.newId();
     const temporary = data.newTemporary(id);
     try {
       const manifest = await writeGeneration(options, id, temporary, await generationBefore(data));

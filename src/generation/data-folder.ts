@@ -55,9 +55,9 @@ export interface Quarantined {
 /** `isQuarantined`: its bytes are not what its build wrote, and it was moved aside. */
 export type OnBadGeneration = (id: string, error: BelfryError, isQuarantined: boolean) => void;
 
-export function newGenerationId(now = new Date()): string {
+export function newGenerationId(now = new Date(), end = randomBytes(2)): string {
   const stamp = now.toISOString().replace(/[-:]/g, '').replace('T', '-').slice(0, 15);
-  return `${stamp}-${randomBytes(2).toString('hex')}`;
+  return `${stamp}-${end.toString('hex')}`;
 }
 
 export class DataFolder {
@@ -108,6 +108,15 @@ export class DataFolder {
     }
   }
 
+  /** An id that nothing here has, of a second in which others may have been built. `make` is for tests. */
+  async newId(make = newGenerationId): Promise<string> {
+    const names = await readdir(this.path);
+    for (;;) {
+      const id = make();
+      if (!names.some((name) => name.endsWith(`-${id}`))) return id;
+    }
+  }
+
   newTemporary(id: string): string {
     return join(this.path, `tmp-${id}`);
   }
@@ -120,8 +129,9 @@ export class DataFolder {
     await syncFolders(temporary, 'generation');
     return this.moving(async () => {
       const before = await this.pointer();
+      // Outside of what is taken back: a name that is taken is another generation's.
+      await renameFile(temporary, this.folderOf(id), 'generation');
       try {
-        await renameFile(temporary, this.folderOf(id), 'generation');
         await syncFolder(this.path, 'generation');
         await this.point({ current: id, ...(await this.servedBefore(id, before)) });
       } catch (error) {

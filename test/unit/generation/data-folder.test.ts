@@ -258,7 +258,18 @@ describe('data folder', () => {
     expect(readdirSync(data.path).sort()).toEqual(['CURRENT', 'gen-1']);
   });
 
-  it('names generations by time', () => {
+  it('names generations by time, and none twice', async () => {
     expect(newGenerationId(new Date('2026-11-23T10:15:02Z'))).toMatch(/^20261123-101502-[0-9a-f]{4}$/);
+    const data = await DataFolder.open(temporaryFolder());
+    for (const name of ['gen-1', 'quarantined-2', 'gone-3', 'tmp-4']) mkdirSync(join(data.path, name));
+    const made = ['1', '2', '3', '4', '5'];
+    expect(await data.newId(() => made.shift()!)).toBe('5');
+  });
+
+  it('a publish under the name of another generation fails, and leaves that one', async () => {
+    const data = await DataFolder.open(temporaryFolder());
+    await publish(data, '1');
+    await expectError(publish(data, '1'), 'BELFRY_FILE_UNREADABLE', /gen-1: cannot be written: ENOTEMPTY/);
+    expect((await data.current(silent))?.id).toBe('1');
   });
 });

@@ -1,4 +1,3 @@
-#include <cmath>
 #include <limits>
 
 #include "binding/addon_state.hpp"
@@ -10,7 +9,6 @@ namespace belfry::binding {
 namespace {
 
 constexpr size_t kKeyLength = 10;
-constexpr uint64_t kDayMax = 1'000'000;
 
 // The id of a key, ten letters and digits, as a number above 0.
 uint64_t read_key(const Napi::Value& value) {
@@ -43,10 +41,8 @@ Napi::Value open_key_usage(const Napi::CallbackInfo& call) {
   return guarded(call.Env(), [&]() -> Napi::Value {
     const Napi::Object options = read_object(call, 0, "options");
     const Napi::Value path = options.Get("path");
-    return KeyUsageHandle::make(
-        call.Env(), AddonState::of(call.Env()).key_usage_class,
-        KeyUsage::open(path.IsUndefined() ? std::string() : read_string(path, "path"),
-                       read_optional_flag(options, "first"), read_integer(options.Get("day"), "day", 0, kDayMax)));
+    return KeyUsageHandle::make(call.Env(), AddonState::of(call.Env()).key_usage_class,
+                                KeyUsage::open(path.IsUndefined() ? std::string() : read_string(path, "path")));
   });
 }
 
@@ -55,7 +51,7 @@ Napi::Function KeyUsageHandle::define(Napi::Env env) {
                      {InstanceMethod<&KeyUsageHandle::take>("take"), InstanceMethod<&KeyUsageHandle::close>("close")});
 }
 
-// take(key, cost, isMore, rate, quota, nowMs, day): one number, since it is asked for each request.
+// take(key, cost, isMore, rate, quota, debtMax, nowMs): one number, since it is asked for each request.
 Napi::Value KeyUsageHandle::take(const Napi::CallbackInfo& call) {
   return guarded(call.Env(), [&]() -> Napi::Value {
     KeyUsage::Request request;
@@ -64,8 +60,10 @@ Napi::Value KeyUsageHandle::take(const Napi::CallbackInfo& call) {
     request.is_more = call[2].ToBoolean();
     request.rate = read_number(call[3], "rate", 1e9);
     request.quota = read_integer(call[4], "quota", 0, 1'000'000'000'000'000);
-    request.now_ns = static_cast<int64_t>(read_number(call[5], "nowMs", 1e12) * 1e6);
-    request.day = read_integer(call[6], "day", 0, kDayMax);
+    request.debt_max = read_integer(call[5], "debtMax", 0, std::numeric_limits<uint32_t>::max());
+    const double now_ms = read_number(call[6], "nowMs", 4e12);
+    request.now_ns = static_cast<int64_t>(now_ms * 1e6);
+    request.day = static_cast<uint64_t>(now_ms / 86'400'000);
     const KeyUsage::Answer answer = held()->take(key, request);
     const double refused = answer.over_quota ? -1 - static_cast<double>(answer.used_today) : answer.wait_seconds;
     return Napi::Number::New(call.Env(), refused);

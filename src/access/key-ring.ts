@@ -1,10 +1,9 @@
 /** The keys of a server: who is this? One look-up, one hash and one comparison a request, whatever is sent. */
-import { existsSync } from 'node:fs';
 import type { BelfryError } from '../errors.js';
 import { asBelfryError } from '../errors.js';
 import { permissionProblem, readKeys } from './keys-file.js';
 import { digestOf, idOfKey, isSameSecret, type KeyRecord, type Scope } from './keys.js';
-import { type Allowance, KeyUsage, type UsageFile } from './limits.js';
+import { type Allowance, KeyUsage } from './limits.js';
 import { watchFiles } from './watched-files.js';
 
 /** Who asks. */
@@ -29,8 +28,8 @@ export interface KeyRingOptions {
   /** Called when a changed file was taken over, or could not be. */
   readonly onReload?: (outcome: { readonly keys: number } | { readonly error: BelfryError }) => void;
   readonly watchMs?: number;
-  /** Where what keys have used is counted; without it, in memory. Made when a key has limits. */
-  readonly usage?: UsageFile;
+  /** File in which is counted what keys have used; without it, in memory. Made when a key has limits. */
+  readonly usage?: string;
 }
 
 export class KeyRing {
@@ -49,7 +48,7 @@ export class KeyRing {
       [path],
       () => {
         try {
-          this.#entries = this.#read(usage && { ...usage, isFirst: false });
+          this.#entries = this.#read(usage);
           this.problem = undefined;
           onReload?.({ keys: this.#entries.size });
         } catch (thrown) {
@@ -86,11 +85,9 @@ export class KeyRing {
     this.#usage?.close();
   }
 
-  #read(file: UsageFile | undefined): Map<string, Entry> {
+  #read(usage: string | undefined): Map<string, Entry> {
     const records = readKeys(this.path);
-    // Buckets of another life of this machine must be emptied at the start, though no key may have limits yet.
-    const isLeft = file?.isFirst === true && existsSync(file.path);
-    if (isLeft || records.some(hasLimits)) this.#usage ??= KeyUsage.open(file);
+    if (records.some(hasLimits)) this.#usage ??= KeyUsage.open(usage);
     return entriesOf(records, this.#usage);
   }
 }

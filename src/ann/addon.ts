@@ -264,14 +264,9 @@ export interface NativeAddon {
   lockFile(descriptor: number, shared?: boolean): boolean;
   /**
    * What keys have used: a file of 6 MB that any number of processes count in, or without `path` the memory of this one.
-   * `first`: buckets begin full, and days before `day` (since 1970) are forgotten.
    * Errors: BELFRY_FILE_UNREADABLE, BELFRY_FILE_VERSION, BELFRY_DISK_SPACE.
    */
-  openKeyUsage(options: {
-    readonly path?: string | undefined;
-    readonly first: boolean;
-    readonly day: number;
-  }): NativeKeyUsage;
+  openKeyUsage(options: { readonly path?: string | undefined }): NativeKeyUsage;
   /**
    * Milliseconds since bytes last came in on this TCP connection, read or not, by the kernel's ticks (4 ms are common); -1 where the
    * system does not say (not Linux, not TCP). Costs about a microsecond.

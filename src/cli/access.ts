@@ -37,8 +37,7 @@ export class ServerAccess {
       settings.keys === undefined
         ? undefined
         : KeyRing.open(settings.keys, {
-            // Workers come after the primary has opened it.
-            usage: { path: join(data, 'key-usage'), isFirst: !cluster.isWorker },
+            usage: join(data, 'key-usage'),
             onReload: (outcome) => {
               if ('error' in outcome)
                 logger.error(

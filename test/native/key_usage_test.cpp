@@ -45,7 +45,7 @@ struct Folder {
 
 std::string outcome_of(const std::string& path) {
   try {
-    KeyUsage::open(path, false, kDay);
+    KeyUsage::open(path);
     return "opened";
   } catch (const Error& error) {
     return std::string(error.code()) + ": " + error.message();
@@ -59,7 +59,7 @@ TEST(key_usage_is_one_count_for_all_who_have_the_file_open) {
   std::vector<std::thread> openers;
   for (int opener = 0; opener < kOpeners; ++opener) {
     openers.emplace_back([&] {
-      const auto usage = KeyUsage::open(folder.file(), false, kDay);
+      const auto usage = KeyUsage::open(folder.file());
       for (int i = 0; i < kTries; ++i) {
         const auto key = static_cast<uint64_t>(1 + i % kKeys);
         if (!usage->take(key, {.quota = 70, .now_ns = kNow, .day = kDay}).over_quota) ++by_quota;
@@ -73,7 +73,7 @@ TEST(key_usage_is_one_count_for_all_who_have_the_file_open) {
 }
 
 TEST(key_usage_takes_as_a_whole_or_not_at_all) {
-  const auto usage = KeyUsage::open("", true, kDay);
+  const auto usage = KeyUsage::open("");
   KeyUsage::Request request{.cost = 2, .rate = 10, .quota = 5, .now_ns = kNow, .day = kDay};
   CHECK(!usage->take(7, request).over_quota);
   request.cost = 4;
@@ -87,7 +87,7 @@ TEST(key_usage_takes_as_a_whole_or_not_at_all) {
 }
 
 TEST(key_usage_stays_in_range_whatever_is_asked) {
-  const auto usage = KeyUsage::open("", true, kDay);
+  const auto usage = KeyUsage::open("");
   const KeyUsage::Request slow{.cost = 4'000'000'000, .is_more = true, .rate = 1e-9, .now_ns = kNow, .day = kDay};
   for (int i = 0; i < 1'000; ++i) CHECK(usage->take(9, slow).wait_seconds == 0);
   CHECK(usage->take(9, {.rate = 1e-9, .now_ns = kNow, .day = kDay}).wait_seconds > 0);
@@ -96,32 +96,48 @@ TEST(key_usage_stays_in_range_whatever_is_asked) {
   CHECK(usage->take(11, {.quota = 1'000'000'000'000'000, .day = kDay}).used_today == 1'000'000'000'000'000);
 }
 
-TEST(key_usage_outlives_a_restart_for_the_day_and_buckets_begin_full) {
+TEST(key_usage_outlives_its_processes) {
   const Folder folder;
-  const KeyUsage::Request one{.rate = 1, .quota = 3, .now_ns = kNow, .day = kDay};
-  KeyUsage::open(folder.file(), true, kDay)->take(3, one);
-  // A worker that is started again forgets nothing.
-  CHECK(KeyUsage::open(folder.file(), false, kDay)->take(3, one).wait_seconds > 0);
-  // Nor does the server for the day, though its clock may have begun anew.
-  const auto again = KeyUsage::open(folder.file(), true, kDay);
+  KeyUsage::Request one{.rate = 1, .quota = 3, .now_ns = kNow, .day = kDay};
+  KeyUsage::open(folder.file())->take(3, one);
+  const auto again = KeyUsage::open(folder.file());
+  CHECK(again->take(3, one).wait_seconds > 0);
+  one.now_ns += 1'000'000'000;
   CHECK(again->take(3, one).wait_seconds == 0);
-  CHECK(again->take(3, {.quota = 3, .now_ns = kNow, .day = kDay}).over_quota == false);
+  CHECK(!again->take(3, {.quota = 3, .now_ns = kNow, .day = kDay}).over_quota);
   CHECK(again->take(3, {.quota = 3, .now_ns = kNow, .day = kDay}).used_today == 3);
-  CHECK(!KeyUsage::open(folder.file(), true, kDay + 1)->take(3, {.cost = 3, .quota = 3, .day = kDay + 1}).over_quota);
+  CHECK(!again->take(3, {.cost = 3, .quota = 3, .now_ns = kNow, .day = kDay + 1}).over_quota);
 }
 
-TEST(key_usage_is_full_when_no_slot_is_left) {
-  const auto usage = KeyUsage::open("", true, kDay);
-  const KeyUsage::Request one{.quota = 1, .day = kDay};
-  for (uint64_t key = 1; key <= KeyUsage::kSlots; ++key) CHECK(!usage->take(key, one).over_quota);
+// Whatever was taken at another rate, or by a machine whose clock is ahead.
+TEST(key_usage_owes_no_more_than_a_batch) {
+  const auto usage = KeyUsage::open("");
+  const int64_t year = 31'536'000'000'000'000;
+  CHECK(usage->take(5, {.rate = 10, .debt_max = 256, .now_ns = kNow + year}).wait_seconds == 0);
+  CHECK(usage->take(5, {.cost = 200, .is_more = true, .rate = 0.1, .debt_max = 256, .now_ns = kNow + year})
+            .wait_seconds == 0);
+  const double wait = usage->take(5, {.rate = 10, .debt_max = 256, .now_ns = kNow}).wait_seconds;
+  CHECK_MESSAGE(wait > 25 && wait < 26, std::to_string(wait));
+  const int64_t later = kNow + static_cast<int64_t>(wait * 1e9) + 1;
+  CHECK(usage->take(5, {.rate = 10, .debt_max = 256, .now_ns = later}).wait_seconds == 0);
+}
+
+TEST(key_usage_finds_room_among_keys_of_other_days) {
+  const auto usage = KeyUsage::open("");
+  // More keys than slots in all: those of another day give way, and a window in use today is said to be full.
+  const KeyUsage::Request old{.quota = 1, .now_ns = kNow, .day = kDay};
+  const KeyUsage::Request now{.quota = 1, .now_ns = kNow, .day = kDay + 1};
+  for (uint64_t key = 1; key <= KeyUsage::kSlots / 2; ++key) CHECK(!usage->take(key, old).over_quota);
+  for (uint64_t key = 1; key <= 100'000; ++key) CHECK(!usage->take(key + KeyUsage::kSlots, now).over_quota);
+  for (uint64_t key = 1; key <= 100'000; ++key) CHECK(usage->take(key + KeyUsage::kSlots, now).over_quota);
   std::string what;
   try {
-    usage->take(KeyUsage::kSlots + 1, one);
+    for (uint64_t key = 1; key <= KeyUsage::kSlots; ++key) usage->take(key + 2 * KeyUsage::kSlots, now);
   } catch (const Error& error) {
     what = error.message();
   }
-  CHECK_MESSAGE(what == "the table of what keys have used is full; restart the server", what);
-  CHECK(usage->take(1, one).over_quota);
+  CHECK_MESSAGE(what == "there is no room left to count what keys use today", what);
+  CHECK(usage->take(KeyUsage::kSlots + 1, now).over_quota);
 }
 
 TEST(key_usage_refuses_files_that_are_not_its_own) {

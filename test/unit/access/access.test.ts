@@ -158,20 +158,14 @@ describe('a file that is watched', () => {
 
 describe('API4: an allowance', () => {
   const clock = () => {
-    const time = { now: 0, date: Date.parse('2026-11-23T23:00:00Z') };
-    return {
-      time,
-      make: (limits: object) =>
-        KeyUsage.open(undefined, { now: () => time.now, date: () => time.date }).of({
-          id: 'app0000001',
-          name: 'app',
-          ...limits,
-        }),
-    };
+    const time = { now: Date.parse('2026-11-23T23:00:00Z') };
+    const usage = KeyUsage.open(undefined, () => time.now);
+    return { time, usage, make: (limits: object) => usage.of({ id: 'app0000001', name: 'app', ...limits }) };
   };
 
   it('is a rate with the burst of a second', async () => {
     const { time, make } = clock();
+    const start = time.now;
     const allowance = make({ requests_per_second: 10 });
     for (let i = 0; i < 10; i++) allowance.take(1);
     const error = await expectError(
@@ -180,35 +174,37 @@ describe('API4: an allowance', () => {
       'key app: more than 10 requests a second',
     );
     expect([error.statusCode, error.limit, error.retryAfterSeconds]).toEqual([429, 10, 1]);
-    time.now = 100;
+    time.now = start + 100;
     allowance.take(1);
     await expectError(() => allowance.take(1), 'BELFRY_RATE_LIMITED', '');
-    time.now = 1e6;
+    time.now = start + 1e6;
     for (let i = 0; i < 10; i++) allowance.take(1);
     await expectError(() => allowance.take(1), 'BELFRY_RATE_LIMITED', '');
   });
 
   it('counts a batch by its requests, which later ones wait for', async () => {
     const { time, make } = clock();
+    const start = time.now;
     const allowance = make({ requests_per_second: 10 });
     allowance.take(1);
     allowance.take(255);
     const error = await expectError(() => allowance.take(1), 'BELFRY_RATE_LIMITED', '');
     expect(error.retryAfterSeconds).toBe(25);
-    time.now = 24_000;
+    time.now = start + 24_000;
     await expectError(() => allowance.take(1), 'BELFRY_RATE_LIMITED', '');
-    time.now = 25_000;
+    time.now = start + 25_000;
     allowance.take(1);
   });
 
   it('lets a batch of a slow key pass, whose first request took the only token', async () => {
     const { time, make } = clock();
+    const start = time.now;
     const allowance = make({ requests_per_second: 0.5, requests_per_day: 8 });
     allowance.take(1);
     allowance.take(3, true);
     const error = await expectError(() => allowance.take(1), 'BELFRY_RATE_LIMITED', '');
     expect(error.retryAfterSeconds).toBe(8);
-    time.now = 8_000;
+    time.now = start + 8_000;
     allowance.take(1);
     await expectError(() => allowance.take(4, true), 'BELFRY_QUOTA_EXCEEDED', '5 of 8');
   });
@@ -225,18 +221,36 @@ describe('API4: an allowance', () => {
     expect([error.statusCode, error.limit, error.retryAfterSeconds]).toEqual([429, 5, 3600]);
     allowance.take(1);
     await expectError(() => allowance.take(1), 'BELFRY_QUOTA_EXCEEDED', '');
-    time.date += 3_600_000;
+    time.now += 3_600_000;
     allowance.take(5);
   });
 
   it('that is slower than one a second lets one through', async () => {
     const { time, make } = clock();
+    const start = time.now;
     const allowance = make({ requests_per_second: 0.1 });
     allowance.take(1);
     const error = await expectError(() => allowance.take(1), 'BELFRY_RATE_LIMITED', '');
     expect(error.retryAfterSeconds).toBe(10);
-    time.now = 10_000;
+    time.now = start + 10_000;
     allowance.take(1);
+  });
+
+  it('owes no more at a new rate than a batch does, nor to a clock that was set back', async () => {
+    const { time, make } = clock();
+    const start = time.now;
+    const slow = make({ requests_per_second: 0.1 });
+    slow.take(1);
+    slow.take(255, true);
+    await expectError(() => slow.take(1), 'BELFRY_RATE_LIMITED', '');
+    const fast = make({ requests_per_second: 1000 });
+    for (const now of [start, start - 86_400_000]) {
+      time.now = now;
+      const refused = await expectError(() => fast.take(1), 'BELFRY_RATE_LIMITED', '');
+      expect(refused.retryAfterSeconds).toBe(1);
+      time.now += 1_000;
+      fast.take(1);
+    }
   });
 });
 

@@ -9,7 +9,7 @@ import type { OnRerankerState } from '../rerank/guarded-reranker.js';
 import type { Metrics } from '../telemetry/metrics.js';
 import { ScorerMetrics } from '../telemetry/scorer-metrics.js';
 import type { ItemUpserts } from '../upserts/item-upserts.js';
-import { loadOptions } from './load-options.js';
+import { serverLoadOptions } from './load-options.js';
 
 export function followerOf(
   data: DataFolder,
@@ -24,7 +24,7 @@ export function followerOf(
   const follower = new GenerationFollower({
     data,
     store: retriever.store,
-    load: { ...loadOptions(settings), onRerankerState: scorerWatch(metrics, logger) },
+    load: serverLoadOptions(settings, scorerWatch(metrics, logger)),
     swap: settings.swap,
     canary: async (generation) => {
       await upserts.prepare(generation); // its first request finds the changes since its mark in memory

@@ -3,6 +3,7 @@ import { availableParallelism } from 'node:os';
 import { readModelServers } from '../config/model-servers.js';
 import type { Settings } from '../config/schema.js';
 import type { LoadOptions } from '../generation/generation.js';
+import type { OnRerankerState } from '../rerank/guarded-reranker.js';
 
 /** More than this scores more than one JS thread can gather for. */
 const SCORER_WORKERS_MAX = 4;
@@ -20,7 +21,10 @@ export function loadOptions(settings: Settings): LoadOptions {
     scorerWorkers: settings.model_workers ?? scorerWorkers(settings),
     rerankModule: settings.rerank_module,
     modelServers: readModelServers(settings),
-    // One graph in memory for all workers. Over 336,000 items both ways are as fast (decision 0010).
-    graphLoad: settings.workers > 1 ? 'mmap' : 'huge',
   };
+}
+
+/** Of a server or one of its workers, which have one graph in memory. Over 336,000 items both ways are as fast (decision 0010). */
+export function serverLoadOptions(settings: Settings, onRerankerState?: OnRerankerState): LoadOptions {
+  return { ...loadOptions(settings), onRerankerState, graphLoad: settings.workers > 1 ? 'mmap' : 'huge' };
 }

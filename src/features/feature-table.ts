@@ -84,7 +84,7 @@ export class FeatureTable {
     return new FeatureTable(options.name ?? 'table', ids, columns, options.ignored);
   }
 
-  /** In row order; a list of a large table is made anew at every call. */
+  /** In row order; see IdMap.all. */
   get ids(): readonly Id[] {
     return this.#ids.all();
   }

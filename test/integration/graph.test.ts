@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { buildGeneration, type BuildProgress, ensureGeneration } from '../../src/generation/build.js';
 import type { BuildPlan } from '../../src/generation/build-plan.js';
-import { loadOptions } from '../../src/cli/load-options.js';
+import { serverLoadOptions } from '../../src/cli/load-options.js';
 import { DEFAULTS } from '../../src/config/schema.js';
 import { DataFolder } from '../../src/generation/data-folder.js';
 import { Generation } from '../../src/generation/generation.js';
@@ -145,8 +145,8 @@ describe('a generation', () => {
   });
 
   it.skipIf(process.platform !== 'linux')('is one graph in memory for all workers, of their own none', async () => {
-    const one = loadOptions({ ...DEFAULTS, models });
-    const several = loadOptions({ ...DEFAULTS, models, workers: 2 });
+    const one = serverLoadOptions({ ...DEFAULTS, models });
+    const several = serverLoadOptions({ ...DEFAULTS, models, workers: 2 });
     const query = { query: users.slice(0, DIMS), k: 10, ef: 50, exclude: new Uint32Array() };
     const answers = [];
     for (const options of [one, several]) {

@@ -1,7 +1,7 @@
 /** Q4: many clients that are late at once are closed over many turns of the event loop. */
 import type { Socket } from 'node:net';
 import { setImmediate as turn } from 'node:timers/promises';
-import { expect, it } from 'vitest';
+import { expect, it, vi } from 'vitest';
 import { answerBrokenClient } from '../../../src/http/errors.js';
 import { Metrics } from '../../../src/telemetry/metrics.js';
 
@@ -43,6 +43,17 @@ it('Q4: clients that are late together are told one after the other, with turns 
   expect([sockets[19]!.text, sockets[19]!.end]).toEqual(['', 'flushed']);
   const { values } = await metrics.errors.get();
   expect(values).toMatchObject([{ labels: { code: 'BELFRY_REQUEST_TIMEOUT' }, value: 19 }]);
+});
+
+it('Q4: those who have waited for long are closed several in a turn: they hold connections', async () => {
+  const now = vi.spyOn(performance, 'now').mockReturnValue(0);
+  const sockets = Array.from({ length: 50 }, () => new FakeSocket());
+  for (const socket of sockets) answerBrokenClient(LATE, socket as unknown as Socket, new Metrics());
+  now.mockReturnValue(600);
+  await turn();
+  await turn();
+  expect(sockets.every(({ end }) => end === 'destroyed')).toBe(true);
+  now.mockRestore();
 });
 
 it('what is not HTTP is told at once', () => {

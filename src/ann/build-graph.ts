@@ -72,6 +72,7 @@ export async function buildGraph(options: GraphBuild): Promise<BuiltGraph> {
   });
   const cancel = (): void => build.cancel();
   signal?.addEventListener('abort', cancel, { once: true });
+  options.onProgress?.('graph', 0, items.rows); // a small one may be whole before the first look at it
   const watch = setInterval(() => {
     const { done, total } = build.progress();
     if (total > 0) options.onProgress?.('graph', done, total);

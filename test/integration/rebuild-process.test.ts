@@ -116,7 +116,7 @@ describe('belfry serve', () => {
     const { address } = JSON.parse(said.out) as { address: string };
     await until(
       () => json(`${address}/readyz`),
-      ({ build }) => (build as { stage?: string } | undefined)?.stage === 'graph',
+      ({ build }) => ['graph', 'calibrate'].includes((build as { stage?: string } | undefined)?.stage ?? ''),
     );
     child.kill('SIGTERM');
     expect(await ended).toBe(0);

@@ -10,7 +10,7 @@
 #include "binding/handles.hpp"
 #include "binding/promise_worker.hpp"
 #include "core/allocator.hpp"
-#include "core/socket_age.hpp"
+#include "core/sockets.hpp"
 #include "core/thread_pool.hpp"
 #include "kernels/cpu.hpp"
 #include "storage/file.hpp"
@@ -227,9 +227,18 @@ Napi::Value socket_age_of(const Napi::CallbackInfo& call) {
   });
 }
 
+Napi::Value duplicate_descriptor_of(const Napi::CallbackInfo& call) {
+  return guarded(call.Env(), [&]() -> Napi::Value {
+    const auto descriptor = static_cast<int>(read_integer(call[0], "descriptor", 0, std::numeric_limits<int>::max()));
+    return Napi::Number::New(call.Env(), duplicate_descriptor(descriptor));
+  });
+}
+
 Napi::Value limit_kept_memory_of(const Napi::CallbackInfo& call) {
   return Napi::Boolean::New(call.Env(), limit_kept_memory());
 }
+
+void yield_to_requests(const Napi::CallbackInfo&) { ThreadPool::instance().yield_to_requests(); }
 
 void set_error_factory(const Napi::CallbackInfo& call) {
   AddonState::of(call.Env()).set_error_factory(call[0].As<Napi::Function>());
@@ -301,7 +310,9 @@ Napi::Object define_exports(Napi::Env env, Napi::Object exports) {
   exports.Set("prepareGraph", Napi::Function::New<prepare_graph>(env, "prepareGraph"));
   exports.Set("graphMemory", Napi::Function::New<graph_memory>(env, "graphMemory"));
   exports.Set("socketAge", Napi::Function::New<socket_age_of>(env, "socketAge"));
+  exports.Set("duplicateDescriptor", Napi::Function::New<duplicate_descriptor_of>(env, "duplicateDescriptor"));
   exports.Set("limitKeptMemory", Napi::Function::New<limit_kept_memory_of>(env, "limitKeptMemory"));
+  exports.Set("yieldToRequests", Napi::Function::New<yield_to_requests>(env, "yieldToRequests"));
   exports.Set("setErrorFactory", Napi::Function::New<set_error_factory>(env, "setErrorFactory"));
   return exports;
 }

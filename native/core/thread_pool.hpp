@@ -25,6 +25,10 @@ class ThreadPool {
   // Where no thread is to be had it is queued like any other.
   void run_aside(std::function<void()> job);
 
+  // For servers: from its next job on, each thread yields the processor to the thread that reads requests, where the
+  // system has priorities of threads.
+  void yield_to_requests();
+
   // Runs body(0) ... body(count - 1) on at most `width` threads, this one included, and returns when all are done.
   // The caller works too, so it may itself be a pool thread. The first exception thrown by a body is rethrown here
   // after the started ones have ended; those not started are skipped.
@@ -39,6 +43,7 @@ class ThreadPool {
   std::condition_variable wake_;
   std::deque<std::function<void()>> jobs_;
   size_t threads_ = 0;
+  bool yields_ = false;
 };
 
 }  // namespace belfry

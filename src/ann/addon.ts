@@ -272,11 +272,15 @@ export interface NativeAddon {
    * system does not say (not Linux, not TCP). Costs about a microsecond.
    */
   socketAge(descriptor: number): number;
+  /** Another descriptor of the same file or socket, the caller's to close; -1 when the process may open no more. */
+  duplicateDescriptor(descriptor: number): number;
   /**
    * For servers: large blocks that are freed go back to the system at once, in all of the process. Swaps otherwise leave
    * up to 64 MB in each of glibc's arenas. False where the allocator is another.
    */
   limitKeptMemory(): boolean;
+  /** For servers: search threads, of this process and from now on, go behind the thread that reads requests (Linux; elsewhere nothing). */
+  yieldToRequests(): void;
 }
 
 /** What the `.node` file exports: the above, and the way to make its errors BelfryErrors. */

@@ -131,6 +131,7 @@ async function serve(flags: ServeFlags): Promise<void> {
     return new Primary(settings, data, { logger, isReused, asJson, skippedSignals: [...CRASHES] }).start();
   }
   loadAddon().limitKeptMemory();
+  loadAddon().yieldToRequests();
   if (settings.traces) await enableTracing();
   const metrics = new Metrics();
   sink.onDrop((lines) => metrics.overload.logDropped.inc(lines));

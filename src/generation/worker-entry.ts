@@ -1,6 +1,6 @@
 /** Where the workers of worker.ts begin: with the priority of their work before its code is read and compiled, which takes longer. */
 import { workerData } from 'node:worker_threads';
-import { lowerPriority } from '../resilience/priority.js';
+import { BACKGROUND_NICE, lowerPriority } from '../resilience/priority.js';
 
 export interface WorkerTask {
   readonly task: unknown;
@@ -8,9 +8,6 @@ export interface WorkerTask {
   /** URL of the module that does it. */
   readonly module: string;
 }
-
-/** Behind the threads that answer, ahead of idle work. */
-const BACKGROUND_NICE = 10;
 
 const { isBackground, module } = workerData as WorkerTask;
 if (isBackground) lowerPriority(BACKGROUND_NICE);

@@ -21,10 +21,11 @@ import { modelRoutes } from './routes/models.js';
 import { itemRoutes } from './routes/items.js';
 import { retrieveRoutes } from './routes/retrieve.js';
 import { similarRoutes } from './routes/similar.js';
+import { acceptMore } from './accept-more.js';
 import { pressureLimits } from './pressure.js';
 import { securityHeaders } from './security-headers.js';
 import { shedEarly } from './shed-early.js';
-import { timeoutsOf } from './server.js';
+import { backlogOf, timeoutsOf } from './server.js';
 import { secureOptions } from './tls.js';
 
 /** Of one character in an address: up to four, each as %xx. */
@@ -61,6 +62,7 @@ export async function buildApp(parts: AppParts): Promise<FastifyInstance> {
 
   await app.register(underPressure, pressureLimits(settings));
   shedEarly(app, settings.timeout_ms, metrics);
+  acceptMore(app, backlogOf(settings));
   if (settings.cors_origins.length > 0) await app.register(cors, { delegator: corsOf(settings.cors_origins) });
   await app.register(swagger, {
     openapi: {

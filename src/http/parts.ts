@@ -19,6 +19,7 @@ export type HttpSettings = Pick<
   | 'timeout_max_ms'
   | 'loop_delay_max_ms'
   | 'body_limit_bytes'
+  | 'max_connections'
   | 'request_timeout_ms'
   | 'timeout_ms'
   | 'admin_key'

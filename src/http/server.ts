@@ -14,16 +14,21 @@ export async function listen(
 ): Promise<string> {
   capConnections(app.server, settings.max_connections);
   try {
-    // Room for all that may be open: with Node's default, connections of a burst that come during a long turn are dropped, and
-    // tried again after 1, 3 and 7 s. The system has a limit of its own (on Linux net.core.somaxconn, 4096).
-    const backlog = Math.max(NODE_BACKLOG, settings.max_connections);
-    await app.listen({ host: settings.host, port: settings.port, backlog });
+    await app.listen({ host: settings.host, port: settings.port, backlog: backlogOf(settings) });
   } catch (error) {
     throw explainListen(error as NodeJS.ErrnoException, settings, 'public');
   }
   const { port } = app.server.address() as AddressInfo;
   const host = settings.host.includes(':') ? `[${settings.host}]` : settings.host;
   return `${'setSecureContext' in app.server ? 'https' : 'http'}://${host}:${port}`;
+}
+
+/**
+ * Room for all that may be open: with Node's default, connections of a burst that come during a long turn are dropped, and
+ * tried again after 1, 3 and 7 s. The system has a limit of its own (on Linux net.core.somaxconn, 4096).
+ */
+export function backlogOf({ max_connections }: Pick<Settings, 'max_connections'>): number {
+  return Math.max(NODE_BACKLOG, max_connections);
 }
 
 /**

@@ -37,7 +37,7 @@ export type RunReply =
 
 /**
  * Where all cores are busy, the thread of requests goes first: 16 clients re-ranking on two cores saw a delay of its event loop of 18 ms
- * at nice 0, of 4 to 9 at 5, and not less at 10. Builds are at 10.
+ * at nice 0, of 4 to 9 at 5, and not less at 10.
  */
 lowerPriority(5);
 

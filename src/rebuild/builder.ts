@@ -4,9 +4,10 @@
  * what it made and ends.
  */
 import { readdirSync, writeFileSync } from 'node:fs';
-import { constants, setPriority } from 'node:os';
+import { setPriority } from 'node:os';
 import { asBelfryError, BelfryError } from '../errors.js';
 import type { BuilderMessage, BuildTask } from './builder-process.js';
+import { BACKGROUND_NICE } from '../resilience/priority.js';
 import { makeGeneration } from './make-generation.js';
 
 const PROGRESS_MS = 50;
@@ -75,7 +76,7 @@ function yieldToServers(): void {
   const threads = process.platform === 'linux' ? readdirSync('/proc/self/task').map(Number) : [process.pid];
   for (const thread of threads) {
     try {
-      setPriority(thread, constants.priority.PRIORITY_BELOW_NORMAL);
+      setPriority(thread, BACKGROUND_NICE);
     } catch {
       // The thread is gone, or a sandbox forbids it: the build is done all the same.
     }

@@ -60,7 +60,7 @@ describe('the builder process', () => {
     expect(plan).toMatchObject({ items: 100, dims: 8, availableMemoryBytes: expect.any(Number) });
     expect([...stages]).toEqual(expect.arrayContaining(['item embeddings', 'publish']));
     expect(gates).toContain('input passed');
-    expect(priority).toBe(process.platform === 'linux' ? '10' : 'unknown');
+    expect(priority).toBe(process.platform === 'linux' ? '15' : 'unknown');
     expect(outcome).toMatchObject({ reused: false });
     expect(outcome.peakMemoryBytes).toBeGreaterThan(30e6);
     const folder = await DataFolder.open(data);

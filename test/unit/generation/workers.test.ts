@@ -141,7 +141,7 @@ describe('a worker', () => {
 
   it.runIf(process.platform === 'linux')('has its priority before its code is read', async () => {
     expect(await priorityOf(false)).toBe(getPriority());
-    expect(await priorityOf(true)).toBe(Math.max(10, getPriority()));
-    expect(getPriority()).toBeLessThan(10); // that of this thread is left alone
+    expect(await priorityOf(true)).toBe(Math.max(15, getPriority()));
+    expect(getPriority()).toBeLessThan(15); // that of this thread is left alone
   });
 });

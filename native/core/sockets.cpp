@@ -1,4 +1,6 @@
-#include "core/socket_age.hpp"
+#include "core/sockets.hpp"
+
+#include <fcntl.h>
 
 #if defined(__linux__)
 #include <netinet/in.h>
@@ -19,5 +21,7 @@ int32_t socket_age_ms(int descriptor) noexcept {
   return -1;
 #endif
 }
+
+int duplicate_descriptor(int descriptor) noexcept { return fcntl(descriptor, F_DUPFD_CLOEXEC, 0); }
 
 }  // namespace belfry

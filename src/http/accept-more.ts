@@ -3,6 +3,7 @@
  * clients a second get in, and the others wait for seconds with what they ask, beside some that are answered in milliseconds.
  * Each further handle on the same listening socket takes one more.
  */
+import cluster from 'node:cluster';
 import { createServer, type Server } from 'node:net';
 import type { FastifyInstance } from 'fastify';
 import { loadAddon } from '../ann/addon.js';
@@ -10,7 +11,7 @@ import { loadAddon } from '../ann/addon.js';
 /** A connection costs the event loop 0.1 ms, so that a turn grows by 1.5 ms at most. */
 const ACCEPTS = 16;
 
-/** Node's own handle of a server that listens. In a cluster's worker it is none of the system: the primary accepts. */
+/** Node's own handle of a server that listens. */
 interface ListeningHandle {
   readonly fd?: number;
   onconnection?(error: number, client: unknown): void;
@@ -22,8 +23,8 @@ const handleOf = (server: Server) => (server as unknown as { _handle: ListeningH
 export function acceptMore(app: FastifyInstance, backlog: number): void {
   const helpers: Server[] = [];
   app.addHook('onListen', (done) => {
-    const { server } = app;
-    const main = handleOf(server);
+    const main = handleOf(app.server);
+    if (cluster.isWorker) return done(); // the primary accepts, and has nothing else to do
     if (main === null || main.fd === undefined || main.fd < 0 || main.onconnection === undefined) return done();
     while (helpers.length < ACCEPTS - 1) {
       const fd = loadAddon().duplicateDescriptor(main.fd);

@@ -1,11 +1,11 @@
-/** How long a request has waited in its socket, from the kernel. */
-import { closeSync, openSync } from 'node:fs';
+/** What Node does not tell of sockets, or does not do with them. */
+import { closeSync, openSync, readFileSync } from 'node:fs';
 import { connect, createServer, type Socket } from 'node:net';
 import { expect, it, onTestFinished } from 'vitest';
 import { loadAddon } from '../../../src/ann/addon.js';
 import { fileWith } from '../../support/model-fixtures.js';
 
-const { socketAge } = loadAddon();
+const { duplicateDescriptor, socketAge } = loadAddon();
 const ageOf = (socket: Socket): number => socketAge((socket as unknown as { _handle: { fd: number } })._handle.fd);
 
 it.runIf(process.platform === 'linux')('tells how long ago bytes came in, whether they are read or not', async () => {
@@ -33,4 +33,15 @@ it('is -1 for what is no TCP connection', () => {
   onTestFinished(() => closeSync(file));
   expect(socketAge(file)).toBe(-1);
   expect(() => socketAge(-1)).toThrow('descriptor: expected an integer from 0');
+});
+
+it('makes a second descriptor of the same file, which outlives the first', () => {
+  const file = openSync(fileWith('file', 'x'), 'r');
+  const second = duplicateDescriptor(file);
+  onTestFinished(() => closeSync(second));
+  expect(second).not.toBe(file);
+  closeSync(file);
+  expect(readFileSync(second, 'utf8')).toBe('x');
+  expect(duplicateDescriptor(1_000_000_000)).toBe(-1); // not open
+  expect(() => duplicateDescriptor(-1)).toThrow('descriptor: expected an integer from 0');
 });

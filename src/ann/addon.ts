@@ -258,6 +258,21 @@ export interface NativeAddon {
    */
   chooseDiverse(choice: DiverseChoice): Promise<Uint32Array>;
   /**
+   * The first `count` hits as a JSON array of {id, score, retrieval_score, retrieval_rank}. Ids of rows 0 to size-1: UTF-8 of which id r ends
+   * before byte ends[r], or integers, or the row numbers. `order` and `reranked` are as long as the hits. Undefined where
+   * a hit is beyond the ids, or has no finite score. Error: BELFRY_INVALID_ARGUMENT.
+   */
+  itemsJson(
+    ids: Uint8Array | Float64Array | undefined,
+    ends: Uint32Array | undefined,
+    size: number,
+    rows: Uint32Array,
+    scores: Float32Array,
+    order: Uint32Array | undefined,
+    reranked: Float32Array | undefined,
+    count: number,
+  ): string | undefined;
+  /**
    * Whether the open file of this descriptor now holds its lock (flock), alone or, when `shared`, with others who share it;
    * false when another open file forbids it. Given up when the descriptor is closed, however the process ends.
    */

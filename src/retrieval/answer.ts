@@ -4,14 +4,14 @@ import type { Found } from '../ann/searcher.js';
 import { BelfryError, show } from '../errors.js';
 import { concatRows } from '../generation/exclusion-sets.js';
 import type { Generation } from '../generation/generation.js';
-import type { Id } from '../types.js';
+import type { Degradation, Id } from '../types.js';
 import type { ItemView, ViewFilter, ViewFound } from '../upserts/item-view.js';
 import type { RuleFacts } from './arrange/facts.js';
 import type { Placement } from './arrange/listing.js';
 import type { Pass } from './pass.js';
 import type { Query } from './query-vector.js';
 import type { Ranked } from './rerank-stage.js';
-import type { Explanation, Exposure, RetrievedItem, RetrieveRequest, RetrieveResponse } from './request.js';
+import type { Explanation, Exposure, RetrievedItem, RetrieveRequest, RetrieveResponse, Timings } from './request.js';
 
 export function rowsOf(ids: readonly Id[], view: ItemView): number[] {
   const rows: number[] = [];
@@ -81,10 +81,8 @@ function arrangedItems(list: readonly Placement[], columns: readonly string[], v
 }
 
 /** The first k by the reranker's order, or by retrieval order where there is none. */
-export function answerItems(
-  hits: ViewFound,
-  order: Uint32Array | undefined,
-  scores: Float32Array | undefined,
+function answerItems(
+  { hits, order, scores }: Ranked,
   k: number,
   columns: readonly string[],
   view: ItemView,
@@ -102,6 +100,43 @@ export function answerItems(
   return items;
 }
 
+/** An answer whose items are JSON already, which is all that most callers want; who looks at them has them read from it. */
+export class WrittenAnswer implements RetrieveResponse {
+  readonly generation: string;
+  readonly models: RetrieveResponse['models'];
+  readonly exposure?: Exposure;
+  readonly degraded: readonly Degradation[];
+  readonly returned: number;
+  readonly timings: Timings;
+  readonly explain?: Explanation;
+  private made: readonly RetrievedItem[] | undefined;
+
+  constructor(
+    readonly itemsJson: string,
+    rest: Omit<RetrieveResponse, 'items' | 'itemsJson'>,
+  ) {
+    this.generation = rest.generation;
+    this.models = rest.models;
+    if (rest.exposure !== undefined) this.exposure = rest.exposure;
+    this.degraded = rest.degraded;
+    this.returned = rest.returned;
+    this.timings = rest.timings;
+    if (rest.explain !== undefined) this.explain = rest.explain;
+  }
+
+  get items(): readonly RetrievedItem[] {
+    this.made ??= JSON.parse(this.itemsJson) as RetrievedItem[];
+    return this.made;
+  }
+}
+
+/** The same items for another reason. */
+export function answeredAgain(answer: RetrieveResponse, degraded: readonly Degradation[]): RetrieveResponse {
+  return answer instanceof WrittenAnswer
+    ? new WrittenAnswer(answer.itemsJson, { ...answer, degraded })
+    : { ...answer, degraded };
+}
+
 /** What the stages found, ready to be written. */
 export interface Outcome {
   readonly query: Query;
@@ -117,24 +152,20 @@ export interface Outcome {
   readonly columns: readonly string[];
 }
 
-export function answerOf(
-  { request, view, timer, degraded }: Pass,
-  { query, selected, depth, ranked, arranged, columns, exposure }: Outcome,
-): RetrieveResponse {
+export function answerOf(pass: Pass, outcome: Outcome): RetrieveResponse {
+  const { request, view, timer, degraded } = pass;
+  const { query, selected, depth, ranked, arranged, columns, exposure } = outcome;
   const { generation } = view;
   const { hits, order, scores, reranker } = ranked;
-  const items =
-    arranged === undefined
-      ? answerItems(hits, order, scores, request.k, columns, view)
-      : arrangedItems(arranged.list, columns, view);
+  const isPlain = arranged === undefined && columns.length === 0;
+  const itemsJson = isPlain ? generation.itemIds.itemsJson(hits, request.k, order, scores) : undefined;
   const tower = query.how === 'user tower' || query.how === 'stored user' ? generation.tower?.name : undefined;
-  return {
-    items,
+  const rest = {
     generation: generation.id,
     models: { ...(tower === undefined ? {} : { tower }), ...(reranker === undefined ? {} : { reranker }) },
     ...(exposure === undefined ? {} : { exposure }),
     degraded,
-    returned: items.length,
+    returned: arranged?.list.length ?? Math.min(request.k, hits.rows.length),
     timings: timer.finish(),
     ...(request.explain
       ? {
@@ -148,6 +179,12 @@ export function answerOf(
         }
       : {}),
   };
+  if (itemsJson !== undefined) return new WrittenAnswer(itemsJson, rest);
+  const items =
+    arranged === undefined
+      ? answerItems(ranked, request.k, columns, view)
+      : arrangedItems(arranged.list, columns, view);
+  return { items, ...rest };
 }
 
 export function explanation(

@@ -1,5 +1,6 @@
 /** Answers that were given lately, for times when there is no room to find them again: same items, same question. */
 import type { ItemView } from '../upserts/item-view.js';
+import { answeredAgain } from './answer.js';
 import type { RetrieveRequest, RetrieveResponse } from './request.js';
 
 /** Beyond so many characters a question is not asked twice, and not kept. */
@@ -37,7 +38,7 @@ export class RecentAnswers {
     if (found === undefined) return undefined;
     this.answers.delete(key!);
     this.answers.set(key!, found);
-    return { ...found, degraded: ['cached'] };
+    return answeredAgain(found, ['cached']);
   }
 
   private drop(key: string): void {
@@ -48,8 +49,8 @@ export class RecentAnswers {
   }
 }
 
-function weightOf({ items }: RetrieveResponse): number {
-  return 1 + items.length;
+function weightOf({ returned }: RetrieveResponse): number {
+  return 1 + returned;
 }
 
 /** Whatever may change an answer is part of the question: the generation and the state of its items, too. */

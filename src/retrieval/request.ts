@@ -107,6 +107,8 @@ export interface Exposure {
 
 export interface RetrieveResponse {
   readonly items: readonly RetrievedItem[];
+  /** The items as JSON, where they were written as it before anybody asked for them. */
+  readonly itemsJson?: string;
   readonly generation: string;
   readonly models: { readonly tower?: string; readonly reranker?: string };
   /** Which variant of the traffic policy this is, and why; absent where no re-ranking was asked for. */

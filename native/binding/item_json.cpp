@@ -58,8 +58,7 @@ Napi::Value items_json(const Napi::CallbackInfo& call) {
     if (!hits.reranked.empty()) check(hits.reranked.size(), "reranked");
     const auto count = static_cast<uint32_t>(std::min<uint64_t>(rows, read_integer(call[7], "count", 0, kRowsMax)));
     thread_local std::string text;
-    text.clear();
-    const bool is_written = append_items(ids, hits, count, text);
+    const bool is_written = belfry::items_json(ids, hits, count, text);
     const Napi::Value made = is_written ? Napi::String::New(call.Env(), text) : call.Env().Undefined();
     if (text.capacity() > kKeptBytes) std::string().swap(text);
     return made;

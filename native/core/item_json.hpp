@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <span>
 #include <string>
@@ -25,12 +26,15 @@ struct ItemHits {
   std::span<const float> reranked;
 };
 
-// Appends the first `count` hits as a JSON array of {id, score, retrieval_score, retrieval_rank}. False, with nothing of use
-// appended, where an item has no id here (a row beyond them), or no score that JSON can carry.
-bool append_items(const ItemIds& ids, const ItemHits& hits, uint32_t count, std::string& out);
+// The first `count` hits as a JSON array of {id, score, retrieval_score, retrieval_rank}, in the place of what `out` held. False, with
+// nothing of use in it, where an item has no id here (a row beyond them), or no score that JSON can carry.
+bool items_json(const ItemIds& ids, const ItemHits& hits, uint32_t count, std::string& out);
 
-// Nine digits, which name every 32-bit float, as JavaScript prints `Number(score.toPrecision(9))`. Below 1e-3 and from 1e6 on the
-// notation may be another one of the same number, and of two decimals that are as near the even one is taken.
-void append_score(float score, std::string& out);
+inline constexpr size_t kScoreBytes = 24;
+
+// Nine digits, which name every 32-bit float, as JavaScript prints `Number(score.toPrecision(9))`; the end of them, kScoreBytes after
+// `out` at most. Below 1e-3 and from 1e6 on the notation may be another one of the same number, and of two decimals that are as near
+// the even one is taken. The score is finite.
+char* put_score(float score, char* out);
 
 }  // namespace belfry

@@ -1,5 +1,6 @@
 #include "core/item_json.hpp"
 
+#include <array>
 #include <cmath>
 #include <cstdlib>
 #include <cstring>
@@ -16,9 +17,8 @@ using belfry::ItemHits;
 using belfry::ItemIds;
 
 std::string written(float score) {
-  std::string out;
-  belfry::append_score(score, out);
-  return out;
+  std::array<char, belfry::kScoreBytes> out;
+  return {out.data(), belfry::put_score(score, out.data())};
 }
 
 TEST(scores_have_nine_digits_at_most_and_name_the_float) {
@@ -54,7 +54,7 @@ TEST(items_are_written_in_the_order_asked_for) {
   const std::vector<float> scores{0.75F, 0.5F, 0.25F};
   ItemHits hits{rows, scores, {}, {}};
   std::string out;
-  CHECK(belfry::append_items(ids, hits, 2, out));
+  CHECK(belfry::items_json(ids, hits, 2, out));
   CHECK(out == "[{\"id\":\"\\u0001\xc3\xa9\",\"score\":0.75,\"retrieval_score\":0.75,\"retrieval_rank\":1},"
                "{\"id\":\"a\\\"b\",\"score\":0.5,\"retrieval_score\":0.5,\"retrieval_rank\":2}]");
 
@@ -62,13 +62,11 @@ TEST(items_are_written_in_the_order_asked_for) {
   const std::vector<float> reranked{1.5F, std::numeric_limits<float>::quiet_NaN(), 3};
   hits.order = order;
   hits.reranked = reranked;
-  out.clear();
-  CHECK(belfry::append_items(ids, hits, 3, out));
+  CHECK(belfry::items_json(ids, hits, 3, out));
   CHECK(out == "[{\"id\":\"zz\",\"score\":3,\"retrieval_score\":0.25,\"retrieval_rank\":3},"
                "{\"id\":\"\\u0001\xc3\xa9\",\"score\":1.5,\"retrieval_score\":0.75,\"retrieval_rank\":1},"
                "{\"id\":\"a\\\"b\",\"score\":0.5,\"retrieval_score\":0.5,\"retrieval_rank\":2}]");
-  out.clear();
-  CHECK(belfry::append_items(ids, hits, 0, out) && out == "[]");
+  CHECK(belfry::items_json(ids, hits, 0, out) && out == "[]");
 }
 
 TEST(what_has_no_id_or_no_score_is_not_written) {
@@ -80,14 +78,14 @@ TEST(what_has_no_id_or_no_score_is_not_written) {
   const std::vector<uint32_t> rows{0, 2};
   const std::vector<float> scores{1, 1};
   std::string out;
-  CHECK(belfry::append_items(ids, {rows, scores, {}, {}}, 1, out));
+  CHECK(belfry::items_json(ids, {rows, scores, {}, {}}, 1, out));
   CHECK(out == R"([{"id":9007199254740991,"score":1,"retrieval_score":1,"retrieval_rank":1}])");
-  CHECK(!belfry::append_items(ids, {rows, scores, {}, {}}, 2, out));
-  CHECK(!belfry::append_items(ids, {rows, scores, {}, {}}, 3, out));  // more than there are
+  CHECK(!belfry::items_json(ids, {rows, scores, {}, {}}, 2, out));
+  CHECK(!belfry::items_json(ids, {rows, scores, {}, {}}, 3, out));  // more than there are
   const std::vector<float> broken{std::numeric_limits<float>::infinity(), 1};
-  CHECK(!belfry::append_items(ids, {rows, broken, {}, {}}, 1, out));
+  CHECK(!belfry::items_json(ids, {rows, broken, {}, {}}, 1, out));
   const std::vector<uint32_t> order{5, 0};
-  CHECK(!belfry::append_items(ids, {rows, scores, order, {}}, 1, out));
+  CHECK(!belfry::items_json(ids, {rows, scores, order, {}}, 1, out));
 }
 
 }  // namespace

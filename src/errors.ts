@@ -134,6 +134,9 @@ export interface ErrorDetails {
   cause?: unknown;
 }
 
+/** Under load there are thousands of them a second, and where they come from is known: a stack would take longer than the refusal. */
+const OF_LOAD: ReadonlySet<ErrorCode> = new Set<ErrorCode>(['BELFRY_OVERLOADED', 'BELFRY_DEADLINE_EXCEEDED']);
+
 export class BelfryError extends Error {
   readonly code: ErrorCode;
   /** HTTP status; 0 for errors of builds and of the command line, which the HTTP layer answers with 500. */
@@ -143,7 +146,10 @@ export class BelfryError extends Error {
   readonly retryAfterSeconds?: number;
 
   constructor(code: ErrorCode, message: string, details: ErrorDetails = {}) {
+    const frames = Error.stackTraceLimit;
+    if (OF_LOAD.has(code)) Error.stackTraceLimit = 0;
     super(message, details.cause === undefined ? undefined : { cause: details.cause });
+    Error.stackTraceLimit = frames;
     this.name = 'BelfryError';
     this.code = code;
     this.statusCode = ERROR_TABLE[code].status;

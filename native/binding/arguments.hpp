@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <optional>
+#include <span>
 #include <string>
 #include <utility>
 #include <vector>
@@ -26,6 +27,11 @@ Napi::Uint32Array read_u32_array(const Napi::Value& value, const char* field);
 Napi::Float64Array read_f64_array(const Napi::Value& value, const char* field);
 Napi::Int32Array read_i32_array(const Napi::Value& value, const char* field);
 Napi::Uint8Array read_u8_array(const Napi::Value& value, const char* field);
+// Of an array that JS holds while it is used.
+template <class Array>
+auto span_of(Array array) {
+  return std::span{array.Data(), array.ElementLength()};
+}
 Metric read_metric(const Napi::Value& value, const char* field);
 const KernelTable& read_kernel(const Napi::Value& value, const char* field);
 

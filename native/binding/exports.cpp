@@ -305,6 +305,7 @@ Napi::Object define_exports(Napi::Env env, Napi::Object exports) {
   exports.Set("evaluateFilter", Napi::Function::New<evaluate_filter_of>(env, "evaluateFilter"));
   exports.Set("createFilter", Napi::Function::New<create_filter>(env, "createFilter"));
   exports.Set("chooseDiverse", Napi::Function::New<choose_diverse_of>(env, "chooseDiverse"));
+  exports.Set("copyRows", Napi::Function::New<copy_rows_of>(env, "copyRows"));
   exports.Set("itemsJson", Napi::Function::New<items_json>(env, "itemsJson"));
   exports.Set("openKeyUsage", Napi::Function::New<open_key_usage>(env, "openKeyUsage"));
   exports.Set("lockFile", Napi::Function::New<lock_file>(env, "lockFile"));

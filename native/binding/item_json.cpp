@@ -15,11 +15,6 @@ namespace {
 // Longer answers give their memory back.
 constexpr size_t kKeptBytes = 64 * 1024;
 
-template <class Array>
-auto span_of(Array array) {
-  return std::span{array.Data(), array.ElementLength()};
-}
-
 ItemIds read_ids(const Napi::Value& values, const Napi::Value& ends, const Napi::Value& size) {
   ItemIds ids;
   ids.size = static_cast<uint32_t>(read_integer(size, "size", 0, kRowsMax));

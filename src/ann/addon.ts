@@ -258,6 +258,19 @@ export interface NativeAddon {
    */
   chooseDiverse(choice: DiverseChoice): Promise<Uint32Array>;
   /**
+   * Row i of `rows`, of `width` words, to out[at + i * stride], a word to each `step`-th place (1 or 2); a negative row leaves its places as
+   * they are. Error: BELFRY_INVALID_ARGUMENT for rows that are not in the table, or have no room.
+   */
+  copyRows(
+    table: Int32Array,
+    width: number,
+    rows: Int32Array,
+    out: Int32Array,
+    stride: number,
+    at: number,
+    step: number,
+  ): void;
+  /**
    * The first `count` hits as a JSON array of {id, score, retrieval_score, retrieval_rank}. Ids of rows 0 to size-1: UTF-8 of which id r ends
    * before byte ends[r], or integers, or the row numbers. `order` and `reranked` are as long as the hits. Undefined where
    * a hit is beyond the ids, or has no finite score. Error: BELFRY_INVALID_ARGUMENT.

@@ -5,12 +5,12 @@
 import { LIMITS } from '../config/schema.js';
 import { Slices } from '../features/slices.js';
 import type { Generation } from '../generation/generation.js';
-import { historyOf } from '../generation/history.js';
+import { historyOf, storedHistory } from '../generation/history.js';
 import type { Row } from '../types.js';
 import type { ItemView } from '../upserts/item-view.js';
-import { excludedRows, metadataColumns, metadataOf, rowsOf, shortScore } from './answer.js';
+import { excludedRows, metadataColumns, metadataOf, rowsOf, shortScore, WrittenAnswer } from './answer.js';
 import type { Query } from './query-vector.js';
-import type { QuerySource, RetrieveRequest, RetrieveResponse } from './request.js';
+import type { QuerySource, RetrievedItem, RetrieveRequest, RetrieveResponse } from './request.js';
 
 const POPULARITY =
   /^(item_)?(popularity|interactions?|interaction_count|views?|view_count|plays?|play_count|sales|purchases?)$/i;
@@ -25,6 +25,8 @@ interface PopularList {
   /** Best first. */
   readonly rows: ArrayLike<Row>;
   readonly scores: ArrayLike<number>;
+  /** What was written last for a request that leaves nothing out, and for which of them it is right. */
+  head?: { readonly of: string; readonly answer: WrittenAnswer };
 }
 
 export class PopularLists {
@@ -40,30 +42,44 @@ export class PopularLists {
     const list = this.lists.get(generation);
     if (list === undefined || request.filter !== undefined || request.rules !== undefined) return undefined;
     const columns = metadataColumns(request.withMetadata, generation);
-    const left = new Set(excludedRows(request, whoAsks(request.source, view), view));
-    const items: RetrieveResponse['items'][number][] = [];
-    for (let at = 0; at < list.rows.length && items.length < request.k; at++) {
-      const id = generation.itemIds.idOf(list.rows[at]!);
-      const row = view.rowOf(id); // where the item is now, if it is anywhere
-      if (row === undefined || left.has(row)) continue;
-      const score = shortScore(list.scores[at]!);
-      items.push({
-        id,
-        score,
-        retrieval_score: score,
-        retrieval_rank: items.length + 1,
-        ...(columns.length === 0 ? {} : { metadata: metadataOf(row, columns, view) }),
-      });
-    }
-    return {
-      items,
+    const left = excludedRows(request, whoAsks(request.source, view), view);
+    const of = `${request.k} ${view.state}`;
+    const isHead = left.length === 0 && columns.length === 0;
+    if (isHead && list.head?.of === of) return list.head.answer;
+    const items = popularItems(list, request.k, new Set(left), columns, view);
+    const answer = new WrittenAnswer(JSON.stringify(items), {
       generation: generation.id,
       models: {},
       degraded: ['popular_list'],
       returned: items.length,
       timings: { total: 0 },
-    };
+    });
+    if (isHead) list.head = { of, answer };
+    return answer;
   }
+}
+
+function popularItems(
+  { rows, scores }: PopularList,
+  k: number,
+  left: ReadonlySet<Row>,
+  columns: readonly string[],
+  view: ItemView,
+): RetrievedItem[] {
+  const items: RetrievedItem[] = [];
+  for (let at = 0; at < rows.length && items.length < k; at++) {
+    const row = view.rowNow(rows[at]!);
+    if (row === undefined || left.has(row)) continue;
+    const score = shortScore(scores[at]!);
+    items.push({
+      id: view.idOf(row),
+      score,
+      retrieval_score: score,
+      retrieval_rank: items.length + 1,
+      ...(columns.length === 0 ? {} : { metadata: metadataOf(row, columns, view) }),
+    });
+  }
+  return items;
 }
 
 /** Whose list it is, for what it leaves out. */
@@ -72,10 +88,16 @@ function whoAsks(source: QuerySource, view: ItemView): Pick<Query, 'userId' | 's
     case 'user':
       return {
         userId: source.id,
-        seen: historyOf({ ...view.generation.userTable.featuresOf(source.id), id: source.id }, view).seen,
+        get seen() {
+          return storedHistory(source.id, view.generation, view);
+        },
       };
     case 'features':
-      return { seen: historyOf(source.features, view).seen };
+      return {
+        get seen() {
+          return historyOf(source.features, view).seen;
+        },
+      };
     case 'items':
       return { seen: Uint32Array.from(rowsOf(source.ids, view)) };
     case 'embedding':

@@ -6,7 +6,7 @@ import type { Degradation, Features, Id } from '../types.js';
 import type { ItemView } from '../upserts/item-view.js';
 import type { UserTower } from '../tower/user-tower.js';
 import { type Asking, countInvalidOutput, type OnTowerFailed, type Pass } from './pass.js';
-import { type KnownUser, lookUpUser } from './user-lookup.js';
+import { asksStores, lookUpUser } from './user-lookup.js';
 
 export interface Query {
   /** dims values, finite. */
@@ -73,15 +73,32 @@ function ofUser(id: Id, pass: Asking, onTowerFailed: OnTowerFailed): Query | Pro
   if (isFresh && tower === undefined) throw noTower('fresh', generation);
   // Without a stored vector too: a user whose features came after the export, or that only a store knows.
   const running = isFresh || vector === undefined ? tower : undefined;
-  const known = lookUpUser(id, pass, running);
-  // The way of most requests: without a promise it takes half the time.
-  if (vector !== undefined && running === undefined && !(known instanceof Promise))
-    return storedUser(id, vector, known, pass);
-  return ofKnownUser(id, vector, running, pass, known, onTowerFailed);
+  // The way of most requests, without a promise.
+  if (vector !== undefined && running === undefined && !asksStores(pass, running))
+    return new StoredUser(id, vector, pass.view);
+  return ofKnownUser(id, vector, running, pass, onTowerFailed);
 }
 
-function storedUser(id: Id, vector: Float32Array, { features, degraded }: KnownUser, { view }: Asking): Query {
-  return { vector, how: 'stored user', degraded, userId: id, features, seen: historyOf(features, view).seen };
+/** Most requests read nothing of the user but the vector: what the table says is looked up for those that do. */
+class StoredUser implements Query {
+  readonly how = 'stored user';
+  readonly degraded = [];
+  private read: Features | undefined;
+
+  constructor(
+    readonly userId: Id,
+    readonly vector: Float32Array,
+    private readonly view: ItemView,
+  ) {}
+
+  get features(): Features {
+    this.read ??= { ...this.view.generation.userTable.featuresOf(this.userId), id: this.userId };
+    return this.read;
+  }
+
+  get seen(): Uint32Array {
+    return historyOf(this.features, this.view).seen;
+  }
 }
 
 async function ofKnownUser(
@@ -89,13 +106,11 @@ async function ofKnownUser(
   vector: Float32Array | undefined,
   running: UserTower | undefined,
   pass: Asking,
-  looking: KnownUser | Promise<KnownUser>,
   onTowerFailed: OnTowerFailed,
 ): Promise<Query> {
   const { generation } = pass.view;
   const { users, userTable } = generation;
-  const user = await looking;
-  const { features, known, degraded } = user;
+  const { features, known, degraded } = await lookUpUser(id, pass, running);
   const { seen } = historyOf(features, pass.view);
   if (running?.ownFeatures.some((name) => known.has(name)) === true) {
     const read = Object.entries(features).filter(([name]) => running.ownFeatures.includes(name));
@@ -104,7 +119,14 @@ async function ofKnownUser(
   }
   if (vector !== undefined) {
     const isWithout = pass.request.fresh === true && !degraded.includes('features_default');
-    return storedUser(id, vector, isWithout ? { ...user, degraded: [...degraded, 'features_default'] } : user, pass);
+    return {
+      vector,
+      how: 'stored user',
+      degraded: isWithout ? [...degraded, 'features_default'] : degraded,
+      userId: id,
+      features,
+      seen,
+    };
   }
   if (users === undefined && userTable.rows === 0 && pass.userFeatures.names.size === 0) {
     throw new BelfryError(

@@ -8,29 +8,29 @@ import type { Asking } from './pass.js';
 /** Share of the time left that features may take: the search and the answer need theirs. */
 const BUDGET_SHARE = 0.5;
 
-const NOBODY_ASKS: ReadonlySet<string> = new Set();
-
 export interface KnownUser {
   /** The id is one of them. */
   readonly features: Features;
-  /** Names of which the table or a store has a value, where a tower will run; others are defaults. */
+  /** Names of which the table or a store has a value; others are defaults. */
   readonly known: ReadonlySet<string>;
   readonly degraded: readonly Degradation[];
 }
 
-/**
- * Stores are asked only for what this request reads, and without one the answer is there at once; `tower` is given when it
- * will run. Never rejects.
- */
-export function lookUpUser(id: Id, pass: Asking, tower: UserTower | undefined): KnownUser | Promise<KnownUser> {
-  const { generation } = pass.view;
-  const table = generation.userTable.featuresOf(id) ?? {};
+/** Stores are asked only for what this request reads; `tower` is given when it will run. Never rejects. */
+export async function lookUpUser(id: Id, pass: Asking, tower: UserTower | undefined): Promise<KnownUser> {
+  const table = pass.view.generation.userTable.featuresOf(id) ?? {};
+  if (asksStores(pass, tower)) return askStores(id, pass, table, wantedOfStores(pass, tower));
+  return { features: { ...table, id }, known: new Set(Object.keys(table)), degraded: [] };
+}
+
+/** Whether a feature store is asked for a user of this request. Most servers have none, and this is in the path of every request. */
+export function asksStores(pass: Asking, tower: UserTower | undefined): boolean {
+  return pass.userFeatures.names.size > 0 && wantedOfStores(pass, tower).size > 0;
+}
+
+function wantedOfStores(pass: Asking, tower: UserTower | undefined): ReadonlySet<string> {
   const { names } = pass.userFeatures;
-  // Most servers have no store, and this is in the path of every request.
-  const wanted = names.size === 0 ? names : new Set(featuresRead(pass, tower).filter((name) => names.has(name)));
-  if (wanted.size > 0) return askStores(id, pass, table, wanted);
-  const known = tower === undefined ? NOBODY_ASKS : new Set(Object.keys(table));
-  return { features: { ...table, id }, known, degraded: [] };
+  return new Set(featuresRead(pass, tower).filter((name) => names.has(name)));
 }
 
 async function askStores(id: Id, pass: Asking, table: Features, wanted: ReadonlySet<string>): Promise<KnownUser> {

@@ -81,6 +81,11 @@ export class ItemView {
     return row === undefined || this.generation.skippedItems.has(row) ? undefined : row;
   }
 
+  /** Where the item of a row of the generation is now; undefined when no request can be answered with it. */
+  rowNow(row: Row): Row | undefined {
+    return this.delta.isHidden(row) ? this.rowOf(this.generation.itemIds.idOf(row)) : row;
+  }
+
   idOf(row: Row): Id {
     return row < this.baseRows ? this.generation.itemIds.idOf(row) : this.changed(row).id;
   }

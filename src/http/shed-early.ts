@@ -1,7 +1,6 @@
 /**
- * Refuses requests that search before they are parsed, for a tenth of what an answer costs: while a turn of the event loop is
- * longer than a share of their deadline, so that the time goes into those that were read first; and while requests stand in their
- * sockets, so that it goes into those that have just come.
+ * Refuses requests that search before they are parsed, for less than half of what an answer costs, while a turn of the event loop is
+ * longer than a share of their deadline: so the time goes into those that were read first.
  */
 import { randomUUID } from 'node:crypto';
 import type { IncomingMessage, ServerResponse } from 'node:http';
@@ -9,9 +8,8 @@ import type { Socket } from 'node:net';
 import type { FastifyInstance } from 'fastify';
 import { loadAddon } from '../ann/addon.js';
 import { BelfryError } from '../errors.js';
-import { allWaited, loopTurn, type Turn } from '../retrieval/loop-turn.js';
+import { loopTurn, type Turn } from '../retrieval/loop-turn.js';
 import type { Metrics } from '../telemetry/metrics.js';
-import { Backlog } from './backlog.js';
 import { envelope } from './errors.js';
 
 const SEARCHES = /^\/(retrieve|similar)/;
@@ -20,9 +18,6 @@ const TURN_SHARE = 0.25;
 /** The same for a turn without another long one in the second before: that is an accident, such as a collection of garbage. */
 const LONE_TURN_SHARE = 0.5;
 const LONE_MS = 1000;
-/** The same while requests stand in their sockets: what is refused sooner leaves those behind it a shorter wait. */
-const SHORT_TURN_SHARE = 0.05;
-const WAIT_SHARE = 0.12;
 /** A turn of fewer requests is long because the process did not get the processor, and refusing the rest would not shorten it. */
 const REQUESTS_LEAST = 16;
 /** The system counts ages in ticks of 1 to 10 ms, and one that has just begun counts as a whole one. */
@@ -35,11 +30,9 @@ function waitOf(socket: Socket): number {
   return age <= TICK_MS ? 0 : age;
 }
 
-/** `wait` is for tests. */
-export function shedEarly(app: FastifyInstance, timeoutMs: number, metrics: Metrics, wait = waitOf): void {
+export function shedEarly(app: FastifyInstance, timeoutMs: number, metrics: Metrics): void {
   const { server } = app;
   const [handle] = server.listeners('request') as ((request: IncomingMessage, reply: ServerResponse) => void)[];
-  const backlog = new Backlog(timeoutMs);
   const error = new BelfryError('BELFRY_OVERLOADED', 'the service is overloaded; try again in a second');
   const errors = metrics.errors.labels({ code: error.code });
   let turn: Turn | undefined;
@@ -47,7 +40,9 @@ export function shedEarly(app: FastifyInstance, timeoutMs: number, metrics: Metr
   let lastLong: Turn | undefined;
   let isLone = true;
 
-  const isTooLong = (turn: Turn, age: number): boolean => {
+  const isTooLong = (turn: Turn): boolean => {
+    if (count <= REQUESTS_LEAST) return false;
+    const age = performance.now() - turn.readAt;
     if (age <= TURN_SHARE * timeoutMs) return false;
     if (turn !== lastLong) {
       isLone = lastLong === undefined || turn.readAt - lastLong.readAt > LONE_MS;
@@ -55,31 +50,17 @@ export function shedEarly(app: FastifyInstance, timeoutMs: number, metrics: Metr
     }
     return !isLone || age > LONE_TURN_SHARE * timeoutMs;
   };
-  const reasonToShed = (turn: Turn, socket: Socket): 'turn' | 'backlog' | undefined => {
-    const { readAt } = turn;
-    const now = performance.now();
-    if (count <= REQUESTS_LEAST) return undefined;
-    const age = now - readAt;
-    if (!backlog.stands(now)) return isTooLong(turn, age) ? 'turn' : undefined;
-    return age > SHORT_TURN_SHARE * timeoutMs || wait(socket) > WAIT_SHARE * timeoutMs ? 'backlog' : undefined;
-  };
 
   server.removeAllListeners('request');
   server.on('request', (request: IncomingMessage, reply: ServerResponse) => {
     const { socket, url = '' } = request;
     const before = turn;
-    turn = loopTurn(() => wait(socket));
+    turn = loopTurn(() => waitOf(socket));
     count = turn === before ? count + 1 : 1;
-    if (count === 1) {
-      const now = performance.now();
-      backlog.told(turn.waited ?? 0, now);
-      if (backlog.stands(now)) allWaited();
-    }
-    const isSearch = request.method === 'POST' && SEARCHES.test(url);
-    const reason = isSearch ? reasonToShed(turn, socket) : undefined;
-    if (reason === undefined) return handle!.call(server, request, reply);
+    const isShed = request.method === 'POST' && SEARCHES.test(url) && isTooLong(turn);
+    if (!isShed) return handle!.call(server, request, reply);
     errors.inc();
-    metrics.overload.shed.inc({ priority: url.startsWith('/retrieve/batch') ? 'batch' : 'online', reason });
+    metrics.overload.shed.inc({ priority: url.startsWith('/retrieve/batch') ? 'batch' : 'online', reason: 'turn' });
     const id = randomUUID();
     const body = JSON.stringify(envelope(error, id));
     reply.writeHead(error.statusCode, {

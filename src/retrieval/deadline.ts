@@ -5,6 +5,12 @@ import type { StageSpan } from '../telemetry/tracing.js';
 /** Kept back from stages, for cutting and writing the answer, or for finding another one. */
 export const RESERVE_MS = 3;
 
+/**
+ * Kept back from waiting for a search, a tower or a reranker: a share of the deadline, since those who give up waiting do so together, on a
+ * machine that is busy then, and each of them must still be answered.
+ */
+const WAITING_RESERVE = { share: 0.1, leastMs: RESERVE_MS, mostMs: 20 };
+
 export class Deadline {
   /** Performance time. */
   readonly end: number;
@@ -19,6 +25,12 @@ export class Deadline {
 
   get remainingMs(): number {
     return this.end - performance.now();
+  }
+
+  /** Milliseconds before the end at which waiting is given up. */
+  get waitingReserveMs(): number {
+    const { share, leastMs, mostMs } = WAITING_RESERVE;
+    return Math.max(leastMs, Math.min(mostMs, share * this.timeoutMs));
   }
 
   get isPast(): boolean {
@@ -58,7 +70,7 @@ export class Deadline {
   private async inTime<T>(work: Promise<T>, what: string): Promise<T> {
     const result = await this.within(
       work.then((value) => ({ value })),
-      RESERVE_MS,
+      this.waitingReserveMs,
     );
     if (result !== undefined) return result.value;
     throw this.exceeded(`while ${what}`);

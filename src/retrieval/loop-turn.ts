@@ -32,11 +32,6 @@ export function loopTurn(waited?: () => number): Turn {
   return current;
 }
 
-/** Requests stand in their sockets: those of this turn have all waited about as long as its first one. */
-export function allWaited(): void {
-  if (current?.waited !== undefined) current.cameAt = current.readAt - current.waited;
-}
-
 /** Performance time at which the requests of this turn came: the beginning of their deadlines. */
 export function turnStart(): number {
   return loopTurn().cameAt;

@@ -5,17 +5,11 @@ import { checkContext } from '../rerank/bound-scorer.js';
 import type { Reranker, RerankScores } from '../rerank/reranker.js';
 import type { Degradation, Features } from '../types.js';
 import type { ItemView, ViewFound } from '../upserts/item-view.js';
-import { type Deadline, RESERVE_MS } from './deadline.js';
+import type { Deadline } from './deadline.js';
 import { countInvalidOutput, type Pass } from './pass.js';
 import type { Query } from './query-vector.js';
 import type { RetrieveRequest } from './request.js';
 import { type Choice, findReranker } from './traffic.js';
-
-/**
- * Kept back from the reranker for cutting and writing the answer: a tenth of the deadline, since those who give up waiting
- * do so together, on a machine that is busy then, and each of them must still be answered.
- */
-const RESERVE = { share: 0.1, mostMs: 20 };
 
 export interface RerankOutcome {
   /** Positions in the retrieval order, best first; undefined where retrieval order stands. */
@@ -108,10 +102,7 @@ export class Reranking {
   async order(query: Query, hits: Pick<ViewFound, 'rows' | 'scores'>, deadline: Deadline): Promise<RerankOutcome> {
     const { view, reranker, context } = this;
     const stop = new AbortController();
-    const left = deadline.budgetMs(
-      Infinity,
-      Math.max(RESERVE_MS, Math.min(RESERVE.mostMs, RESERVE.share * deadline.timeoutMs)),
-    );
+    const left = deadline.budgetMs(Infinity, deadline.waitingReserveMs);
     if (left <= 0) return { invalidScores: 0, degraded: ['rerank_timeout'] };
     const timer = setTimeout(() => stop.abort(), left);
     try {

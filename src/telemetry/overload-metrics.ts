@@ -19,7 +19,7 @@ export class OverloadMetrics {
     const registers = [registry];
     this.shed = new Counter({
       name: 'belfry_shed_total',
-      help: 'Requests that were not let in, by priority and reason: queue_full, waited, late, turn, backlog. Some got a cached or popular answer.',
+      help: 'Requests that were not let in, by priority and reason: queue_full, waited, late, turn. Some got a cached or popular answer.',
       labelNames: ['priority', 'reason'] as const,
       registers,
     });

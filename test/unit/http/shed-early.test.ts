@@ -1,4 +1,4 @@
-/** W3: what is read late in a long turn of the event loop, or has stood in its socket, is refused before it is parsed. */
+/** W3: what is read late in a long turn of the event loop is refused before it is parsed. */
 import { connect, type Socket } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import Fastify, { type FastifyInstance } from 'fastify';
@@ -85,36 +85,4 @@ it('W3: a turn that is long alone refuses nothing, the next one soon after does'
   expect(await last()).toBe('503');
   clock += 2000;
   expect(await last()).toBe('200');
-});
-
-it('W3: while requests stand in their sockets, those of a turn beyond the first sixteen are refused when they waited too long', async () => {
-  const metrics = new Metrics();
-  const app = Fastify();
-  let waited = 10;
-  shedEarly(app, 100, metrics, () => waited);
-  for (const path of ['/retrieve', '/healthz']) app.post(path, (_request, reply) => reply.send({ answered: path }));
-  const sockets = await connectTo(app, BEFORE + 4);
-  const paths = sockets.map((_, i) => (i === BEFORE + 1 ? '/healthz' : '/retrieve'));
-  /** All of them in one turn: their statuses. */
-  const round = async (): Promise<number[]> => {
-    const answers = Promise.all(sockets.map((socket, i) => ask(socket, paths[i]!)));
-    block(20);
-    return (await answers).map((answer) => Number(answer.slice(9, 12)));
-  };
-  const rounds = async (ms: number): Promise<void> => {
-    for (const end = performance.now() + ms; performance.now() < end;) await round();
-  };
-  const good = paths.map(() => 200);
-  await rounds(80);
-  expect(await round()).toEqual(good); // short waits, however many
-  waited = 30;
-  expect(await round()).toEqual(good); // a burst
-  await rounds(60);
-  expect(await round()).toEqual([...good.slice(0, BEFORE), 503, 200, 503, 503]);
-  const { values } = await metrics.overload.shed.get();
-  expect(values.filter(({ value }) => value > 0).map(({ labels }) => labels.reason)).toEqual(['backlog']);
-  waited = 10;
-  await rounds(1100);
-  waited = 24;
-  expect(await round()).toEqual(good);
 });

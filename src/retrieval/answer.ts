@@ -13,6 +13,8 @@ import type { Query } from './query-vector.js';
 import type { Ranked } from './rerank-stage.js';
 import type { Explanation, Exposure, RetrievedItem, RetrieveRequest, RetrieveResponse, Timings } from './request.js';
 
+const NO_ROWS = new Uint32Array(0);
+
 export function rowsOf(ids: readonly Id[], view: ItemView): number[] {
   const rows: number[] = [];
   for (const id of ids) {
@@ -29,6 +31,7 @@ export function excludedRows(
   view: ItemView,
 ): Uint32Array {
   const { exclusions } = view.generation;
+  if (request.exclude.length === 0 && !request.excludeSeen && (request.excludeSets ?? []).length === 0) return NO_ROWS;
   return concatRows([
     rowsOf(request.exclude, view),
     ...(request.excludeSeen ? [query.seen, view.current(exclusions.seenBy(query.userId))] : []),
@@ -37,6 +40,7 @@ export function excludedRows(
 }
 
 export function metadataColumns(names: readonly string[], generation: Generation): readonly string[] {
+  if (names.length === 0) return names;
   const known = generation.itemTable.columns.map(({ name }) => name);
   for (const [at, name] of names.entries()) {
     if (known.includes(name)) continue;

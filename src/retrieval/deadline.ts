@@ -9,7 +9,7 @@ export const RESERVE_MS = 3;
  * Kept back from waiting for a search, a tower or a reranker: a share of the deadline, since those who give up waiting do so together, on a
  * machine that is busy then, and each of them must still be answered.
  */
-const WAITING_RESERVE = { share: 0.1, leastMs: RESERVE_MS, mostMs: 20 };
+const WAITING_RESERVE = { share: 0.15, leastMs: RESERVE_MS, mostMs: 20 };
 
 export class Deadline {
   /** Performance time. */

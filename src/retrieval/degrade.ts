@@ -27,21 +27,19 @@ export function lowered(
   { searcher }: Pick<Generation, 'searcher'>,
 ): Lowered {
   const degraded: Degradation[] = [];
-  let run = request;
   const wanted = request.recall ?? searcher.planner.defaultRecall;
   const isChosen = request.exact || request.ef !== undefined || wanted === 1;
-  if (level >= 1 && !isChosen && wanted > floor && searcher.planner.isCalibrated) {
-    run = { ...run, recall: floor };
-    degraded.push('recall_lowered');
-  }
-  if (level >= 2 && request.rerank !== false) {
-    run = { ...run, rerank: false };
-    degraded.push('rerank_skipped');
-  }
-  if (level >= 3 && depthOf(run, false) > run.k) {
-    run = { ...run, candidates: run.k };
-    degraded.push('candidates_lowered');
-  }
+  if (level >= 1 && !isChosen && wanted > floor && searcher.planner.isCalibrated) degraded.push('recall_lowered');
+  if (level >= 2 && request.rerank !== false) degraded.push('rerank_skipped');
+  if (level >= 3 && depthOf(request, false) > request.k) degraded.push('candidates_lowered');
+  if (degraded.length === 0) return { request, degraded };
+  // Under overload this runs for each level of each request: one copy, not one a step.
+  const run = {
+    ...request,
+    recall: degraded.includes('recall_lowered') ? floor : request.recall,
+    rerank: degraded.includes('rerank_skipped') ? false : request.rerank,
+    candidates: degraded.includes('candidates_lowered') ? request.k : request.candidates,
+  };
   return { request: run, degraded };
 }
 

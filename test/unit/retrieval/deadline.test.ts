@@ -35,6 +35,10 @@ describe('a deadline', () => {
     await sleep(50); // an unhandled rejection would fail the run
   });
 
+  it('gives up waiting early, so that there is time to answer', () => {
+    expect([1, 100, 1000].map((ms) => new Deadline(ms).waitingReserveMs)).toEqual([3, 15, 20]);
+  });
+
   it('passes failures on that come in time', async () => {
     await expect(new Deadline(1000).orThrow(Promise.reject(new Error('heard')), 'failing')).rejects.toThrow('heard');
   });

@@ -19,7 +19,7 @@ const MAY_IMPORT: Record<string, string[]> = {
   access: [...BASE, 'config', 'telemetry', 'ann'],
   ann: [...BASE, 'config', 'telemetry'],
   inference: [...BASE, 'config', 'telemetry'],
-  features: [...BASE, 'config', 'telemetry'],
+  features: [...BASE, 'config', 'telemetry', 'ann'],
   tower: [...BASE, 'config', 'telemetry', 'inference', 'features'],
   rerank: [...BASE, 'config', 'telemetry', 'inference', 'features'],
   generation: [...BASE, 'config', 'telemetry', 'ann', 'inference', 'features', 'tower', 'rerank'],

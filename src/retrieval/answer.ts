@@ -108,11 +108,11 @@ function answerItems(
 export class WrittenAnswer implements RetrieveResponse {
   readonly generation: string;
   readonly models: RetrieveResponse['models'];
-  readonly exposure?: Exposure;
+  readonly exposure: Exposure | undefined;
   readonly degraded: readonly Degradation[];
   readonly returned: number;
   readonly timings: Timings;
-  readonly explain?: Explanation;
+  readonly explain: Explanation | undefined;
   private made: readonly RetrievedItem[] | undefined;
 
   constructor(
@@ -121,11 +121,11 @@ export class WrittenAnswer implements RetrieveResponse {
   ) {
     this.generation = rest.generation;
     this.models = rest.models;
-    if (rest.exposure !== undefined) this.exposure = rest.exposure;
+    this.exposure = rest.exposure;
     this.degraded = rest.degraded;
     this.returned = rest.returned;
     this.timings = rest.timings;
-    if (rest.explain !== undefined) this.explain = rest.explain;
+    this.explain = rest.explain;
   }
 
   get items(): readonly RetrievedItem[] {
@@ -166,22 +166,20 @@ export function answerOf(pass: Pass, outcome: Outcome): RetrieveResponse {
   const tower = query.how === 'user tower' || query.how === 'stored user' ? generation.tower?.name : undefined;
   const rest = {
     generation: generation.id,
-    models: { ...(tower === undefined ? {} : { tower }), ...(reranker === undefined ? {} : { reranker }) },
-    ...(exposure === undefined ? {} : { exposure }),
+    models: { tower, reranker },
+    exposure,
     degraded,
     returned: arranged?.list.length ?? Math.min(request.k, hits.rows.length),
     timings: timer.finish(),
-    ...(request.explain
-      ? {
-          explain: explanation(generation.index, hits, {
-            query: query.how,
-            filter: selected.filter,
-            depth,
-            reranked: scores === undefined ? 0 : hits.rows.length,
-            rules: arranged?.facts,
-          }),
-        }
-      : {}),
+    explain: !request.explain
+      ? undefined
+      : explanation(generation.index, hits, {
+          query: query.how,
+          filter: selected.filter,
+          depth,
+          reranked: scores === undefined ? 0 : hits.rows.length,
+          rules: arranged?.facts,
+        }),
   };
   if (itemsJson !== undefined) return new WrittenAnswer(itemsJson, rest);
   const items =

@@ -110,13 +110,13 @@ export interface RetrieveResponse {
   /** The items as JSON, where they were written as it before anybody asked for them. */
   readonly itemsJson?: string;
   readonly generation: string;
-  readonly models: { readonly tower?: string; readonly reranker?: string };
+  readonly models: { readonly tower?: string | undefined; readonly reranker?: string | undefined };
   /** Which variant of the traffic policy this is, and why; absent where no re-ranking was asked for. */
-  readonly exposure?: Exposure;
+  readonly exposure?: Exposure | undefined;
   readonly degraded: readonly Degradation[];
   readonly returned: number;
   readonly timings: Timings;
-  readonly explain?: Explanation;
+  readonly explain?: Explanation | undefined;
 }
 
 export interface SimilarResponse {

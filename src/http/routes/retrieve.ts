@@ -5,13 +5,7 @@ import { LIMITS } from '../../config/schema.js';
 import { asBelfryError, BelfryError } from '../../errors.js';
 import type { FilterGroup } from '../../features/filter.js';
 import { NamedRules } from '../../retrieval/arrange/rules.js';
-import type {
-  QuerySource,
-  RetrieveRequest,
-  RetrieveResponse,
-  Shaping,
-  Timings,
-} from '../../retrieval/request.js';
+import type { QuerySource, RetrieveRequest, RetrieveResponse, Shaping, Timings } from '../../retrieval/request.js';
 import { leftOf, timeoutOf } from '../request-deadline.js';
 import type { AppParts } from '../parts.js';
 import { envelope, isShown } from '../errors.js';
@@ -156,11 +150,8 @@ function written<Answer>(reply: FastifyReply, json: string): Answer {
 function answerText(answer: RetrieveResponse): string {
   const { generation, models, degraded, returned, exposure, explain, timings } = answer;
   const items = answer.itemsJson ?? JSON.stringify(answer.items);
-  const plain = { generation, models, degraded, returned };
-  const rest =
-    exposure === undefined && explain === undefined
-      ? plain
-      : { ...plain, exposure, explain, timings_ms: explain === undefined ? undefined : timings };
+  const timings_ms = explain === undefined ? undefined : timings;
+  const rest = { generation, models, exposure, degraded, returned, explain, timings_ms };
   return `{"items":${items},${JSON.stringify(rest).slice(1)}`;
 }
 

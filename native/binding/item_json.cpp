@@ -34,8 +34,8 @@ ItemIds read_ids(const Napi::Value& values, const Napi::Value& ends, const Napi:
 
 }  // namespace
 
-// (ids, ends, size, rows, scores, order, reranked, count) -> string | undefined. Single arguments, for an object costs more to
-// read than the JSON to write.
+// (ids, ends, size, rows, scores, order, reranked, count) -> string | undefined. Single arguments, for an object costs
+// more to read than the JSON to write.
 Napi::Value items_json(const Napi::CallbackInfo& call) {
   return guarded(call.Env(), [&]() -> Napi::Value {
     const ItemIds ids = read_ids(call[0], call[1], call[2]);

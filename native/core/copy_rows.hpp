@@ -6,8 +6,9 @@
 
 namespace belfry {
 
-// Rows of `width` words, gathered. Row i goes to out[at + i * stride], a word to each `step`-th place; a negative row leaves its places
-// as they are. False, with nothing written, where a row is not in the table or its places are not in `out`.
+// Rows of `width` words, gathered. Row i goes to out[at + i * stride], a word to each `step`-th place; a negative row
+// leaves its places as they are. False, with nothing written, where a row is not in the table or its places are not in
+// `out`.
 struct RowCopy {
   std::span<const int32_t> table;
   size_t width = 1;

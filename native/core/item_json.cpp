@@ -58,7 +58,8 @@ std::span<const uint8_t> text_of(const ItemIds& ids, uint32_t row) {
 
 uint32_t position_of(const ItemHits& hits, uint32_t place) { return hits.order.empty() ? place : hits.order[place]; }
 
-// Bytes that the ids take at most. Each is somewhere else in the memory, and what one waits for all may wait for at once.
+// Bytes that the ids take at most. Each is somewhere else in the memory, and what one waits for all may wait for at
+// once.
 std::optional<size_t> id_bytes(const ItemIds& ids, const ItemHits& hits, uint32_t count) {
   for (uint32_t place = 0; place < count; ++place) {
     const uint32_t at = position_of(hits, place);
@@ -82,12 +83,9 @@ std::optional<size_t> id_bytes(const ItemIds& ids, const ItemHits& hits, uint32_
 
 char* put_id(const ItemIds& ids, uint32_t row, char* out) {
   switch (ids.kind) {
-    case ItemIds::Kind::kText:
-      return put_text(text_of(ids, row), out);
-    case ItemIds::Kind::kIntegers:
-      return put_integer(static_cast<uint64_t>(ids.integers[row]), out);
-    case ItemIds::Kind::kRows:
-      return put_integer(row, out);
+    case ItemIds::Kind::kText: return put_text(text_of(ids, row), out);
+    case ItemIds::Kind::kIntegers: return put_integer(static_cast<uint64_t>(ids.integers[row]), out);
+    case ItemIds::Kind::kRows: return put_integer(row, out);
   }
   return out;
 }

@@ -55,17 +55,19 @@ TEST(items_are_written_in_the_order_asked_for) {
   ItemHits hits{rows, scores, {}, {}};
   std::string out;
   CHECK(belfry::items_json(ids, hits, 2, out));
-  CHECK(out == "[{\"id\":\"\\u0001\xc3\xa9\",\"score\":0.75,\"retrieval_score\":0.75,\"retrieval_rank\":1},"
-               "{\"id\":\"a\\\"b\",\"score\":0.5,\"retrieval_score\":0.5,\"retrieval_rank\":2}]");
+  CHECK(out ==
+        "[{\"id\":\"\\u0001\xc3\xa9\",\"score\":0.75,\"retrieval_score\":0.75,\"retrieval_rank\":1},"
+        "{\"id\":\"a\\\"b\",\"score\":0.5,\"retrieval_score\":0.5,\"retrieval_rank\":2}]");
 
   const std::vector<uint32_t> order{2, 0, 1};
   const std::vector<float> reranked{1.5F, std::numeric_limits<float>::quiet_NaN(), 3};
   hits.order = order;
   hits.reranked = reranked;
   CHECK(belfry::items_json(ids, hits, 3, out));
-  CHECK(out == "[{\"id\":\"zz\",\"score\":3,\"retrieval_score\":0.25,\"retrieval_rank\":3},"
-               "{\"id\":\"\\u0001\xc3\xa9\",\"score\":1.5,\"retrieval_score\":0.75,\"retrieval_rank\":1},"
-               "{\"id\":\"a\\\"b\",\"score\":0.5,\"retrieval_score\":0.5,\"retrieval_rank\":2}]");
+  CHECK(out ==
+        "[{\"id\":\"zz\",\"score\":3,\"retrieval_score\":0.25,\"retrieval_rank\":3},"
+        "{\"id\":\"\\u0001\xc3\xa9\",\"score\":1.5,\"retrieval_score\":0.75,\"retrieval_rank\":1},"
+        "{\"id\":\"a\\\"b\",\"score\":0.5,\"retrieval_score\":0.5,\"retrieval_rank\":2}]");
   CHECK(belfry::items_json(ids, hits, 0, out) && out == "[]");
 }
 

@@ -134,6 +134,22 @@ export class WrittenAnswer implements RetrieveResponse {
   }
 }
 
+/** Plain objects all the way, without a property that is undefined. */
+export function asObjects(answer: RetrieveResponse): RetrieveResponse {
+  const { items, generation, models, degraded, returned, timings, exposure, explain } = answer;
+  const { tower, reranker } = models;
+  return {
+    items,
+    generation,
+    models: { ...(tower === undefined ? {} : { tower }), ...(reranker === undefined ? {} : { reranker }) },
+    ...(exposure === undefined ? {} : { exposure }),
+    degraded,
+    returned,
+    timings,
+    ...(explain === undefined ? {} : { explain }),
+  };
+}
+
 /** The same items for another reason. */
 export function answeredAgain(answer: RetrieveResponse, degraded: readonly Degradation[]): RetrieveResponse {
   return answer instanceof WrittenAnswer

@@ -12,7 +12,7 @@ import { isTracing, traceStages } from '../telemetry/tracing.js';
 import type { Id } from '../types.js';
 import { type ItemViews, PlainViews } from '../upserts/item-upserts.js';
 import type { ItemView, ViewFound } from '../upserts/item-view.js';
-import { answerOf, metadataColumns } from './answer.js';
+import { answerOf, asObjects, metadataColumns } from './answer.js';
 import { arrangeItems, depthOf } from './arrange/arrange-stage.js';
 import { Deadline, StageTimer } from './deadline.js';
 import { describeGeneration, suggestIds } from './describe.js';
@@ -61,7 +61,13 @@ export class Retriever {
     if (generation !== undefined) this.publishFacts(generation);
   }
 
-  retrieve(request: RetrieveRequest): Promise<RetrieveResponse> {
+  /** For programs that embed Belfry. Errors: as `answer`. */
+  async retrieve(request: RetrieveRequest): Promise<RetrieveResponse> {
+    return asObjects(await this.answer(request));
+  }
+
+  /** For who writes JSON: the items may be text already (`itemsJson`). Errors: those of the stages, with a status of HTTP. */
+  answer(request: RetrieveRequest): Promise<RetrieveResponse> {
     const deadline = new Deadline(request.timeoutMs, turnStart());
     return this.onView((view) =>
       this.guard.run(request, view, deadline, (form) =>

@@ -29,7 +29,7 @@ export const retrieveRoutes: FastifyPluginAsyncTypebox<AppParts> = async (app, {
     },
     async (request, reply) => {
       const timeoutMs = timeoutOf(request.body.timeout_ms, request.headers, settings);
-      const answer = await retriever.retrieve(
+      const answer = await retriever.answer(
         toRequest(request.body, timeoutMs, 'online', rules, variantOf(request.headers)),
       );
       reply.header('server-timing', serverTiming(answer.timings));
@@ -55,7 +55,7 @@ export const retrieveRoutes: FastifyPluginAsyncTypebox<AppParts> = async (app, {
       const responses = await mapLimited(bodies, BATCH_IN_FLIGHT, async (body, position) => {
         try {
           const timeoutMs = Math.min(timeoutOf(body.timeout_ms, NO_HEADERS, settings), end - performance.now());
-          return answerText(await retriever.retrieve(toRequest(body, timeoutMs, 'batch', rules, variant)));
+          return answerText(await retriever.answer(toRequest(body, timeoutMs, 'batch', rules, variant)));
         } catch (thrown) {
           const error = asBelfryError(thrown);
           if (!isShown(error)) request.log.error({ err: thrown, position }, 'batched request failed');

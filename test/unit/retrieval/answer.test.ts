@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { answeredAgain, shortScore, WrittenAnswer } from '../../../src/retrieval/answer.js';
+import { answeredAgain, asObjects, shortScore, WrittenAnswer } from '../../../src/retrieval/answer.js';
 import { orderByScore } from '../../../src/retrieval/rerank-stage.js';
 
 describe('an answer that is JSON', () => {
@@ -15,6 +15,8 @@ describe('an answer that is JSON', () => {
     expect(again).toMatchObject({ ...rest, degraded: ['cached'], itemsJson: JSON.stringify(items) });
     expect(again.items).toEqual(items);
     expect(answer.degraded).toEqual([]);
+    expect(asObjects(answer)).toStrictEqual({ items, ...rest });
+    expect(JSON.parse(JSON.stringify(asObjects(again)))).toEqual({ items, ...rest, degraded: ['cached'] });
     expect(answeredAgain({ items, ...rest }, ['cached'])).toEqual({ items, ...rest, degraded: ['cached'] });
   });
 });

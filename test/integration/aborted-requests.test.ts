@@ -18,9 +18,9 @@ const DIMS = 8;
 const SLOW_MS = 400;
 /** Answers after SLOW_MS. */
 class SlowRetriever extends Retriever {
-  override async retrieve(request: RetrieveRequest): Promise<RetrieveResponse> {
+  override async answer(request: RetrieveRequest): Promise<RetrieveResponse> {
     await sleep(SLOW_MS);
-    return super.retrieve(request);
+    return super.answer(request);
   }
 }
 const exporter = new InMemorySpanExporter();

@@ -16,6 +16,10 @@ void prefetch(const int32_t* row, size_t width) {
   __builtin_prefetch(row + width - 1);
 }
 
+const int32_t* row_of(const RowCopy& job, size_t i) {
+  return job.table.data() + static_cast<size_t>(job.rows[i]) * job.width;
+}
+
 }  // namespace
 
 bool copy_rows(const RowCopy& job) {
@@ -26,14 +30,13 @@ bool copy_rows(const RowCopy& job) {
   const int32_t last = *std::max_element(rows.begin(), rows.end());
   if (last >= 0 && static_cast<size_t>(last) >= count) return false;
   if (at + (rows.size() - 1) * stride + (width - 1) * step >= out.size()) return false;
-  const auto row_at = [&](size_t i) { return table.data() + static_cast<size_t>(rows[i]) * width; };
   for (size_t i = 0; i < std::min(kAhead, rows.size()); ++i) {
-    if (rows[i] >= 0) prefetch(row_at(i), width);
+    if (rows[i] >= 0) prefetch(row_of(job, i), width);
   }
   for (size_t i = 0; i < rows.size(); ++i) {
-    if (i + kAhead < rows.size() && rows[i + kAhead] >= 0) prefetch(row_at(i + kAhead), width);
+    if (i + kAhead < rows.size() && rows[i + kAhead] >= 0) prefetch(row_of(job, i + kAhead), width);
     if (rows[i] < 0) continue;
-    const int32_t* from = row_at(i);
+    const int32_t* from = row_of(job, i);
     int32_t* to = out.data() + at + i * stride;
     if (step == 1) {
       std::memcpy(to, from, width * sizeof(int32_t));

@@ -151,7 +151,7 @@ function answerText(answer: RetrieveResponse): string {
   const { generation, models, degraded, returned, exposure, explain, timings } = answer;
   const items = answer.itemsJson ?? JSON.stringify(answer.items);
   const timings_ms = explain === undefined ? undefined : timings;
-  const rest = { generation, models, exposure, degraded, returned, explain, timings_ms };
+  const rest = { generation, models, degraded, returned, exposure, explain, timings_ms };
   return `{"items":${items},${JSON.stringify(rest).slice(1)}`;
 }
 
